@@ -1,0 +1,46 @@
+"""Every error that stillreel raises on purpose, in one tree.
+
+    StillreelError            one clear sentence for the person who runs the job
+    |-- ConfigError           the configuration is wrong (exit code 2)
+    |-- ManifestError         the manifest cannot be read (exit code 2)
+    |-- CheckpointError       a checkpoint or a weight file is missing, damaged or of an unsupported kind
+    |-- StorageError          a file or an object could not be read, listed or written
+    |-- ImageError            an image cannot be used: damaged, too large, not an image
+    |-- GenerationError       a clip came out unusable
+    `-- VideoError            encoding or probing a video failed
+
+What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises
+ends the run with its message and no traceback. Anything else that is raised is a bug of ours.
+"""
+
+
+class StillreelError(Exception):
+    """Base of all errors meant for the user; the message says what is wrong, where, and what to do."""
+
+
+class ConfigError(StillreelError):
+    """The configuration is wrong; the message lists every mistake with its origin."""
+
+
+class ManifestError(StillreelError):
+    """The manifest cannot be read."""
+
+
+class CheckpointError(StillreelError):
+    """A checkpoint or a weight file is missing, damaged or of an unsupported kind."""
+
+
+class StorageError(StillreelError):
+    """A file or an object could not be read, listed or written."""
+
+
+class ImageError(StillreelError):
+    """An image cannot be used: damaged, too large, or not an image at all."""
+
+
+class GenerationError(StillreelError):
+    """A clip came out unusable, or could not be generated with the settings given."""
+
+
+class VideoError(StillreelError):
+    """Encoding or probing a video failed."""

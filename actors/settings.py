@@ -1,0 +1,125 @@
+"""The settings that workers need, as frozen, strict sections of the one configuration tree (`pipelines.config`).
+
+Each section is defined beside nothing else so that a worker can unpickle it without importing the driver's code.
+`description` is what `conf/*.yaml` and the error messages of the configuration say about a field.
+"""
+
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+
+class Section(BaseModel):
+    """A frozen section of the configuration; an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _to_fraction(value: object) -> object:
+    """`25`, `29.97`, `"30000/1001"` or a Fraction, as an exact Fraction (29.97 is taken as 2997/100)."""
+    if isinstance(value, Fraction):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError("expected a number, or a fraction such as 30000/1001")
+    try:
+        return Fraction(str(value).strip())
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("expected a number, or a fraction such as 30000/1001") from None
+
+
+Rational = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str)]
+
+
+class StorageSettings(Section):
+    """How files and objects are reached."""
+
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="fsspec options per scheme, e.g. {s3: {client_kwargs: {endpoint_url: ...}}}"
+    )
+
+
+class ImageSettings(Section):
+    """How an image becomes the picture that is animated."""
+
+    width: int = Field(1024, ge=8, multiple_of=8, description="width of a landscape clip, pixels")
+    height: int = Field(576, ge=8, multiple_of=8, description="height of a landscape clip, pixels")
+    orientation: Literal["auto", "landscape", "portrait"] = Field(
+        "auto", description="auto turns width and height round for an image that is higher than wide"
+    )
+    fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how an image of another shape fills the clip")
+    pad_color: tuple[int, int, int] = Field((0, 0, 0), description="RGB, 0..255, of the bars that `fit: pad` adds")
+    max_megapixels: float = Field(100.0, gt=0, description="an image with more is refused before it is decoded")
+
+    @model_validator(mode="after")
+    def _is_landscape(self) -> "ImageSettings":
+        if self.width < self.height:
+            raise ValueError("width must be at least height: for upright clips set orientation=portrait")
+        if any(not 0 <= channel <= 255 for channel in self.pad_color):
+            raise ValueError("pad_color: three numbers from 0 to 255")
+        return self
+
+
+class ModelSettings(Section):
+    """Which SVD checkpoint, and how it is held."""
+
+    source: str = Field(description="Hugging Face id, local folder, or fsspec URI of a checkpoint in diffusers layout")
+    revision: str | None = Field(None, description="commit of a Hugging Face id; not for folders and URIs")
+    variant: str | None = Field(None, description="file variant, e.g. fp16; null reads the plain files")
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp16", description="of the UNet and the VAE decoder")
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
+    cache_dir: str | None = Field(None, description="where remote checkpoints are kept, once per node")
+    decode_chunk_frames: int | None = Field(
+        None, ge=1, description="decode so many frames at a time; null decodes whole clips (other values change pixels)"
+    )
+
+
+class GenerationSettings(Section):
+    """Parameters of the clips; a manifest column or a variant of the same name overrides all but the first two."""
+
+    num_frames: int = Field(25, ge=2, description="frames that SVD makes")
+    num_inference_steps: int = Field(25, ge=1, description="denoising steps")
+    fps: int = Field(7, ge=1, le=1000, description="frame rate the model is conditioned on")
+    motion_bucket_id: int = Field(127, ge=0, le=1023, description="amount of motion, 1..255 in training")
+    noise_aug_strength: float = Field(0.02, ge=0, le=10, description="noise added to the image before encoding")
+    min_guidance_scale: float = Field(1.0, ge=0, description="guidance of the first frame")
+    max_guidance_scale: float = Field(3.0, ge=0, description="guidance of the last frame")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="null derives one from each clip_id")
+
+
+class InterpolationSettings(Section):
+    """Frames between the generated ones (RIFE)."""
+
+    weights: str | None = Field(None, description="RIFE weights: .pkl, .safetensors or ncnn .param; null: none")
+    factor: Rational | None = Field(Fraction(1), ge=1, description="N frames become (N-1)*factor + 1")
+    target_fps: Rational | None = Field(None, gt=0, description="instead of factor: frame rate of the file")
+    loop: bool = Field(False, description="also interpolate from the last frame back to the first")
+    scene_cut_threshold: float | None = Field(
+        0.3, gt=0, le=1, description="mean absolute difference, 0..1, above which frames are repeated; null: never"
+    )
+    precision: Literal["fp32", "fp16"] = Field("fp16", description="of the network; the sampling grid is fp32")
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
+    pairs_per_batch: int = Field(8, ge=1, description="frame pairs per network call")
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> "InterpolationSettings":
+        if (self.factor is None) == (self.target_fps is None):
+            raise ValueError("give factor or target_fps; set the other one to null")
+        if self.weights is None and (self.factor != 1 or self.loop):
+            raise ValueError("weights is null, so factor must be 1 and loop false")
+        if self.weights is not None and self.factor == 1 and not self.loop:
+            raise ValueError("factor 1 makes no new frames: set weights to null, or factor to 2 or more")
+        return self
+
+
+class VideoSettings(Section):
+    """The video file."""
+
+    codec: Literal["h264", "h265", "av1", "vp9", "ffv1"] = Field("h264", description="ffv1 is lossless, in .mkv")
+    fps: Rational | None = Field(
+        None, gt=0, description="frame rate of the file; null: the clip's fps times the interpolation factor"
+    )
+    crf: int | None = Field(None, ge=0, le=63, description="quality, lower is better; null: the codec's usual value")
+    preset: str | None = Field(None, description="speed of the encoder; null: the codec's usual value")
+    pixel_format: str | None = Field(None, description="null: yuv420p, and bgr0 for ffv1")
+    threads: int = Field(2, ge=1, le=64, description="encoder threads; part of what makes a file reproducible")
