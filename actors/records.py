@@ -1,0 +1,140 @@
+"""What is known of a clip: the row that travels through the stages, and the record that is committed.
+
+A *row* (`WORK_SCHEMA`) is a clip still to be made. It ends as exactly one *record*: a line of `metadata.parquet`
+(`CLIP_SCHEMA`) or of `failures/` (`FAILURE_SCHEMA`). Both schemas are what users' queries rely on: a test freezes them.
+Pass-through columns of the manifest stay with the driver and are joined to the records when these are committed.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+PARAMETER_FIELDS = [
+    pa.field("seed", pa.int64()),
+    pa.field("fps", pa.int32()),
+    pa.field("motion_bucket_id", pa.int32()),
+    pa.field("noise_aug_strength", pa.float64()),
+    pa.field("min_guidance_scale", pa.float64()),
+    pa.field("max_guidance_scale", pa.float64()),
+]
+
+WORK_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("part", pa.int32()),
+        pa.field("attempts", pa.int32()),  # earlier attempts that failed
+        pa.field("image_uri", pa.string()),
+        pa.field("image_bytes", pa.binary()),  # null unless the manifest carries the image itself
+        pa.field("problem", pa.string()),  # why the manifest's row cannot be used; "" where it can
+        *PARAMETER_FIELDS,
+    ]
+)
+
+CLIP_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("file_name", pa.string()),
+        pa.field("image_uri", pa.string()),
+        pa.field("image_sha256", pa.string()),
+        pa.field("image_width", pa.int32()),
+        pa.field("image_height", pa.int32()),
+        pa.field("fit", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("num_frames", pa.int32()),
+        pa.field("generated_frames", pa.int32()),
+        pa.field("interpolation_factor", pa.float64()),
+        pa.field("interpolation_model", pa.string()),
+        pa.field("video_fps", pa.float64()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("codec", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("sha256", pa.string()),
+        *PARAMETER_FIELDS,
+        pa.field("num_inference_steps", pa.int32()),
+        pa.field("model", pa.string()),
+        pa.field("model_revision", pa.string()),
+        pa.field("precision", pa.string()),
+        pa.field("load_s", pa.float64()),
+        pa.field("generate_s", pa.float64()),
+        pa.field("interpolate_s", pa.float64()),
+        pa.field("encode_s", pa.float64()),
+        pa.field("upload_s", pa.float64()),
+        pa.field("device", pa.string()),
+        pa.field("stillreel_version", pa.string()),
+        pa.field("created_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+FAILURE_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("image_uri", pa.string()),
+        pa.field("stage", pa.string()),
+        pa.field("error_type", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("attempts", pa.int32()),
+        pa.field("created_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+# A clip's own file carries only what another run on the same versions would find again: no times and no machine, and
+# neither its own size nor its own hash, which it cannot know.
+NOT_IN_FILE = frozenset(
+    {"bytes", "sha256", "device", "created_at"} | {name for name in CLIP_SCHEMA.names if name.endswith("_s")}
+) - {"duration_s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What is the same for all clips of a run and stands on each one's record."""
+
+    model: str
+    model_revision: str
+    precision: str
+    num_inference_steps: int
+    fit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row ended without a clip."""
+
+    stage: str
+    error_type: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A row at the end of its way: the clip's record, or the failure.
+
+    Exactly one of `clip` (the values of `CLIP_SCHEMA`, `created_at` as ISO 8601) and `failure` is set.
+    """
+
+    clip_id: str
+    part: int
+    image_uri: str
+    attempts: int
+    finished_at: str
+    clip: dict[str, Any] | None = None
+    failure: Failure | None = None
+
+    def to_row(self) -> dict[str, str]:
+        """The one-column row that travels from the last stage to the driver."""
+        assert (self.clip is None) != (self.failure is None), self.clip_id
+        return {"outcome": json.dumps(asdict(self), ensure_ascii=False)}
+
+    @classmethod
+    def from_json(cls, text: str) -> "Outcome":
+        """The inverse of `to_row`."""
+        values = json.loads(text)
+        failure = values.pop("failure")
+        return cls(**values, failure=Failure(**failure) if failure else None)
+
+
+def file_tag(clip: dict[str, Any]) -> str:
+    """The record that a clip's own file carries: JSON of the reproducible columns, in the schema's order."""
+    return json.dumps({name: clip[name] for name in CLIP_SCHEMA.names if name not in NOT_IN_FILE}, ensure_ascii=False)

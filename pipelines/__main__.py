@@ -1,0 +1,72 @@
+"""The command line: `python -m pipelines run|plan`, installed as `stillreel`."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from actors.errors import StillreelError
+from pipelines.config import load_config
+
+EXIT_FAILED_ROWS = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turn an image dataset into a video dataset. Exit codes: 0 done; 1 more rows failed than "
+    "run.max_failed_share; 2 usage, configuration or manifest; 130 interrupted (run again to continue).",
+)
+
+ConfigFiles = Annotated[
+    list[str], typer.Option("--config", "-c", metavar="FILE", help="YAML file; several are merged in order.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. output=DIR generation.seed=7")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the clips that failed before.")]
+
+
+@app.command()
+def run(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFailed = False) -> None:
+    """Make every clip that the dataset does not hold yet."""
+    from pipelines import run as runs
+
+    settings = load_config(config, overrides or [])
+    console = Console(soft_wrap=True)
+    summary = runs.run(settings, console, retry_failed=retry_failed)
+    runs.print_summary(summary, console)
+    if summary.failed_share > settings.run.max_failed_share:
+        raise typer.Exit(EXIT_FAILED_ROWS)
+
+
+@app.command()
+def plan(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFailed = False) -> None:
+    """Say what a run would do, without starting a model."""
+    from pipelines import run as runs
+
+    runs.print_plan(
+        runs.plan_only(load_config(config, overrides or []), retry_failed=retry_failed), Console(soft_wrap=True)
+    )
+
+
+def main() -> None:
+    """Run the command line; what went wrong is one message on standard error."""
+    try:
+        app()
+    except StillreelError as error:
+        print(f"stillreel: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        print(
+            "stillreel: interrupted; what was finished is kept. Run the same command again to continue.",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

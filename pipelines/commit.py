@@ -1,0 +1,147 @@
+"""Records become rows of the dataset: `data/part-*/metadata.parquet` and `failures/part-*.parquet`.
+
+One writer, the driver. The files of a part are rewritten as a whole, each in one atomic step, so a reader always finds
+complete Parquet files; a clip's video is stored before its row is.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Outcome
+from actors.storage import Storage
+from pipelines.plan import WorkFile, part_name
+
+
+class Committer:
+    """Collects outcomes and writes the parts that they belong to.
+
+    Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work under way.
+    """
+
+    def __init__(self, output: str, storage: Storage, extras: pa.Schema, rows_per_part: dict[int, int]) -> None:
+        self._output = output
+        self._storage = storage
+        self._extras_schema = extras
+        self._expected = dict(rows_per_part)
+        self._parts: dict[int, _Part] = {}
+        self._extras = extras.empty_table()
+        self._position: dict[str, int] = {}
+        self._flushed_at = time.monotonic()
+
+    def begin(self, work: Sequence[WorkFile]) -> None:
+        """Take the pass-through columns of the rows that are about to be made."""
+        self.flush()
+        names = ["clip_id", *self._extras_schema.names]
+        tables = [pq.read_table(pa.BufferReader(self._storage.read_bytes(file.uri)), columns=names) for file in work]
+        table = pa.concat_tables(tables)
+        self._position = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
+        self._extras = table.drop_columns(["clip_id"])
+
+    def add(self, outcome: Outcome) -> None:
+        """Take one outcome; it is in the dataset after the next `flush`."""
+        part = self._parts.get(outcome.part)
+        if part is None:
+            part = self._parts[outcome.part] = self._open(outcome.part)
+        part.new.append(outcome)
+
+    def flush_if_older(self, seconds: float) -> None:
+        """Flush where the last time is `seconds` ago."""
+        if time.monotonic() - self._flushed_at >= seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write every part that changed; parts with no row outstanding are let go."""
+        self._flushed_at = time.monotonic()
+        for number, part in list(self._parts.items()):
+            if part.new:
+                self._write(number, part)
+            if self._expected.get(number, 0) <= 0:
+                del self._parts[number]
+
+    def _open(self, number: int) -> "_Part":
+        clips_uri, failures_uri = self._uris(number)
+        return _Part(
+            clips=self._read(clips_uri, CLIP_SCHEMA),
+            failures=self._read(failures_uri, FAILURE_SCHEMA),
+        )
+
+    def _write(self, number: int, part: "_Part") -> None:
+        clips_uri, failures_uri = self._uris(number)
+        made = [outcome for outcome in part.new if outcome.clip is not None]
+        failed = [outcome for outcome in part.new if outcome.clip is None]
+        had_failures = part.failures.num_rows > 0
+        # A clip that was tried again leaves its old failure behind, whichever way it went this time.
+        tried = pa.array([outcome.clip_id for outcome in part.new], pa.string())
+        part.failures = part.failures.filter(pc.invert(pc.is_in(part.failures["clip_id"], tried)))
+        if made:
+            part.clips = self._appended(part.clips, [_clip_row(outcome) for outcome in made], CLIP_SCHEMA)
+            self._put(clips_uri, part.clips)
+        if failed:
+            part.failures = self._appended(part.failures, [_failure_row(outcome) for outcome in failed], FAILURE_SCHEMA)
+        if part.failures.num_rows:
+            self._put(failures_uri, part.failures)
+        elif had_failures:
+            self._storage.remove(failures_uri)
+        if number in self._expected:
+            self._expected[number] -= len(part.new)
+        part.new.clear()
+
+    def _appended(self, table: pa.Table, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        fresh = pa.Table.from_pylist(rows, schema=schema)
+        extras = self._extras.take([self._position[row["clip_id"]] for row in rows])
+        for field in self._extras_schema:
+            fresh = fresh.append_column(field, extras[field.name])
+        return pa.concat_tables([table, fresh]).sort_by("clip_id")
+
+    def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
+        full = pa.schema([*schema, *self._extras_schema])
+        if not self._storage.exists(uri):
+            return full.empty_table()
+        return pq.read_table(pa.BufferReader(self._storage.read_bytes(uri))).cast(full)
+
+    def _put(self, uri: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self._storage.put_bytes(uri, sink.getvalue().to_pybytes())
+
+    def _uris(self, number: int) -> tuple[str, str]:
+        join = self._storage.join
+        return (
+            join(self._output, "data", part_name(number), "metadata.parquet"),
+            join(self._output, "failures", f"{part_name(number)}.parquet"),
+        )
+
+
+class _Part:
+    """The rows of one part: what is stored, and what has come since."""
+
+    __slots__ = ("clips", "failures", "new")
+
+    def __init__(self, clips: pa.Table, failures: pa.Table) -> None:
+        self.clips = clips
+        self.failures = failures
+        self.new: list[Outcome] = []
+
+
+def _clip_row(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.clip is not None
+    return outcome.clip | {"created_at": datetime.fromisoformat(outcome.finished_at)}
+
+
+def _failure_row(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.failure is not None
+    return {
+        "clip_id": outcome.clip_id,
+        "image_uri": outcome.image_uri,
+        "stage": outcome.failure.stage,
+        "error_type": outcome.failure.error_type,
+        "error": outcome.failure.error,
+        "attempts": outcome.attempts,
+        "created_at": datetime.fromisoformat(outcome.finished_at),
+    }

@@ -1,0 +1,378 @@
+"""From the manifest to the clips still to be made: ids, variants, what is already there, parts, work files.
+
+The manifest streams through in chunks. What the dataset holds, and what this plan has met so far, are sorted arrays of
+64-bit hashes (8 bytes a clip), so ten million clips are planned in some hundred megabytes.
+"""
+
+import hashlib
+import itertools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actors.errors import ConfigError, ManifestError
+from actors.fingerprint import fingerprint
+from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
+from actors.storage import Storage
+from actors.svd.checkpoint import revision_of
+from pipelines.config import CLIP_PARAMETERS, Config
+from pipelines.manifest import read_manifest
+
+# Clips in one part: its metadata file is rewritten as a whole at each commit, and a folder of so many files lists fast.
+PART_CLIPS = 512
+# Rows of one work file, and of one Ray Data execution: the driver keeps about 8 kB for each (ray-project/ray#66016).
+WORK_ROWS = 100_000
+# Part files read at once when the dataset is looked through: listing a store is latency, not work.
+_READERS = 16
+# Raised when the same parameters begin to give other pixels, so that old clips and new ones keep different ids.
+_PIXELS_VERSION = 1
+
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedBefore:
+    """Where an earlier failure of a clip is kept, and how often it was tried."""
+
+    part: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the dataset already holds.
+
+    Attributes:
+        done: sorted hashes of the clips in `data/`.
+        failed: clips in `failures/`, by hash.
+        part_sizes: rows (clips and failures) of each part.
+        extras: the pass-through columns that the dataset began with; None where it has no row yet.
+    """
+
+    done: Hashes
+    failed: dict[int, FailedBefore]
+    part_sizes: dict[int, int]
+    extras: pa.Schema | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFile:
+    """One Parquet file of rows to make (`WORK_SCHEMA`, then the pass-through columns)."""
+
+    uri: str
+    rows: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run would do, in numbers, and the work files where these were asked for."""
+
+    images: int = 0
+    wanted: int = 0
+    duplicates: int = 0
+    already_there: int = 0
+    failed_before: int = 0
+    to_do: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    extras: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    rows_per_part: Counter[int] = field(default_factory=Counter)
+    work: list[WorkFile] = field(default_factory=list)
+
+
+def part_name(part: int) -> str:
+    """The folder, or the stem of the failures' file, of a part."""
+    return f"part-{part:05d}"
+
+
+def model_revisions(config: Config) -> tuple[str, str]:
+    """What identifies the content of the SVD checkpoint and of the interpolation weights ("" where there are none)."""
+    options = config.storage.options
+    weights = config.interpolation.weights
+    revision = revision_of(
+        config.model.source, revision=config.model.revision, variant=config.model.variant, storage_options=options
+    )
+    return revision, fingerprint(weights, options) if weights else ""
+
+
+def clip_identity(config: Config, revision: str, weights_revision: str) -> "hashlib._Hash":
+    """The part of every clip_id that all clips of a run share: whatever changes pixels or the bytes of the file."""
+    shared = {
+        "pixels_version": _PIXELS_VERSION,
+        "model_revision": revision,
+        "weights_revision": weights_revision,
+        "image": config.image.model_dump(mode="json", exclude={"max_megapixels"}),
+        "model": config.model.model_dump(mode="json", include={"variant", "precision", "decode_chunk_frames"}),
+        "generation": config.generation.model_dump(mode="json", include={"num_frames", "num_inference_steps"}),
+        "interpolation": config.interpolation.model_dump(mode="json", exclude={"weights", "device", "pairs_per_batch"}),
+        "video": config.video.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode())
+
+
+def read_holdings(output: str, storage: Storage) -> Holdings:
+    """Look through the dataset's metadata and failures, a few files at a time."""
+    clip_files = storage.list_files(storage.join(output, "data"), suffix="/metadata.parquet")
+    failure_files = storage.list_files(storage.join(output, "failures"), suffix=".parquet")
+    sizes: Counter[int] = Counter()
+    done: list[Hashes] = []
+    failed: dict[int, FailedBefore] = {}
+    with ThreadPoolExecutor(_READERS) as readers:
+        for uri, table in zip(clip_files, readers.map(lambda u: _columns(storage, u, ["clip_id"]), clip_files)):
+            done.append(_hashes(table["clip_id"].to_pylist()))
+            sizes[_part_of(uri)] += table.num_rows
+        columns = ["clip_id", "attempts"]
+        for uri, table in zip(failure_files, readers.map(lambda u: _columns(storage, u, columns), failure_files)):
+            part = _part_of(uri)
+            sizes[part] += table.num_rows
+            for key, attempts in zip(_hashes(table["clip_id"].to_pylist()).tolist(), table["attempts"].to_pylist()):
+                failed[key] = FailedBefore(part, attempts)
+    held = [*clip_files, *failure_files]
+    extras = _extras_of(storage, held[0]) if held else None
+    merged = np.unique(np.concatenate(done)) if done else np.empty(0, np.uint64)
+    return Holdings(merged, failed, dict(sizes), extras)
+
+
+def make_plan(
+    config: Config,
+    storage: Storage,
+    holdings: Holdings,
+    revisions: tuple[str, str],
+    *,
+    work_folder: str | None = None,
+    retry_failed: bool = False,
+) -> Plan:
+    """Read the manifest and decide what is to be made.
+
+    Args:
+        revisions: from `model_revisions`.
+        work_folder: where work files go; None plans only.
+        retry_failed: plan the clips that failed before, and only those.
+
+    Raises:
+        ManifestError: the manifest cannot be read, or its pass-through columns do not fit the dataset.
+    """
+    plan = Plan()
+    parts = _PartAllocator(holdings.part_sizes)
+    seen = np.empty(0, np.uint64)
+    for rows, extras in _clip_rows(config, storage, clip_identity(config, *revisions), plan):
+        plan.extras = check_extras(extras.schema, holdings.extras)
+        hashes = _hashes(rows["clip_id"].to_pylist())
+        first = np.zeros(len(hashes), bool)
+        first[np.unique(hashes, return_index=True)[1]] = True
+        new = first & ~_contains(seen, hashes)
+        seen = _merge(seen, hashes[new])
+        done = new & _contains(holdings.done, hashes)
+        failed = new & ~done & np.fromiter((key in holdings.failed for key in hashes.tolist()), bool, len(hashes))
+        plan.duplicates += int((~new).sum())
+        plan.already_there += int(done.sum())
+        plan.failed_before += int(failed.sum())
+        chosen = np.flatnonzero(failed if retry_failed else new & ~done & ~failed)
+        if not len(chosen):
+            continue
+        before = [holdings.failed.get(key) for key in hashes[chosen].tolist()]
+        numbers = [earlier.part if earlier else parts.take() for earlier in before]
+        plan.to_do += len(chosen)
+        plan.rows_per_part.update(numbers)
+        if work_folder is not None:
+            attempts = [earlier.attempts if earlier else 0 for earlier in before]
+            work = _work_table(rows.take(chosen), extras.take(chosen), plan.extras, numbers, attempts)
+            plan.work += _write_work(work, work_folder, len(plan.work), storage)
+    return plan
+
+
+def check_extras(wanted: pa.Schema, existing: pa.Schema | None) -> pa.Schema:
+    """The pass-through columns that are written: those which the dataset began with.
+
+    One fixed schema from the first row on: readers take it from whichever file they open first. A column that the
+    manifest no longer has becomes null; one that the dataset does not know, or knows with another type, is refused.
+    """
+    if existing is None:
+        return wanted
+    surplus = [name for name in wanted.names if name not in existing.names]
+    changed = [
+        f"{name} is {wanted.field(name).type}, was {existing.field(name).type}"
+        for name in wanted.names
+        if name in existing.names and wanted.field(name).type != existing.field(name).type
+    ]
+    if surplus or changed:
+        reasons = [*(f"{name} is new" for name in surplus), *changed]
+        raise ManifestError(
+            f"the manifest's columns do not fit those of the dataset: {'; '.join(reasons)}. "
+            f"Choose columns with columns.passthrough=[{','.join(existing.names)}], or write to another output"
+        )
+    return existing
+
+
+def expand_variants(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every combination of parameters that the config's `variants` name; one empty combination where there are none.
+
+    `[{seed: [1, 2], motion_bucket_id: [40, 127]}, {seed: 3}]` gives five.
+    """
+    if not variants:
+        return [{}]
+    combinations = []
+    for variant in variants:
+        choices = [value if isinstance(value, list) else [value] for value in variant.values()]
+        combinations += [dict(zip(variant, values)) for values in itertools.product(*choices)]
+    return combinations
+
+
+def _clip_rows(
+    config: Config, storage: Storage, identity: "hashlib._Hash", plan: Plan
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The manifest's chunks as clips: `WORK_SCHEMA` without part and attempts, and the pass-through columns."""
+    reader = read_manifest(
+        config.sources, columns=config.columns, storage=storage, chunk_rows=WORK_ROWS, reserved=CLIP_SCHEMA.names
+    )
+    plan.notes += reader.notes
+    combinations = expand_variants(config.variants)
+    varied = {name for combination in combinations for name in combination}
+    if clash := sorted(varied & set(reader.overrides)):
+        raise ConfigError(
+            f"variants: {', '.join(clash)} is also a column of the manifest, so one of the two would be ignored; "
+            "rename the column or remove it from variants"
+        )
+    for chunk in reader.chunks():
+        plan.images += chunk.num_rows
+        plan.wanted += chunk.num_rows * len(combinations)
+        plan.problems.update(problem for problem in chunk["problem"].to_pylist() if problem)
+        extras = chunk.select(reader.extras.names)
+        for combination in combinations:
+            yield _rows_of(chunk, combination, config, identity), extras
+
+
+def _rows_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identity: "hashlib._Hash") -> pa.Table:
+    size = chunk.num_rows
+    parameters: dict[str, list[Any]] = {}
+    for name in CLIP_PARAMETERS:
+        default = getattr(config.generation, name)
+        if name in variant:
+            parameters[name] = [default if variant[name] is None else variant[name]] * size
+        elif name in chunk.column_names:
+            parameters[name] = [default if value is None else value for value in chunk[name].to_pylist()]
+        else:
+            parameters[name] = [default] * size
+    problems = [problem or "" for problem in chunk["problem"].to_pylist()]
+    clip_ids = [
+        _clip_id(identity, values, problem or image)
+        for image, problem, *values in zip(_image_identities(chunk), problems, *parameters.values())
+    ]
+    parameters["seed"] = [
+        _derived_seed(clip_id) if seed is None else seed for clip_id, seed in zip(clip_ids, parameters["seed"])
+    ]
+    columns = {
+        "clip_id": clip_ids,
+        "image_uri": chunk["image_uri"],
+        "image_bytes": chunk["image_bytes"] if "image_bytes" in chunk.column_names else pa.nulls(size, pa.binary()),
+        "problem": problems,
+        **parameters,
+    }
+    schema = pa.schema([WORK_SCHEMA.field(name) for name in WORK_SCHEMA.names if name in columns])
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def _image_identities(chunk: pa.Table) -> list[str]:
+    """An image is known by its URI, or by the hash of its bytes where the manifest carries these."""
+    uris: list[str] = chunk["image_uri"].to_pylist()
+    if "image_bytes" not in chunk.column_names:
+        return uris
+    return [
+        uri if data is None else f"sha256:{hashlib.sha256(data).hexdigest()}"
+        for uri, data in zip(uris, chunk["image_bytes"].to_pylist())
+    ]
+
+
+def _clip_id(identity: "hashlib._Hash", values: Sequence[Any], image: str) -> str:
+    digest = identity.copy()
+    # The image comes last: whatever a URI holds, it cannot pass for a parameter.
+    digest.update("\0".join([*map(repr, values), image]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _derived_seed(clip_id: str) -> int:
+    """32 bits of the id, because torch's CPU generator uses no more of a seed."""
+    return int(clip_id[-8:], 16)
+
+
+class _PartAllocator:
+    """Hands out part numbers: fills the last part of the dataset first, then opens the next."""
+
+    def __init__(self, sizes: Mapping[int, int]) -> None:
+        self._part = max(sizes, default=0)
+        self._size = sizes.get(self._part, 0)
+
+    def take(self) -> int:
+        if self._size >= PART_CLIPS:
+            self._part, self._size = self._part + 1, 0
+        self._size += 1
+        return self._part
+
+
+def _work_table(
+    rows: pa.Table, extras: pa.Table, extras_schema: pa.Schema, parts: list[int], attempts: list[int]
+) -> pa.Table:
+    columns = {
+        **{name: rows[name] for name in rows.column_names},
+        "part": parts,
+        "attempts": attempts,
+        **{
+            name: extras[name] if name in extras.column_names else pa.nulls(rows.num_rows, kind)
+            for name, kind in zip(extras_schema.names, extras_schema.types)
+        },
+    }
+    schema = pa.schema([*WORK_SCHEMA, *extras_schema])
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def _write_work(work: pa.Table, folder: str, number: int, storage: Storage) -> Iterator[WorkFile]:
+    uri = storage.join(folder, f"work-{number:05d}.parquet")
+    with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
+        local = Path(scratch) / "work.parquet"
+        pq.write_table(work, local, row_group_size=10_000)
+        storage.put_file(uri, local)
+    yield WorkFile(uri, work.num_rows)
+
+
+def _hashes(clip_ids: Sequence[str]) -> Hashes:
+    return np.fromiter((int(clip_id[:16], 16) for clip_id in clip_ids), np.uint64, len(clip_ids))
+
+
+def _contains(sorted_hashes: Hashes, hashes: Hashes) -> npt.NDArray[np.bool_]:
+    if not len(sorted_hashes):
+        return np.zeros(len(hashes), bool)
+    positions = np.searchsorted(sorted_hashes, hashes)
+    positions[positions == len(sorted_hashes)] = 0
+    return np.asarray(sorted_hashes[positions] == hashes)
+
+
+def _merge(sorted_hashes: Hashes, new: Hashes) -> Hashes:
+    new = np.sort(new)
+    return np.insert(sorted_hashes, np.searchsorted(sorted_hashes, new), new)
+
+
+def _columns(storage: Storage, uri: str, names: list[str]) -> pa.Table:
+    return pq.read_table(pa.BufferReader(storage.read_bytes(uri)), columns=names)
+
+
+def _extras_of(storage: Storage, uri: str) -> pa.Schema:
+    schema = pq.read_schema(pa.BufferReader(storage.read_bytes(uri)))
+    known = {*CLIP_SCHEMA.names, *FAILURE_SCHEMA.names}
+    return pa.schema([schema.field(name) for name in schema.names if name not in known])
+
+
+def _part_of(uri: str) -> int:
+    """The number in `.../part-00007/metadata.parquet` or `.../part-00007.parquet`."""
+    path = Path(uri)
+    stem = path.parent.name if path.name == "metadata.parquet" else path.stem
+    return int(stem.removeprefix("part-"))
