@@ -1,0 +1,166 @@
+"""Reading RIFE weights from the files of the ncnn runtime: a text `.param` with the layers, a `.bin` with the numbers.
+
+The `.bin` holds, in the order of the layers in the `.param`: for a convolution a tag (uint32), the weights and the
+fp32 bias; for `MemoryData` (the `beta` of a residual convolution) bare fp32. Everything is little-endian.
+The layers have no dependable names, but their order is that of the network: the head once for either frame, then the
+blocks, and each of these parts ends with its only deconvolution.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actors.errors import CheckpointError
+from actors.rife.ifnet import RESIDUAL_CONVS
+
+MAGIC = "7767517"  # first line of every text .param
+TAG_FP32 = 0
+TAG_FP16 = 0x01306B47
+ALIGNMENT = 4  # bytes to which fp16 weights are filled up
+
+# Keys of a layer's parameters in the .param.
+OUTPUT_CHANNELS, KERNEL_SIZE, BIAS, WEIGHT_COUNT = 0, 1, 5, 6  # of a convolution
+EXTENTS = (0, 1, 2)  # of MemoryData: width, height, channels
+
+BLOCK_LAYERS = (
+    "conv0.0.0",
+    "conv0.1.0",
+    *(f"convblock.{index}.conv" for index in range(RESIDUAL_CONVS)),
+    "lastconv.0",
+)
+HEAD_LAYERS = {4: ("cnn0", "cnn1", "cnn2", "cnn3"), 2: ("0", "1")}  # the shorter one is that of 4.7 to 4.9
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of the `.param`."""
+
+    kind: str
+    name: str
+    parameters: dict[int, str]
+
+    def number(self, key: int) -> int:
+        return int(self.parameters.get(key, "0"))
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors, fp32, under the names of `IFNet`; `path` is the `.param` or the `.bin` beside it.
+
+    Raises CheckpointError when either file is missing, damaged, or not a network of RIFE 4's kind.
+    """
+    layers = _read_layers(path.with_suffix(".param"))
+    numbers = _Numbers(path.with_suffix(".bin"))
+    parts: list[list[tuple[Tensor, Tensor]]] = [[]]
+    betas: list[Tensor] = []
+    for layer in layers:
+        if layer.kind == "MemoryData":
+            betas.append(numbers.beta(layer))
+        elif layer.kind in ("Convolution", "Deconvolution"):
+            parts[-1].append(numbers.convolution(layer))
+            if layer.kind == "Deconvolution":
+                parts.append([])
+    numbers.expect_end()
+    return _named(parts[:-1], betas, path)
+
+
+def _read_layers(path: Path) -> list[Layer]:
+    try:
+        magic, _, *lines = path.read_text(encoding="ascii").splitlines()
+        layers = [_parse(line) for line in lines if line.strip()]
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file; ncnn weights are a .param and a .bin together") from None
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: this is not a text .param file of ncnn: {error}") from error
+    if magic.strip() != MAGIC:
+        raise CheckpointError(f"{path}: this is not a text .param file of ncnn (it does not begin with {MAGIC})")
+    if any(layer.kind == "PReLU" for layer in layers):
+        raise CheckpointError(f"{path}: this is RIFE 4.1 or older (it has PReLU layers), which is not supported")
+    return layers
+
+
+def _parse(line: str) -> Layer:
+    """`kind name input_count output_count inputs... outputs... key=value...`"""
+    kind, name, input_count, output_count, *rest = line.split()
+    settings = rest[int(input_count) + int(output_count) :]
+    pairs = (setting.split("=", 1) for setting in settings)
+    return Layer(kind, name, {int(key): value for key, value in pairs})
+
+
+class _Numbers:
+    """The `.bin`, read from its beginning to its end."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: there is no such file; ncnn weights are a .param and a .bin together")
+        self.path = path
+        self.content = path.read_bytes()
+        self.offset = 0
+
+    def convolution(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Weight and bias as PyTorch has them: (out,in,k,k), and (in,out,k,k) for a deconvolution."""
+        outputs, kernel = layer.number(OUTPUT_CHANNELS), layer.number(KERNEL_SIZE)
+        weight = self._weights(layer).view(outputs, -1, kernel, kernel)
+        if layer.kind == "Deconvolution":
+            weight = weight.transpose(0, 1)
+        if not layer.number(BIAS):
+            raise CheckpointError(f"{self.path}: layer {layer.name} has no bias, so this is not RIFE 4")
+        return weight, self._take(outputs, "<f4", layer)
+
+    def beta(self, layer: Layer) -> Tensor:
+        """(1,C,1,1)"""
+        count = int(np.prod([max(1, layer.number(key)) for key in EXTENTS]))
+        return self._take(count, "<f4", layer).view(1, -1, 1, 1)
+
+    def expect_end(self) -> None:
+        if self.offset != len(self.content):
+            raise CheckpointError(
+                f"{self.path}: {len(self.content)} bytes, but the .param describes {self.offset}: "
+                "the two files do not belong together"
+            )
+
+    def _weights(self, layer: Layer) -> Tensor:
+        tag = int(self._take(1, "<u4", layer).item())
+        if tag not in (TAG_FP32, TAG_FP16):
+            raise CheckpointError(f"{self.path}: layer {layer.name} is neither fp32 nor fp16 (tag {tag:#010x})")
+        weights = self._take(layer.number(WEIGHT_COUNT), "<f2" if tag == TAG_FP16 else "<f4", layer)
+        self.offset += -self.offset % ALIGNMENT
+        return weights
+
+    def _take(self, count: int, dtype: str, layer: Layer) -> Tensor:
+        size = count * np.dtype(dtype).itemsize
+        if self.offset + size > len(self.content):
+            raise CheckpointError(f"{self.path}: the file ends within layer {layer.name}: it is cut off")
+        numbers = np.frombuffer(self.content, dtype, count, self.offset)
+        self.offset += size
+        return torch.from_numpy(numbers.astype(np.int64 if dtype == "<u4" else np.float32))
+
+
+def _named(parts: list[list[tuple[Tensor, Tensor]]], betas: list[Tensor], path: Path) -> dict[str, Tensor]:
+    """Names by position; a file without any beta has them folded into its convolutions."""
+    heads = [part for part in parts if len(part) in HEAD_LAYERS]
+    blocks = [part for part in parts if len(part) == len(BLOCK_LAYERS)]
+    beta_count = len(blocks) * RESIDUAL_CONVS
+    if not blocks or len(heads) not in (0, 2) or len(heads) + len(blocks) != len(parts):
+        raise CheckpointError(f"{path}: its layers are not those of a RIFE 4 network")
+    if len(betas) not in (0, beta_count):
+        raise CheckpointError(f"{path}: {len(betas)} MemoryData layers, but RIFE with these blocks has {beta_count}")
+    state: dict[str, Tensor] = {}
+    for head in heads[:1]:  # the second one is the same layers again, for the other frame
+        state |= _tensors("head", HEAD_LAYERS[len(head)], head)
+    for index, block in enumerate(blocks):
+        state |= _tensors(f"blocks.{index}", BLOCK_LAYERS, block)
+        for conv in range(RESIDUAL_CONVS):
+            channels = block[-1][0].shape[0]
+            beta = betas[index * RESIDUAL_CONVS + conv] if betas else torch.ones(1, channels, 1, 1)
+            state[f"blocks.{index}.convblock.{conv}.beta"] = beta
+    return state
+
+
+def _tensors(prefix: str, names: tuple[str, ...], layers: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for name, (weight, bias) in zip(names, layers, strict=True):
+        state |= {f"{prefix}.{name}.weight": weight, f"{prefix}.{name}.bias": bias}
+    return state
