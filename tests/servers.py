@@ -1,8 +1,8 @@
 """Real servers on a loopback port, for tests that must not trust a fake: OpenStack Swift behind its S3 face.
 
-Swift is a production object store that pip installs and that runs as four small processes (about 250 MB, 4 s to start). Its
-PUT is atomic and it checks signatures. What it does not honour is a conditional PUT (`If-None-Match`) under a race:
-prove nothing about leases with it.
+Swift is a production object store that pip installs and that runs as four small processes (about 250 MB, 4 s to
+start). Its PUT is atomic and it checks signatures. What it does not honour is a conditional PUT (`If-None-Match`) under
+a race: prove nothing about leases with it.
 """
 
 import http.client
@@ -10,15 +10,21 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
+from actors.storage import Storage
+
 KEY = "test:tester"
 SECRET = "testing"
 START_TIMEOUT_S = 60.0
+LISTING_PAGE = 20  # keys per listing answer: few, so that small tests meet the second page too (AWS: 1000)
 
 _BACKENDS = ("object", "container", "account")
 
@@ -57,6 +63,7 @@ pipeline = catch_errors s3api tempauth slo versioned_writes proxy-server
 use = egg:swift#catch_errors
 [filter:s3api]
 use = egg:swift#s3api
+max_bucket_listing = {page}
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = {secret} .admin
@@ -84,6 +91,27 @@ class S3Server:
         return {"key": self.key, "secret": self.secret, "client_kwargs": {"endpoint_url": self.endpoint}} | changed
 
 
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One Swift for all tests of a run."""
+    with swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_storage(s3_server: S3Server) -> Storage:
+    """Access to `s3_server` with its keys."""
+    return Storage({"s3": s3_server.options()})
+
+
+@pytest.fixture
+def s3_bucket(s3_storage: Storage) -> str:
+    """The URI of a new, empty bucket."""
+    name = f"bucket-{uuid.uuid4().hex}"
+    s3_storage.filesystem("s3://").mkdir(name)
+    return f"s3://{name}"
+
+
 @contextmanager
 def swift(folder: Path) -> Iterator[S3Server]:
     """Run Swift with all it keeps under `folder`; raise RuntimeError with its log where it does not start."""
@@ -94,7 +122,7 @@ def swift(folder: Path) -> Iterator[S3Server]:
             _build_ring(folder, kind, ports[kind])
             config = _BACKEND_CONF.format(port=ports[kind], folder=folder, kind=kind)
             stack.enter_context(_server(folder, kind, config, ports[kind], "/recon/version"))
-        config = _PROXY_CONF.format(port=ports["proxy"], folder=folder, secret=SECRET)
+        config = _PROXY_CONF.format(port=ports["proxy"], folder=folder, secret=SECRET, page=LISTING_PAGE)
         stack.enter_context(_server(folder, "proxy", config, ports["proxy"], "/"))
         yield S3Server(f"http://127.0.0.1:{ports['proxy']}")
 
