@@ -1,0 +1,318 @@
+"""Encoding video. Axes in names: F frames, H height, W width, C channels (RGB)."""
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from actors import video
+from actors.errors import VideoError
+from actors.settings import VideoSettings
+
+CODECS = ["h264", "h265", "av1", "vp9", "ffv1"]
+DECODED_CODEC = {"h264": "h264", "h265": "hevc", "av1": "av1", "vp9": "vp9", "ffv1": "ffv1"}
+BT709, GBR, LIMITED, FULL = 1, 0, 1, 2
+RATE = Fraction(30000, 1001)
+
+
+def moving_frames(count=9, width=128, height=96):
+    """Soft shapes that move: (F, H, W, C) uint8."""
+    t, y, x = np.mgrid[0:count, 0:height, 0:width]
+    waves = [np.sin((x + 3 * t) / 9), np.cos((y - 2 * t) / 7), np.sin((x + y + 5 * t) / 13)]
+    return ((np.stack(waves, -1) + 1) * 127).round().astype(np.uint8)
+
+
+def encode(frames, path, codec="h264", frame_rate=RATE, tag="{}", **settings):
+    height, width = frames[0].shape[:2]
+    settings = VideoSettings(codec=codec, **settings)
+    return video.encode(
+        iter(frames), path, width=width, height=height, frame_rate=frame_rate, settings=settings, tag=tag
+    )
+
+
+def only_file(folder, name):
+    return [path.name for path in folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_codec_gives_what_was_asked_for(tmp_path, codec):
+    path = tmp_path / f"clip{video.extension(codec)}"
+    assert encode(moving_frames(), path, codec) == 9
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        frames = list(container.decode(stream))
+        assert context.name in (DECODED_CODEC[codec], "libdav1d")
+        assert (len(frames), frames[0].width, frames[0].height) == (9, 128, 96)
+        assert stream.average_rate == RATE
+        assert stream.base_rate == RATE
+        assert context.pix_fmt == ("bgr0" if codec == "ffv1" else "yuv420p")
+        assert (context.color_primaries, context.color_trc) == (BT709, BT709)
+        assert context.colorspace == (GBR if codec == "ffv1" else BT709)
+        assert context.color_range == (FULL if codec == "ffv1" else LIMITED)
+    assert only_file(tmp_path, path.name)
+
+
+@pytest.mark.parametrize("rate", ["7", "24000/1001", "2997/100", "35/2", "60"])
+def test_the_frame_rate_is_exact_and_constant(tmp_path, rate):
+    path = tmp_path / "clip.mp4"
+    encode(moving_frames(), path, frame_rate=Fraction(rate))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times_s = [frame.pts * stream.time_base for frame in container.decode(stream)]
+        assert times_s == [i / Fraction(rate) for i in range(9)]
+        assert stream.duration * stream.time_base == 9 / Fraction(rate)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_colours_survive_when_read_as_bt709(tmp_path, codec):
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128), (255, 255, 255), (200, 120, 40)]
+    frame_HWC = np.concatenate([np.full((64, 64, 3), color, np.uint8) for color in colors], 1)
+    path = tmp_path / f"clip{video.extension(codec)}"
+    encode([frame_HWC] * 3, path, codec)
+    with av.open(str(path)) as container:
+        decoded = next(container.decode(video=0))
+        if codec == "ffv1":
+            rgb_HWC = decoded.to_ndarray(format="rgb24").astype(float)
+        else:
+            # By hand from the standard (ITU-R BT.709-6, 3.2 to 3.5), not by a converter that may guess the matrix.
+            planes = decoded.to_ndarray()
+            y_HW = (planes[:64].astype(float) - 16) / 219
+            chroma = planes[64:].reshape(2, 32, 192).astype(float).repeat(2, 1).repeat(2, 2)
+            blue_HW, red_HW = (chroma - 128) / 224
+            red, blue = y_HW + 1.5748 * red_HW, y_HW + 1.8556 * blue_HW
+            rgb_HWC = 255 * np.stack([red, (y_HW - 0.2126 * red - 0.0722 * blue) / 0.7152, blue], -1)
+    for index, color in enumerate(colors):
+        patch_C = rgb_HWC[16:48, index * 64 + 16 : index * 64 + 48].mean((0, 1))
+        assert np.abs(patch_C - color).max() < 4, (color, patch_C)
+
+
+def test_ffv1_is_lossless_to_the_bit(tmp_path):
+    frames_FHWC = np.random.default_rng(3).integers(0, 256, (4, 37, 51, 3), dtype=np.uint8)
+    path = tmp_path / "clip.mkv"
+    encode(frames_FHWC, path, "ffv1")
+    with av.open(str(path)) as container:
+        decoded_FHWC = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert np.array_equal(decoded_FHWC, frames_FHWC)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_same_frames_give_the_same_bytes_also_side_by_side(tmp_path, codec):
+    np.save(tmp_path / "frames.npy", moving_frames(30))
+    script = (
+        "import sys, pathlib, numpy, fractions; from actors import video; from actors.settings import VideoSettings\n"
+        "frames = numpy.load(sys.argv[1]); settings = VideoSettings(codec=sys.argv[3], threads=3)\n"
+        "video.encode(frames, pathlib.Path(sys.argv[2]), width=128, height=96,"
+        " frame_rate=fractions.Fraction(7), settings=settings, tag='{}')"
+    )
+    paths = [tmp_path / f"{name}{video.extension(codec)}" for name in ("one", "two")]
+    root = Path(video.__file__).parents[1]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "frames.npy"), str(path), codec], cwd=root)
+        for path in paths
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    encode(moving_frames(30), tmp_path / "three", codec, frame_rate=Fraction(7), threads=3)
+    assert paths[0].read_bytes() == paths[1].read_bytes() == (tmp_path / "three").read_bytes()
+
+
+@pytest.mark.parametrize("codec", CODECS[:-1])
+def test_the_index_comes_before_the_pictures(tmp_path, codec):
+    encode(moving_frames(), tmp_path / "clip.mp4", codec)
+    data = (tmp_path / "clip.mp4").read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+
+
+TAGS = [
+    '{"a": 1}',
+    "",
+    "line one\nline two\r\n\\\n[STREAM]\ncomment=other",
+    r"= ; # \ \\ \= 'single' \"double\" %d {x}",
+    "Zürich 東京 🎬",
+    json.dumps({"key": "value;=#\\" * 800, "nested": {"é": ["\n", "\t"]}}),
+]
+
+
+@pytest.mark.parametrize("codec", ["h264", "ffv1"])
+@pytest.mark.parametrize("tag", TAGS, ids=range(len(TAGS)))
+def test_a_tag_comes_back_as_it_was(tmp_path, codec, tag):
+    path = tmp_path / f"a clip: 1%{video.extension(codec)}"
+    encode(moving_frames(2), path, codec, tag=tag)
+    assert video.read_tag(path) == (tag or None)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_codec_carries_the_tag(tmp_path, codec):
+    path = tmp_path / f"clip{video.extension(codec)}"
+    encode(moving_frames(2), path, codec, tag='{"seed": 7}')
+    assert video.read_tag(path) == '{"seed": 7}'
+
+
+def test_what_is_no_video_has_no_tag_but_an_error(tmp_path):
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoError, match="cannot read"):
+        video.read_tag(tmp_path / "no.mp4")
+
+
+class Interrupted(BaseException):
+    """Like KeyboardInterrupt: no subclass of Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError, BrokenPipeError, Interrupted])
+@pytest.mark.parametrize("width", [8, 512])
+def test_a_failing_iterator_leaves_no_process_and_no_file(tmp_path, monkeypatch, error, width):
+    started = []
+    real_popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(real_popen(*a, **k)) or started[-1])
+
+    def frames():
+        yield from moving_frames(5, width, 64)
+        raise error("no more")
+
+    with pytest.raises(error, match="no more"):
+        video.encode(
+            frames(), tmp_path / "a.mp4", width=width, height=64, frame_rate=RATE, settings=VideoSettings(), tag=""
+        )
+    assert [process.returncode for process in started] == [-9]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_encode_keeps_the_file_that_was_there(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"older")
+    with pytest.raises(VideoError):
+        encode(moving_frames(2), tmp_path / "clip.mp4", preset="no such preset")
+    assert (tmp_path / "clip.mp4").read_bytes() == b"older"
+    assert only_file(tmp_path, "clip.mp4")
+
+
+def test_ffmpegs_own_words_are_in_the_error(tmp_path):
+    # More frames than fit into the pipe: ffmpeg ends while they are still being written.
+    with pytest.raises(VideoError, match="no such preset") as caught:
+        encode(moving_frames(60), tmp_path / "clip.mp4", preset="no such preset")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(VideoError, match="No such file or directory"):
+        encode(moving_frames(2), tmp_path / "missing" / "clip.mp4")
+
+
+def test_a_missing_ffmpeg_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "ffmpeg"))
+    with pytest.raises(VideoError, match="ffmpeg cannot be started"):
+        encode(moving_frames(2), tmp_path / "clip.mp4")
+
+
+def test_much_output_on_stderr_does_not_stop_it(tmp_path, monkeypatch):
+    noisy = tmp_path / "ffmpeg"
+    noisy.write_text(
+        f"#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' 'x' >&2\nexec {imageio_ffmpeg.get_ffmpeg_exe()} \"$@\"\n"
+    )
+    noisy.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(noisy))
+    assert encode(moving_frames(60), tmp_path / "clip.mp4") == 60
+
+
+def test_no_frames_is_an_error(tmp_path):
+    with pytest.raises(VideoError):
+        video.encode(
+            iter(()), tmp_path / "a.mp4", width=64, height=64, frame_rate=RATE, settings=VideoSettings(), tag=""
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frame_of_another_size_is_our_own_mistake(tmp_path):
+    frames = [*moving_frames(2), np.zeros((8, 8, 3), np.uint8)]
+    with pytest.raises(AssertionError):
+        encode(frames, tmp_path / "clip.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "pixel_format", "words"),
+    [
+        ((65, 64), "yuv420p", "an even width and height"),
+        ((64, 65), None, "an even width and height"),
+        ((65, 64), "yuv422p", "an even width,"),
+    ],
+)
+def test_odd_sizes_say_what_they_need(tmp_path, size, pixel_format, words):
+    with pytest.raises(VideoError, match=words):
+        encode(moving_frames(2, *size), tmp_path / "clip.mp4", pixel_format=pixel_format)
+
+
+@pytest.mark.parametrize(("size", "pixel_format"), [((65, 67), "yuv444p"), ((64, 67), "yuv422p")])
+def test_odd_sizes_work_in_formats_that_hold_them(tmp_path, size, pixel_format):
+    encode(moving_frames(2, *size), tmp_path / "clip.mp4", pixel_format=pixel_format)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.width, context.height, context.pix_fmt) == (*size, pixel_format)
+
+
+def test_frames_that_are_views_are_written_as_seen(tmp_path):
+    frames_FHWC = moving_frames(3)[:, :, ::-1]
+    encode(frames_FHWC, tmp_path / "view.mkv", "ffv1")
+    encode(np.ascontiguousarray(frames_FHWC), tmp_path / "copy.mkv", "ffv1")
+    assert (tmp_path / "view.mkv").read_bytes() == (tmp_path / "copy.mkv").read_bytes()
+
+
+def test_crf_and_preset_reach_the_encoder(tmp_path):
+    for name, settings in {"usual": {}, "worse": {"crf": 40}, "faster": {"preset": "ultrafast"}}.items():
+        encode(moving_frames(), tmp_path / f"{name}.mp4", **settings)
+    data = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(data["worse"]) < len(data["usual"]) / 2
+    assert b"crf=18.0" in data["usual"]
+    assert b"threads=2 " in data["usual"]
+    assert b"cabac=0" in data["faster"]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_everything_that_check_allows_can_be_encoded(tmp_path, codec):
+    known = video._CODECS[codec]
+    for preset in (known.presets[0], known.presets[-1]) if known.presets else (None,):
+        for pixel_format in known.pixel_formats:
+            assert video.check(VideoSettings(codec=codec, preset=preset, pixel_format=pixel_format)) == []
+    for pixel_format in known.pixel_formats:
+        path = tmp_path / f"{pixel_format}{video.extension(codec)}"
+        fastest = {"h264": "ultrafast", "h265": "ultrafast", "av1": "13", "vp9": "5", "ffv1": None}[codec]
+        encode(moving_frames(2), path, codec, pixel_format=pixel_format, preset=fastest)
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.pix_fmt == pixel_format
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"codec": "ffv1", "crf": 0}, "crf: ffv1 is lossless"),
+        ({"codec": "ffv1", "preset": "fast"}, "preset: ffv1 has no presets"),
+        ({"codec": "h264", "crf": 52}, "crf: h264 takes 0 to 51, not 52"),
+        ({"codec": "h265", "crf": 63}, "crf: h265 takes 0 to 51, not 63"),
+        ({"codec": "h264", "preset": "8"}, "preset: h264 takes one of ultrafast"),
+        ({"codec": "av1", "preset": "medium"}, "preset: av1 takes one of 0, 1"),
+        ({"codec": "vp9", "preset": "6"}, "preset: vp9 takes one of 0, 1, 2, 3, 4, 5, not '6'"),
+        ({"codec": "av1", "pixel_format": "yuv444p"}, "pixel_format: av1 takes one of yuv420p, yuv420p10le"),
+        ({"codec": "h264", "pixel_format": "bgr0"}, "pixel_format: h264 takes one of"),
+    ],
+)
+def test_check_names_each_problem(settings, words):
+    problems = video.check(VideoSettings(**settings))
+    assert len(problems) == 1
+    assert problems[0].startswith(words)
+
+
+def test_check_finds_all_problems_at_once_and_none_in_good_settings():
+    assert len(video.check(VideoSettings(codec="ffv1", crf=1, preset="fast", pixel_format="nv12"))) == 3
+    for codec in CODECS:
+        assert video.check(VideoSettings(codec=codec)) == []
+    assert video.check(VideoSettings(codec="av1", crf=63, preset="0")) == []
+
+
+def test_extensions():
+    assert [video.extension(codec) for codec in CODECS] == [".mp4"] * 4 + [".mkv"]
