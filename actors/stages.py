@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from actors import __version__, images, rife, svd, video
+from actors import __version__, images, rife, video
 from actors.errors import GenerationError
 from actors.records import PARAMETER_FIELDS, Failure, Outcome, Provenance, file_tag
 from actors.settings import (
@@ -33,6 +33,10 @@ from actors.settings import (
     VideoSettings,
 )
 from actors.storage import Storage
+from actors.svd.checkpoint import locate
+from actors.svd.conditioning import ClipParameters
+from actors.svd.model import load
+from actors.svd.sampler import generate
 
 Row = dict[str, Any]
 Pixels = npt.NDArray[np.uint8]
@@ -78,7 +82,7 @@ class Generate:
     """SVD, resident. One instance per actor."""
 
     def __init__(self, model: ModelSettings, generation: GenerationSettings, storage: Storage) -> None:
-        folder = svd.locate(
+        folder = locate(
             model.source,
             revision=model.revision,
             variant=model.variant,
@@ -86,7 +90,7 @@ class Generate:
             storage_options=storage.options,
         )
         device = _device(model.device)
-        self._model = svd.load(folder, variant=model.variant, precision=model.precision, device=device)
+        self._model = load(folder, variant=model.variant, precision=model.precision, device=device)
         self._settings = generation
         self._decode_chunk_frames = model.decode_chunk_frames
         self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -114,10 +118,10 @@ class Generate:
 
     def _sample(self, rows: list[Row]) -> list[Row]:
         started = time.perf_counter()
-        clips = svd.generate(
+        clips = generate(
             self._model,
             np.stack([row["image_HWC"] for row in rows]),
-            [svd.ClipParameters(**{name: row[name].item() for name in _PARAMETERS}) for row in rows],
+            [ClipParameters(**{name: row[name].item() for name in _PARAMETERS}) for row in rows],
             num_frames=self._settings.num_frames,
             num_inference_steps=self._settings.num_inference_steps,
             decode_chunk_frames=self._decode_chunk_frames,
@@ -227,7 +231,7 @@ class Finish:
             "image_width": int(row["image_width"]),
             "image_height": int(row["image_height"]),
             "fit": self._provenance.fit,
-            "interpolation_model": self._interpolator.name if self._interpolator else "",
+            "interpolation_model": f"rife-{self._interpolator.name}" if self._interpolator else "",
             "codec": self._encoding.codec,
             **{name: _plain(row[name]) for name in _PARAMETERS},
             "num_inference_steps": self._provenance.num_inference_steps,

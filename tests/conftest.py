@@ -1,1 +1,24 @@
-pytest_plugins = ["tests.servers"]
+"""Small checkpoints that the tests share; everything else is made where it is used."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def svd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SVD checkpoint of the real classes, with random weights."""
+    from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
+
+    return make_svd_checkpoint(tmp_path_factory.mktemp("checkpoints") / "svd", sizes=TINY_SIZES)
+
+
+@pytest.fixture(scope="session")
+def rife_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small RIFE network that has learnt nothing and cross-fades."""
+    from actors.rife import weights
+    from actors.rife.untrained import crossfade_net
+
+    path = tmp_path_factory.mktemp("checkpoints") / "rife-small.safetensors"
+    weights.save(crossfade_net(), path)
+    return path

@@ -1,0 +1,90 @@
+"""The public record schemas, frozen: users' queries and old datasets rely on them."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Failure, Outcome, file_tag
+
+CLIP_COLUMNS = """\
+clip_id: string
+file_name: string
+image_uri: string
+image_sha256: string
+image_width: int32
+image_height: int32
+fit: string
+width: int32
+height: int32
+num_frames: int32
+generated_frames: int32
+interpolation_factor: double
+interpolation_model: string
+video_fps: double
+duration_s: double
+codec: string
+bytes: int64
+sha256: string
+seed: int64
+fps: int32
+motion_bucket_id: int32
+noise_aug_strength: double
+min_guidance_scale: double
+max_guidance_scale: double
+num_inference_steps: int32
+model: string
+model_revision: string
+precision: string
+load_s: double
+generate_s: double
+interpolate_s: double
+encode_s: double
+upload_s: double
+device: string
+stillreel_version: string
+created_at: timestamp[us, tz=UTC]"""
+
+FAILURE_COLUMNS = """\
+clip_id: string
+image_uri: string
+stage: string
+error_type: string
+error: string
+attempts: int32
+created_at: timestamp[us, tz=UTC]"""
+
+
+@pytest.mark.parametrize(("schema", "frozen"), [(CLIP_SCHEMA, CLIP_COLUMNS), (FAILURE_SCHEMA, FAILURE_COLUMNS)])
+def test_schemas_are_frozen(schema: pa.Schema, frozen: str) -> None:
+    assert "\n".join(f"{field.name}: {field.type}" for field in schema) == frozen
+
+
+def test_the_readme_explains_every_column() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert [name for name in CLIP_SCHEMA.names if f"`{name}`" not in readme] == []
+
+
+def test_an_outcome_survives_its_journey() -> None:
+    clip = {"clip_id": "ab", "image_uri": "s3://b/grüße.jpg"}
+    for ending in ({"clip": clip}, {"failure": Failure("load", "ImageError", "zero bytes")}):
+        outcome = Outcome("ab", 3, "s3://b/grüße.jpg", 1, "2026-01-02T03:04:05+00:00", **ending)
+        assert Outcome.from_json(outcome.to_row()["outcome"]) == outcome
+
+
+def test_the_files_own_record_holds_only_what_can_be_reproduced() -> None:
+    clip = dict.fromkeys(CLIP_SCHEMA.names, 1)
+    names = list(json.loads(file_tag(clip)))
+    left_out = [
+        "bytes",
+        "sha256",
+        "load_s",
+        "generate_s",
+        "interpolate_s",
+        "encode_s",
+        "upload_s",
+        "device",
+        "created_at",
+    ]
+    assert names == [name for name in CLIP_SCHEMA.names if name not in left_out]

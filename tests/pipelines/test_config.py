@@ -1,0 +1,117 @@
+"""The configuration: every mistake at once, each with its origin and the nearest valid name."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import yaml
+
+from actors.errors import ConfigError
+from pipelines.config import Config, load_config, to_yaml
+
+CONF = Path(__file__).parents[2] / "conf"
+MINIMAL = ["manifest=a.csv", "output=out", "model.source=model"]
+
+
+def mistakes(files: list[str], overrides: list[str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(files, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["demo", "svd", "svd_xt"])
+def test_shipped_configs_are_valid_and_show_every_option(name: str) -> None:
+    required = [] if name == "demo" else ["manifest=m.parquet", "output=out"]
+    config = load_config([str(CONF / f"{name}.yaml")], required)
+    written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+
+    def names(tree: object, prefix: str = "") -> set[str]:
+        if not isinstance(tree, dict) or prefix == "storage.options.":
+            return {prefix.removesuffix(".")}
+        return {prefix.removesuffix(".")} | {n for k, v in tree.items() for n in names(v, f"{prefix}{k}.")}
+
+    assert names(written) == names(config.model_dump(mode="json"))
+
+
+def test_gpu_configs_ask_for_the_frames_of_their_model() -> None:
+    overrides = ["manifest=m.parquet", "output=out"]
+    assert load_config([str(CONF / "svd.yaml")], overrides).generation.num_frames == 14
+    assert load_config([str(CONF / "svd_xt.yaml")], overrides).generation.num_frames == 25
+
+
+def test_later_files_and_overrides_win(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "manifest: a.csv\noutput: out\nmodel: {source: m}\ngeneration: {fps: 5, seed: 1}\n"
+    )
+    (tmp_path / "b.yaml").write_text("generation: {fps: 6}\n")
+    config = load_config([str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")], ["generation.seed=9"])
+    assert (config.generation.fps, config.generation.seed) == (6, 9)
+
+
+def test_all_mistakes_are_reported_at_once_with_origin_and_nearest_name(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("manifest: a.csv\nmodel:\n  source: m\n  precison: fp16\ngeneration:\n  num_frames: lots\n")
+    text = mistakes([str(file)], ["image.widht=512", "image.fit=squeeze", "oops", "video.crf=30"])
+    assert text.startswith("6 mistakes in the configuration:")
+    assert f"model.precison: no such setting; did you mean 'precision'? ({file}:4)" in text
+    assert f"({file}:6)" in text
+    assert "image.widht: no such setting; did you mean 'width'? (override 'image.widht=512')" in text
+    assert "image.fit: input should be 'crop', 'pad' or 'stretch', got 'squeeze'" in text
+    assert "'oops': an override looks like key=value" in text
+    assert "output: is required" in text
+
+
+def test_missing_marker_counts_as_missing() -> None:
+    text = mistakes([str(CONF / "svd_xt.yaml")], [])
+    assert "manifest: is required" in text
+    assert "output: is required" in text
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1,\n")
+    text = mistakes([str(tmp_path / "none.yaml"), str(broken)], MINIMAL)
+    assert "none.yaml: no such file" in text
+    assert "broken.yaml: not valid YAML" in text
+
+
+def test_missing_package_is_explained() -> None:
+    text = mistakes([], [*MINIMAL, "manifest=${package_dir:no_such_package}"])
+    assert "no_such_package" in text
+    assert "pip install" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["interpolation.factor=2"], "weights is null"),
+        (["interpolation.weights=w.pkl"], "factor 1 makes no new frames"),
+        (
+            ["interpolation.weights=w.pkl", "interpolation.factor=2", "interpolation.target_fps=24"],
+            "factor or target_fps",
+        ),
+        (
+            ["interpolation.weights=w.pkl", "interpolation.factor=null", "interpolation.target_fps=24", "video.fps=25"],
+            "would be ignored",
+        ),
+        (["video.codec=ffv1", "video.crf=20"], "crf"),
+        (["video.preset=warp"], "preset"),
+        (["workers.generate.num_gpus=0.3"], "1/n"),
+        (["image.width=100"], "multiple of 8"),
+        (["image.width=512", "image.height=576"], "orientation=portrait"),
+        (["variants=[{num_frames: 3}]"], "cannot vary"),
+        (["variants=[{seed: -1}]"], "greater than or equal to 0"),
+        (["manifest=[]"], "empty"),
+    ],
+)
+def test_settings_that_contradict_or_would_be_ignored(overrides: list[str], expected: str) -> None:
+    assert expected in mistakes([], [*MINIMAL, *overrides])
+
+
+def test_rates_are_exact_and_survive_saving() -> None:
+    config = load_config(
+        [],
+        [*MINIMAL, "interpolation.weights=w.pkl", "interpolation.factor=null", "interpolation.target_fps=30000/1001"],
+    )
+    assert config.interpolation.target_fps == Fraction(30000, 1001)
+    assert Config.model_validate(yaml.safe_load(to_yaml(config))) == config

@@ -1,0 +1,207 @@
+"""The plan: clip ids, what is already there, variants, parts, work files."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from actors.errors import ConfigError, ManifestError
+from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Failure, Outcome
+from actors.storage import Storage
+from pipelines import plan as planning
+from pipelines.commit import Committer
+from pipelines.config import Config, load_config
+from pipelines.plan import Plan, expand_variants, make_plan, read_holdings
+
+STORAGE = Storage()
+REVISIONS = ("rev", "weights")
+
+
+def config_for(manifest: Path, output: Path, *overrides: str) -> Config:
+    return load_config([], [f"manifest={manifest}", f"output={output}", "model.source=none", *overrides])
+
+
+def write_manifest(path: Path, rows: int, **columns: list[object]) -> Path:
+    table = pa.table({"image_uri": [f"/images/{row}.jpg" for row in range(rows)], **columns})
+    pq.write_table(table, path)
+    return path
+
+
+def plan_of(config: Config, *, work: bool = True, retry_failed: bool = False) -> Plan:
+    return make_plan(
+        config,
+        STORAGE,
+        read_holdings(config.output, STORAGE),
+        REVISIONS,
+        work_folder=f"{config.output}/_runs/r/work" if work else None,
+        retry_failed=retry_failed,
+    )
+
+
+def work_rows(plan: Plan) -> list[dict[str, object]]:
+    return [row for file in plan.work for row in pq.read_table(file.uri).to_pylist()]
+
+
+def fake_outcome(row: dict[str, object], error: str = "") -> Outcome:
+    clip = None if error else {name: row.get(name) for name in CLIP_SCHEMA.names}
+    failure = Failure("load", "ImageError", error) if error else None
+    return Outcome(
+        row["clip_id"], row["part"], row["image_uri"], row["attempts"] + 1, "2026-01-02T03:04:05+00:00", clip, failure
+    )
+
+
+def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) -> None:
+    committer = Committer(config.output, STORAGE, plan.extras, dict(plan.rows_per_part))
+    committer.begin(plan.work)
+    for row in work_rows(plan):
+        committer.add(fake_outcome(row, "broken" if row["image_uri"] in failing else ""))
+    committer.flush()
+
+
+def test_a_clip_id_depends_on_what_changes_pixels_and_on_nothing_else(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.parquet", 1)
+
+    def clip_id(*overrides: str, revisions: tuple[str, str] = REVISIONS) -> str:
+        config = config_for(manifest, tmp_path / "out", *overrides)
+        folder = str(tmp_path / "work")
+        plan = make_plan(config, STORAGE, read_holdings(config.output, STORAGE), revisions, work_folder=folder)
+        return str(work_rows(plan)[0]["clip_id"])
+
+    base = clip_id()
+    same = ["run.flush_s=1", "workers.generate.batch_size=4", "image.max_megapixels=50", "model.device=cpu"]
+    assert [clip_id(change) for change in same] == [base] * len(same)
+    changes = [
+        "generation.seed=1",
+        "generation.fps=8",
+        "generation.motion_bucket_id=1",
+        "generation.noise_aug_strength=0.1",
+        "generation.min_guidance_scale=1.5",
+        "generation.max_guidance_scale=2",
+        "generation.num_frames=5",
+        "generation.num_inference_steps=5",
+        "image.fit=pad",
+        "image.width=640",
+        "model.precision=bf16",
+        "model.decode_chunk_frames=4",
+        "video.codec=h265",
+        "video.crf=30",
+    ]
+    ids = [clip_id(change) for change in changes]
+    ids += [clip_id(revisions=("other", "weights")), clip_id(revisions=("rev", "other"))]
+    assert len({base, *ids}) == len(ids) + 1
+
+
+def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 5), tmp_path / "out")
+    first = plan_of(config)
+    assert (first.images, first.wanted, first.to_do) == (5, 5, 5)
+    commit(config, first, failing=frozenset({"/images/3.jpg"}))
+    write_manifest(tmp_path / "m.parquet", 7)
+    second = plan_of(config)
+    assert (second.already_there, second.failed_before, second.to_do) == (4, 1, 2)
+    assert [row["image_uri"] for row in work_rows(second)] == ["/images/5.jpg", "/images/6.jpg"]
+
+
+def test_failed_clips_are_retried_on_request_and_move(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 3), tmp_path / "out")
+    commit(config, plan_of(config), failing=frozenset({"/images/1.jpg", "/images/2.jpg"}))
+    again = plan_of(config, retry_failed=True)
+    assert [(row["image_uri"], row["attempts"]) for row in work_rows(again)] == [
+        ("/images/1.jpg", 1),
+        ("/images/2.jpg", 1),
+    ]
+    commit(config, again, failing=frozenset({"/images/2.jpg"}))
+    failures = pq.read_table(tmp_path / "out/failures/part-00000.parquet").to_pylist()
+    assert [(row["image_uri"], row["attempts"]) for row in failures] == [("/images/2.jpg", 2)]
+    assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 2
+    commit(config, plan_of(config, retry_failed=True))
+    assert not (tmp_path / "out/failures/part-00000.parquet").exists()
+    assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 3
+
+
+def test_duplicate_rows_are_made_once(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image_uri": ["/a.jpg", "/b.jpg", "/a.jpg"]}), tmp_path / "m.parquet")
+    plan = plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out"))
+    assert (plan.wanted, plan.duplicates, plan.to_do) == (3, 1, 2)
+
+
+def test_duplicates_are_found_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "WORK_ROWS", 2)
+    pq.write_table(pa.table({"image_uri": ["/a.jpg", "/b.jpg", "/c.jpg", "/a.jpg", "/b.jpg"]}), tmp_path / "m.parquet")
+    plan = plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out"))
+    assert (plan.duplicates, plan.to_do, len(plan.work)) == (2, 3, 2)
+
+
+def test_row_overrides_beat_the_config_and_variants_beat_both(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.parquet", 2, motion_bucket_id=[30, None], seed=[5, None])
+    rows = work_rows(plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", "generation.motion_bucket_id=99")))
+    assert (rows[0]["motion_bucket_id"], rows[0]["seed"]) == (30, 5)
+    assert rows[1]["motion_bucket_id"] == 99
+    assert rows[1]["seed"] == int(str(rows[1]["clip_id"])[-8:], 16)
+    variants = "variants=[{fps: [5, 6], noise_aug_strength: [0.0, 0.1]}]"
+    rows = work_rows(plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", variants)))
+    assert {(row["fps"], row["noise_aug_strength"]) for row in rows} == {(5, 0.0), (5, 0.1), (6, 0.0), (6, 0.1)}
+    assert len({row["clip_id"] for row in rows}) == len(rows) == 8
+
+
+def test_a_variant_that_a_column_would_hide_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.parquet", 1, seed=[5])
+    with pytest.raises(ConfigError, match="seed is also a column"):
+        plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", "variants=[{seed: [1, 2]}]"))
+
+
+def test_variants_multiply() -> None:
+    assert expand_variants([]) == [{}]
+    assert len(expand_variants([{"seed": [1, 2], "fps": [5, 6, 7]}, {"seed": 3}])) == 7
+
+
+def test_parts_are_filled_before_the_next_one_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "PART_CLIPS", 4)
+    config = config_for(write_manifest(tmp_path / "m.parquet", 6), tmp_path / "out")
+    first = plan_of(config)
+    assert dict(first.rows_per_part) == {0: 4, 1: 2}
+    commit(config, first)
+    write_manifest(tmp_path / "m.parquet", 9)
+    assert dict(plan_of(config).rows_per_part) == {1: 2, 2: 1}
+
+
+def test_pass_through_columns_reach_the_metadata_with_their_types(tmp_path: Path) -> None:
+    columns = {"caption": ["a", "b", "c"], "tags": [["x"], [], None], "score": pa.array([1, 2, 3], pa.int16())}
+    config = config_for(write_manifest(tmp_path / "m.parquet", 3, **columns), tmp_path / "out")
+    commit(config, plan_of(config), failing=frozenset({"/images/1.jpg"}))
+    clips = pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet")
+    assert clips.schema.names == [*CLIP_SCHEMA.names, "caption", "tags", "score"]
+    assert clips.schema.field("score").type == pa.int16()
+    by_image = {row["image_uri"]: row for row in clips.to_pylist()}
+    assert by_image["/images/2.jpg"]["caption"] == "c"
+    assert by_image["/images/0.jpg"]["tags"] == ["x"]
+    failure = pq.read_table(tmp_path / "out/failures/part-00000.parquet").to_pylist()[0]
+    assert (failure["caption"], failure["score"]) == ("b", 2)
+
+
+def test_a_dataset_keeps_the_columns_that_it_began_with(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 1, caption=["a"]), tmp_path / "out")
+    commit(config, plan_of(config))
+    write_manifest(tmp_path / "m.parquet", 2)
+    without = plan_of(config)
+    assert work_rows(without)[0]["caption"] is None
+    write_manifest(tmp_path / "m.parquet", 2, caption=[1, 2], mood=["x", "y"])
+    with pytest.raises(ManifestError, match=r"mood is new; caption is int64, was string.*columns.passthrough"):
+        plan_of(config)
+
+
+def test_rows_with_a_problem_are_planned_as_rows_that_will_fail(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image_uri": ["/a.jpg", None], "fps": [7, 7]}), tmp_path / "m.parquet")
+    plan = plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out"))
+    assert plan.problems.total() == 1
+    rows = work_rows(plan)
+    assert [bool(row["problem"]) for row in rows] == [False, True]
+    assert list(rows[0]) == WORK_SCHEMA.names
+
+
+def test_planning_only_writes_nothing(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 3), tmp_path / "out")
+    assert plan_of(config, work=False).to_do == 3
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
