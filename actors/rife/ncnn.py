@@ -102,11 +102,12 @@ class _Numbers:
     def convolution(self, layer: Layer) -> tuple[Tensor, Tensor]:
         """Weight and bias as PyTorch has them: (out,in,k,k), and (in,out,k,k) for a deconvolution."""
         outputs, kernel = layer.number(OUTPUT_CHANNELS), layer.number(KERNEL_SIZE)
+        fan_out = outputs * kernel * kernel
+        if not layer.number(BIAS) or fan_out == 0 or layer.number(WEIGHT_COUNT) % fan_out:
+            raise CheckpointError(f"{self.path}: layer {layer.name} of the .param is not one that RIFE 4 has")
         weight = self._weights(layer).view(outputs, -1, kernel, kernel)
         if layer.kind == "Deconvolution":
             weight = weight.transpose(0, 1)
-        if not layer.number(BIAS):
-            raise CheckpointError(f"{self.path}: layer {layer.name} has no bias, so this is not RIFE 4")
         return weight, self._take(outputs, "<f4", layer)
 
     def beta(self, layer: Layer) -> Tensor:

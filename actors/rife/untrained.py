@@ -11,9 +11,9 @@ from torch import Tensor
 
 from actors.rife.ifnet import FLOW, MASK, RESIDUAL_CONVS, SUBPIXELS, TIME, IFNet, Variant
 
-SMALL_VARIANT = Variant("4.25-small", (32, 24, 16, 12, 8), (16, 8, 4, 2, 1), (8, 4), 13, "replaced")  # 0.9 MB
+SMALL_VARIANT = Variant("4.25-small", (28, 24, 16, 12, 8), (16, 8, 4, 2, 1), (8, 4), 13, "replaced")  # 0.9 MB
 
-# sigmoid(FADE_SLOPE * (1/2 - t)) is the first frame's share: 1 - t exactly at 1/4, 1/2 and 3/4, within 0.04 between.
+# sigmoid(FADE_SLOPE * (1/2 - t)) is the first frame's share: exactly 1 - t at 1/4, 1/2 and 3/4, within 0.1 elsewhere.
 FADE_SLOPE = 4.394449
 
 

@@ -62,9 +62,10 @@ def load(path: str | Path) -> tuple[IFNet, Variant]:
     tensors, own_name = _read(path)
     state = _to_our_names(tensors)
     variant = _detect(_signature(state, path), own_name, path)
-    net = IFNet(variant)
+    with torch.device("meta"):  # no random weights first, which would take longer than reading
+        net = IFNet(variant)
     _require_same_tensors(net.state_dict(), state, variant, path)
-    net.load_state_dict(state)
+    net.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     return net.eval(), variant
 
 
