@@ -1,0 +1,152 @@
+"""The networks of an SVD checkpoint, loaded and resident on a device."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import CLIPVisionModelWithProjection
+
+from actors.errors import CheckpointError
+from actors.svd import layout
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# A safetensors file begins with the length of its JSON header: https://github.com/huggingface/safetensors#format
+_HEADER_LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SvdModel:
+    """Everything that sampling needs, on `device`; nothing in here changes after loading.
+
+    The VAE stays in two parts. Its encoder overflows in half precision, so it is held in fp32 (34 M parameters in SVD)
+    rather than cast to and fro for every clip.
+    """
+
+    unet: nn.Module  # in `dtype`
+    image_encoder: nn.Module  # CLIP with projection, in `dtype`
+    vae_encoder: nn.Module  # fp32: pixels -1..1 to the mean and log-variance of the latents, stacked along the channels
+    vae_decoder: nn.Module  # in `dtype`
+    latent_scale: float  # what the UNet sees is this times what the VAE makes; not so for the image latents
+    scheduler_config: Mapping[str, Any]
+    clip_pixels: int  # side of the square that CLIP sees
+    clip_mean_C11: Tensor
+    clip_std_C11: Tensor
+    num_frames: int  # that the UNet was trained for
+    latent_channels: int
+    pixel_multiple: int  # width and height are multiples of this
+    dtype: torch.dtype
+    device: torch.device
+
+
+def load(folder: Path, *, variant: str | None = None, precision: Precision, device: torch.device | str) -> SvdModel:
+    """Load a checkpoint in diffusers layout, from safetensors only, running no code of its own.
+
+    Args:
+        folder: what `locate` returns.
+        variant: e.g. "fp16"; None: the plain files.
+        precision: of the UNet, the image encoder and the VAE's decoder.
+        device: where the networks stay.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion.
+    """
+    _check_files(folder, variant)
+    dtype, device = _DTYPES[precision], torch.device(device)
+    diffusers.utils.logging.disable_progress_bar()  # a worker's log is plain lines
+    transformers.utils.logging.disable_progress_bar()
+    vae = _network(AutoencoderKLTemporalDecoder, folder, "vae", variant, torch_dtype=torch.float32)
+    unet = _network(UNetSpatioTemporalConditionModel, folder, "unet", variant, torch_dtype=dtype)
+    image_encoder = _network(CLIPVisionModelWithProjection, folder, "image_encoder", variant, dtype=dtype)
+    preprocessor = _read_json(folder / layout.PREPROCESSOR_CONFIG)
+    return SvdModel(
+        unet=unet.to(device),
+        image_encoder=image_encoder.to(device),
+        vae_encoder=nn.Sequential(vae.encoder, vae.quant_conv).to(device),
+        vae_decoder=vae.decoder.to(device, dtype),
+        latent_scale=vae.config.scaling_factor,
+        scheduler_config=_read_json(folder / layout.SCHEDULER_CONFIG),
+        clip_pixels=image_encoder.config.image_size,
+        clip_mean_C11=torch.tensor(preprocessor["image_mean"], device=device)[:, None, None],
+        clip_std_C11=torch.tensor(preprocessor["image_std"], device=device)[:, None, None],
+        num_frames=unet.config.num_frames,
+        latent_channels=vae.config.latent_channels,
+        pixel_multiple=2 ** (len(vae.config.block_out_channels) - 1),
+        dtype=dtype,
+        device=device,
+    )
+
+
+def _network(cls: Any, folder: Path, component: str, variant: str | None, **dtype: torch.dtype) -> Any:
+    """One network on the CPU, in evaluation mode, without gradients, every parameter of it from the file."""
+    try:
+        network, found = cls.from_pretrained(
+            folder,
+            subfolder=component,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **dtype,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / component} could not be loaded: {error}") from error
+    # The libraries only warn about these, and go on with random numbers.
+    if absent := sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]])):
+        raise CheckpointError(
+            f"{folder / component} does not fit its config.json: {len(absent)} tensors are missing or of another "
+            f"shape, {absent[0]} among them; copy the checkpoint again"
+        )
+    return network.eval().requires_grad_(False)
+
+
+def _check_files(folder: Path, variant: str | None) -> None:
+    """That all files are there and whole, and that they are SVD's."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no such folder")
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    files = layout.wanted_files(names, variant, str(folder))
+    if (kind := _read_json(folder / layout.INDEX).get("_class_name")) != "StableVideoDiffusionPipeline":
+        raise CheckpointError(f"{folder} is a {kind}, not Stable Video Diffusion (StableVideoDiffusionPipeline)")
+    scheduler = _read_json(folder / layout.SCHEDULER_CONFIG)
+    if (scheduler.get("_class_name"), scheduler.get("prediction_type")) != ("EulerDiscreteScheduler", "v_prediction"):
+        raise CheckpointError(
+            f"{folder / layout.SCHEDULER_CONFIG}: the sampler is Euler's on v-predictions, as in every SVD checkpoint, "
+            f"but this asks for {scheduler.get('_class_name')} on {scheduler.get('prediction_type')}"
+        )
+    for name in files:
+        if name.endswith(".safetensors"):
+            _check_whole(folder / name)
+
+
+def _check_whole(path: Path) -> None:
+    """That a safetensors file is as long as its header says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header_length = int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
+        header = file.read(header_length) if header_length < size else b""
+    try:
+        tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
+        expected = _HEADER_LENGTH_BYTES + header_length + max(entry["data_offsets"][1] for entry in tensors)
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is damaged: it is no safetensors file; copy it again") from None
+    if size != expected:
+        raise CheckpointError(f"{path} is damaged: {size} bytes instead of {expected}; copy it again")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return content

@@ -1,0 +1,202 @@
+"""Stable Video Diffusion: from images to the frames of clips, step by step.
+
+A clip depends on its own image, parameters and seed alone, never on the batch that it rides in. Noise and frames are
+those of diffusers' `StableVideoDiffusionPipeline` for one image and `torch.Generator().manual_seed(seed)`.
+
+Notation after Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models" (EDM).
+Shapes: B clips, F frames, H W pixels, h w latent pixels, C channels; N = B, or 2B with the unconditional half in front.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import EulerDiscreteScheduler
+from torch import Tensor
+
+from actors.errors import ConfigError
+from actors.svd.conditioning import ClipParameters, Conditioning, condition
+from actors.svd.model import SvdModel
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedClips:
+    """Clips on the host."""
+
+    frames_BFHWC: npt.NDArray[np.uint8]
+    finite: tuple[bool, ...]  # one per clip; False: NaN or infinity on the way, and the frames are worthless
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSchedule:
+    """The scheduler's constants for S denoising steps."""
+
+    sigmas: tuple[float, ...]  # S + 1, falling; the last one is 0
+    timesteps_S: Tensor  # what the UNet is told about each sigma but the last
+    initial_sigma: float  # deviation of the noise that everything begins with
+
+
+def generate(
+    model: SvdModel,
+    images_BHWC: npt.NDArray[np.uint8],
+    clips: Sequence[ClipParameters],
+    *,
+    num_frames: int,
+    num_inference_steps: int,
+    decode_chunk_frames: int | None = None,
+) -> GeneratedClips:
+    """Animate a batch of images of one size.
+
+    Args:
+        images_BHWC: uint8, RGB; height and width become those of the clips.
+        clips: one per image.
+        num_frames: frames of each clip; best the number that the checkpoint was trained for, `model.num_frames`.
+        num_inference_steps: denoising steps.
+        decode_chunk_frames: decode so many frames of a clip at a time, which saves memory and changes every pixel a
+            little, since the decoder looks across frames; None: whole clips.
+
+    Raises:
+        ConfigError: the checkpoint cannot make clips of this size or length.
+    """
+    frames_BFHWC = np.empty((len(clips), num_frames, *images_BHWC.shape[1:]), np.uint8)
+    finite = []
+    decoded = generate_frames(
+        model,
+        images_BHWC,
+        clips,
+        num_frames=num_frames,
+        num_inference_steps=num_inference_steps,
+        decode_chunk_frames=decode_chunk_frames,
+    )
+    for index, frames_FCHW in enumerate(decoded):
+        frames_BFHWC[index] = to_uint8(frames_FCHW).cpu().numpy()
+        finite.append(bool(frames_FCHW.isfinite().all()))
+    return GeneratedClips(frames_BFHWC, tuple(finite))
+
+
+@torch.no_grad()
+def generate_frames(
+    model: SvdModel,
+    images_BHWC: npt.NDArray[np.uint8],
+    clips: Sequence[ClipParameters],
+    *,
+    num_frames: int,
+    num_inference_steps: int,
+    decode_chunk_frames: int | None = None,
+) -> Iterator[Tensor]:
+    """The same, clip by clip, as the decoder leaves them: (F, C, H, W), fp32, -1..1 and a little beyond."""
+    assert len(images_BHWC) == len(clips), (len(images_BHWC), len(clips))
+    height, width = images_BHWC.shape[1:3]
+    check_size(model, width=width, height=height, num_frames=num_frames)
+    schedule = noise_schedule(model, num_inference_steps)
+    noises = [clip_noise(model, clip.seed, height=height, width=width, num_frames=num_frames) for clip in clips]
+    image_noise_BCHW, noise_BFChw = (torch.stack(kind).to(model.device) for kind in zip(*noises, strict=True))
+    conditioning = condition(model, to_float(images_BHWC, model.device), image_noise_BCHW, clips, num_frames)
+    latents_BFChw = denoise(model, noise_BFChw * schedule.initial_sigma, conditioning, schedule)
+    for latents_FChw in latents_BFChw:
+        yield decode(model, latents_FChw, decode_chunk_frames)
+
+
+def check_size(model: SvdModel, *, width: int, height: int, num_frames: int) -> None:
+    """Raise ConfigError if the checkpoint cannot make clips of this size (pixels) or length."""
+    multiple = model.pixel_multiple
+    if width % multiple or height % multiple:
+        raise ConfigError(
+            f"clips of {width}x{height} pixels cannot be made: this checkpoint needs multiples of {multiple}; "
+            f"{_nearest(width, multiple)}x{_nearest(height, multiple)} would do"
+        )
+    if num_frames < 1:
+        raise ConfigError(f"generation.num_frames={num_frames}: a clip has at least one frame")
+
+
+def _nearest(pixels: int, multiple: int) -> int:
+    return max(round(pixels / multiple), 1) * multiple
+
+
+def to_float(images_BHWC: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Bytes to (B, C, H, W), fp32, -1..1."""
+    images_BCHW = torch.tensor(images_BHWC, device=device).permute(0, 3, 1, 2)
+    return images_BCHW / 255 * 2 - 1
+
+
+def to_uint8(frames_FCHW: Tensor) -> Tensor:
+    """Frames around -1..1 to (F, H, W, C) bytes, rounded, on the same device: a quarter of what floats would move."""
+    frames_FHWC = frames_FCHW.permute(0, 2, 3, 1)
+    return ((frames_FHWC + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def clip_noise(model: SvdModel, seed: int, *, height: int, width: int, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Standard normal noise for the image (C, H, W) and for the latents (F, C, h, w), fp32 on the CPU.
+
+    On the CPU, because there a seed gives the same numbers on every machine; in this order, because that is the stock
+    pipeline's.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    image_CHW = torch.randn(3, height, width, generator=generator)
+    latent_hw = height // model.pixel_multiple, width // model.pixel_multiple
+    latents_FChw = torch.randn(num_frames, model.latent_channels, *latent_hw, generator=generator)
+    return image_CHW, latents_FChw
+
+
+def noise_schedule(model: SvdModel, num_inference_steps: int) -> NoiseSchedule:
+    """The checkpoint's own schedule, taken once, so that the loop neither searches in it nor waits for the device."""
+    scheduler = EulerDiscreteScheduler.from_config(model.scheduler_config)
+    scheduler.set_timesteps(num_inference_steps)
+    return NoiseSchedule(
+        sigmas=tuple(scheduler.sigmas.tolist()),
+        timesteps_S=scheduler.timesteps.to(model.device),
+        initial_sigma=float(scheduler.init_noise_sigma),
+    )
+
+
+def denoise(model: SvdModel, latents_BFChw: Tensor, conditioning: Conditioning, schedule: NoiseSchedule) -> Tensor:
+    """Euler's method from noise to latents, fp32 throughout: it begins at sigma 700, where fp16 counts by 0.5.
+
+    EDM's equations, with the preconditioning of a v-prediction on data of unit deviation (EDM, table 1).
+    """
+    for (sigma, next_sigma), timestep in zip(pairwise(schedule.sigmas), schedule.timesteps_S, strict=True):
+        c_in = 1 / math.sqrt(sigma**2 + 1)
+        c_skip = c_in**2
+        c_out = -sigma * c_in
+        velocity_BFChw = predict_velocity(model, c_in * latents_BFChw, timestep, conditioning)
+        denoised_BFChw = c_skip * latents_BFChw + c_out * velocity_BFChw
+        slope_BFChw = (latents_BFChw - denoised_BFChw) / sigma
+        latents_BFChw = latents_BFChw + (next_sigma - sigma) * slope_BFChw
+    return latents_BFChw
+
+
+def predict_velocity(model: SvdModel, inputs_BFChw: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+    """One evaluation of the UNet on inputs of unit deviation, with guidance; fp32."""
+    halves = 1 if conditioning.guidance_BF111 is None else 2
+    inputs_NFChw = inputs_BFChw.to(model.dtype).repeat(halves, 1, 1, 1, 1)
+    velocity_NFChw: Tensor = model.unet(
+        torch.cat([inputs_NFChw, conditioning.image_latents_NFChw], dim=2),
+        timestep,
+        encoder_hidden_states=conditioning.image_embeddings_N1D,
+        added_time_ids=conditioning.added_time_ids_N3,
+    ).sample.float()
+    if conditioning.guidance_BF111 is None:
+        return velocity_NFChw
+    unconditional_BFChw, conditional_BFChw = velocity_NFChw.chunk(2)
+    # At a scale of 1, lerp gives the second operand bit by bit: a clip without guidance does not notice its neighbours.
+    return torch.lerp(unconditional_BFChw, conditional_BFChw, conditioning.guidance_BF111)
+
+
+def decode(model: SvdModel, latents_FChw: Tensor, chunk_frames: int | None = None) -> Tensor:
+    """The VAE's decoder on one clip (F, C, H, W), fp32, around -1..1; whole, or `chunk_frames` at a time."""
+    scaled_FChw = (latents_FChw / model.latent_scale).to(model.dtype)
+    chunks = torch.split(scaled_FChw, chunk_frames or len(scaled_FChw))
+    return torch.cat([_decode_together(model, chunk) for chunk in chunks])
+
+
+def _decode_together(model: SvdModel, latents_FChw: Tensor) -> Tensor:
+    frames_FCHW: Tensor = model.vae_decoder(
+        latents_FChw,
+        image_only_indicator=latents_FChw.new_zeros(1, len(latents_FChw)),  # zeros: a video, not single images
+        num_frames=len(latents_FChw),
+    )
+    return frames_FCHW.float()

@@ -1,0 +1,171 @@
+"""Make small checkpoints of the very classes that the real ones are made of, with random weights.
+
+    python -m benchmarks.make_checkpoints DIR [--seed N] [--sizes demo|tiny]
+
+writes `DIR/svd`, a Stable Video Diffusion checkpoint in diffusers layout that `model.source` can name. The same seed
+gives the same bytes, so what is generated from it can be compared between machines and between versions.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLTemporalDecoder,
+    EulerDiscreteScheduler,
+    StableVideoDiffusionPipeline,
+    UNetSpatioTemporalConditionModel,
+)
+from torch import nn
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+# The scheduler of `stabilityai/stable-video-diffusion-img2vid-xt`, its `scheduler_config.json` to the letter.
+SVD_SCHEDULER = {
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "sigma_max": 700.0,
+    "sigma_min": 0.002,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "timestep_type": "continuous",
+    "use_karras_sigmas": True,
+}
+
+# CLIP sees 224 pixels in every SVD checkpoint, and diffusers' own pipeline knows no other size.
+CLIP_IMAGE_PIXELS = 224
+
+# GroupNorm has 32 groups throughout these classes, and the spread below which a random decoder paints all grey.
+_FRAME_SPREAD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SvdSizes:
+    """Width and depth of a checkpoint; channels are multiples of 32, the groups of every GroupNorm in these classes."""
+
+    num_frames: int
+    unet_channels: tuple[int, ...]
+    unet_heads: tuple[int, ...]
+    vae_channels: tuple[int, ...]  # the VAE shrinks an image by 2 ** (len - 1)
+    clip_width: int
+    clip_patch: int
+    layers_per_block: int = 1
+
+
+# 15 MB; 8 frames of 224x128 in 10 steps take 2 s on two CPU cores. The VAE shrinks 8 times, as the real one does.
+DEMO_SIZES = SvdSizes(
+    num_frames=8,
+    unet_channels=(32, 64, 64),
+    unet_heads=(1, 2, 2),
+    vae_channels=(32, 32, 32, 64),
+    clip_width=64,
+    clip_patch=32,
+)
+
+# For tests at 16 or 32 pixels: every kind of block once, the VAE shrinks 2 times.
+TINY_SIZES = SvdSizes(
+    num_frames=14,
+    unet_channels=(32, 64),
+    unet_heads=(1, 2),
+    vae_channels=(32, 32),
+    clip_width=32,
+    clip_patch=56,
+)
+
+_SIZES = {"demo": DEMO_SIZES, "tiny": TINY_SIZES}
+
+
+def make_svd_checkpoint(
+    folder: Path, *, seed: int = 0, sizes: SvdSizes = DEMO_SIZES, variant: str | None = None
+) -> Path:
+    """Write an SVD checkpoint with random weights into `folder` (diffusers layout, safetensors) and return it."""
+    vae, unet, image_encoder = _vae(sizes), _unet(sizes), _image_encoder(sizes)
+    generator = torch.Generator().manual_seed(seed)
+    for network in (vae, unet, image_encoder):
+        _draw_weights(network, generator)
+    pipeline = StableVideoDiffusionPipeline(
+        vae=vae,
+        image_encoder=image_encoder,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(**SVD_SCHEDULER),
+        feature_extractor=CLIPImageProcessorPil(
+            size={"shortest_edge": CLIP_IMAGE_PIXELS},
+            crop_size={"height": CLIP_IMAGE_PIXELS, "width": CLIP_IMAGE_PIXELS},
+        ),
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True, variant=variant)
+    return folder
+
+
+def _vae(sizes: SvdSizes) -> AutoencoderKLTemporalDecoder:
+    return AutoencoderKLTemporalDecoder(
+        block_out_channels=sizes.vae_channels,
+        down_block_types=("DownEncoderBlock2D",) * len(sizes.vae_channels),
+        layers_per_block=sizes.layers_per_block,
+    )
+
+
+def _unet(sizes: SvdSizes) -> UNetSpatioTemporalConditionModel:
+    attending = len(sizes.unet_channels) - 1  # the innermost level has no attention, as in SVD
+    return UNetSpatioTemporalConditionModel(
+        block_out_channels=sizes.unet_channels,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal",) * attending + ("DownBlockSpatioTemporal",),
+        up_block_types=("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * attending,
+        num_attention_heads=sizes.unet_heads,
+        layers_per_block=sizes.layers_per_block,
+        cross_attention_dim=sizes.clip_width,
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=3 * 32,
+        num_frames=sizes.num_frames,
+    )
+
+
+def _image_encoder(sizes: SvdSizes) -> CLIPVisionModelWithProjection:
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=sizes.clip_width,
+            intermediate_size=2 * sizes.clip_width,
+            projection_dim=sizes.clip_width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=CLIP_IMAGE_PIXELS,
+            patch_size=sizes.clip_patch,
+        )
+    )
+
+
+def _draw_weights(network: nn.Module, generator: torch.Generator) -> None:
+    """Fill in every parameter in place, so that signals keep their size through the network.
+
+    Matrices and kernels are normal with variance 1 / fan-in, the gains of norms are 1, and biases and blending factors
+    are normal with deviation 0.1. PyTorch's own defaults shrink signals threefold in every layer: all frames come out
+    grey, and a test that compares frames would pass whatever happened on the way.
+    """
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim >= 2:
+                parameter.copy_(noise / math.sqrt(parameter[0].numel()))
+            elif "norm" in name and name.endswith("weight"):
+                parameter.fill_(1.0)
+            else:
+                parameter.copy_(0.1 * noise)
+
+
+def main() -> None:
+    """Read the command line and write the checkpoints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the checkpoints go; made if missing")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sizes", choices=sorted(_SIZES), default="demo")
+    arguments = parser.parse_args()
+    print(make_svd_checkpoint(arguments.folder / "svd", seed=arguments.seed, sizes=_SIZES[arguments.sizes]))
+
+
+if __name__ == "__main__":
+    main()
