@@ -10,7 +10,7 @@ sampling grid is wrong by up to a quarter of a pixel at a width of 1920.
 """
 # ruff: noqa: N815  # names of tensors carry their axes, those of a NamedTuple too
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -111,11 +111,19 @@ class IFBlock(nn.Module):
             nn.ConvTranspose2d(channels, SUBPIXELS * tail, 4, stride=2, padding=1), nn.PixelShuffle(2)
         )
 
-    def forward(self, x_BCHW: Tensor, flow_B4HW: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The change of flow (pixels of the full image), the mask, and what else the tail holds; all in fp32."""
-        x_BCHW = _resize(x_BCHW, 1 / self.scale)
-        if flow_B4HW is not None:
-            x_BCHW = torch.cat([x_BCHW, _resize(flow_B4HW, 1 / self.scale) / self.scale], dim=1)
+    def forward(
+        self, side0_BCHW: Tensor, side1_BCHW: Tensor, others: Sequence[Tensor], flow_B4HW: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The change of flow (pixels of the full image), the mask, and what else the tail holds; all in fp32.
+
+        A side is an image with its head features behind it. The order that the weights were trained on is: both
+        images, both features, the others, the flow. All are shrunk before they are joined, which saves memory traffic.
+        """
+        side0_BCHW, side1_BCHW, *others = (_resize(x, 1 / self.scale) for x in (side0_BCHW, side1_BCHW, *others))
+        images = [side0_BCHW[:, :RGB], side1_BCHW[:, :RGB]]
+        features = [side0_BCHW[:, RGB:], side1_BCHW[:, RGB:]]
+        flows = [] if flow_B4HW is None else [_resize(flow_B4HW, 1 / self.scale) / self.scale]
+        x_BCHW = torch.cat([*images, *features, *others, *flows], dim=1)
         precision = next(self.parameters()).dtype
         tail_BCHW = self.lastconv(self.convblock(self.conv0(x_BCHW.to(precision)))).float()
         tail_BCHW = _resize(tail_BCHW, self.scale)
@@ -181,15 +189,13 @@ class IFNet(nn.Module):
         side0_BCHW = torch.cat([img0_BCHW, f0_BCHW], dim=1)
         side1_BCHW = torch.cat([img1_BCHW, f1_BCHW], dim=1)
         t_B1HW = t_B.view(-1, 1, 1, 1).expand(-1, 1, *img0_BCHW.shape[-2:])
-        x_BCHW = _block_input(side0_BCHW, side1_BCHW, t_B1HW)
-        flow_B4HW, mask_B1HW, rest_BCHW = self.blocks[0](x_BCHW, None)
+        flow_B4HW, mask_B1HW, rest_BCHW = self.blocks[0](side0_BCHW, side1_BCHW, [t_B1HW], None)
         yield (estimate := _estimate(side0_BCHW, side1_BCHW, flow_B4HW, mask_B1HW))
         for block in self.blocks[1:]:
-            features_BCHW = rest_BCHW[:, : self.variant.features]
-            x_BCHW = _block_input(
-                estimate.warped0_BCHW, estimate.warped1_BCHW, t_B1HW, estimate.mask_B1HW, features_BCHW
+            others = [t_B1HW, estimate.mask_B1HW] + ([rest_BCHW] if self.variant.features else [])
+            flow_change_B4HW, mask_B1HW, rest_BCHW = block(
+                estimate.warped0_BCHW, estimate.warped1_BCHW, others, estimate.flow_B4HW
             )
-            flow_change_B4HW, mask_B1HW, rest_BCHW = block(x_BCHW, estimate.flow_B4HW)
             if self.variant.mask == "added":
                 mask_B1HW = estimate.mask_B1HW + mask_B1HW
             yield (estimate := _estimate(side0_BCHW, side1_BCHW, estimate.flow_B4HW + flow_change_B4HW, mask_B1HW))
@@ -215,13 +221,6 @@ def _estimate(side0_BCHW: Tensor, side1_BCHW: Tensor, flow_B4HW: Tensor, mask_B1
     warped0_BCHW = warp(side0_BCHW, flow_B4HW[:, :2])
     warped1_BCHW = warp(side1_BCHW, flow_B4HW[:, 2:])
     return Estimate(flow_B4HW, mask_B1HW, warped0_BCHW, warped1_BCHW)
-
-
-def _block_input(side0_BCHW: Tensor, side1_BCHW: Tensor, *others: Tensor) -> Tensor:
-    """What the weights were trained on: both images, then both head features, then the others; flow comes last."""
-    images = [side0_BCHW[:, :RGB], side1_BCHW[:, :RGB]]
-    features = [side0_BCHW[:, RGB:], side1_BCHW[:, RGB:]]
-    return torch.cat([*images, *features, *others], dim=1)
 
 
 def _halving_conv(input_channels: int, channels: int) -> nn.Sequential:

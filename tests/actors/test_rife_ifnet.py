@@ -45,8 +45,10 @@ class KnownFlow(nn.Module):
         super().__init__()
         self.values = (*flow, mask, *[0.0] * features)
 
-    def forward(self, x_BCHW: Tensor, flow_B4HW: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        out_BCHW = torch.tensor(self.values).view(1, -1, 1, 1).expand(len(x_BCHW), -1, *x_BCHW.shape[-2:])
+    def forward(
+        self, side0_BCHW: Tensor, side1_BCHW: Tensor, others: list[Tensor], flow_B4HW: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        out_BCHW = torch.tensor(self.values).view(1, -1, 1, 1).expand(len(side0_BCHW), -1, *side0_BCHW.shape[-2:])
         change_B4HW = out_BCHW[:, :FLOW] if flow_B4HW is None else torch.zeros_like(flow_B4HW)
         return change_B4HW, out_BCHW[:, FLOW : FLOW + MASK], out_BCHW[:, FLOW + MASK :]
 
@@ -148,7 +150,8 @@ def test_a_block_takes_and_gives_flow_in_pixels_of_the_full_image(scale: int) ->
         block.lastconv[0].weight.zero_()
         block.lastconv[0].bias.fill_(1.0)
         flow_B4HW = torch.tensor([16.0, -16.0, 32.0, 8.0]).view(1, 4, 1, 1).expand(1, 4, 64, 128)
-        change_B4HW, mask_B1HW, _ = block(torch.zeros(1, 7, 64, 128), flow_B4HW)
+        image_BCHW, time_B1HW = torch.zeros(1, 3, 64, 128), torch.zeros(1, 1, 64, 128)
+        change_B4HW, mask_B1HW, _ = block(image_BCHW, image_BCHW, [time_B1HW], flow_B4HW)
     assert seen[0].shape == (1, 7 + FLOW, 64 // scale, 128 // scale)
     assert seen[0][0, -FLOW:, 0, 0].tolist() == [16 / scale, -16 / scale, 32 / scale, 8 / scale]  # the last channels
     assert change_B4HW.shape == (1, 4, 64, 128)
