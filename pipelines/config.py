@@ -72,12 +72,18 @@ class GenerationPool(ActorPool):
     batch_size: int = Field(1, ge=1, description="clips per call; the clips are the same for every value")
 
 
+class InterpolationPool(ActorPool):
+    """The actors that keep RIFE resident."""
+
+    num_gpus: float = Field(0.25, ge=0, description="GPUs reserved per actor, whole or exactly 1/n; 0 runs on the CPU")
+
+
 class WorkerSettings(Section):
     """The stages' share of the cluster."""
 
     load: TaskPool = Field(TaskPool(), description="fetch and decode images")
     generate: GenerationPool = Field(GenerationPool(), description="SVD")
-    interpolate: ActorPool = Field(ActorPool(num_gpus=0.25), description="RIFE, encode, upload")
+    interpolate: InterpolationPool = Field(InterpolationPool(), description="RIFE, encode, upload")
 
 
 class RunSettings(Section):
@@ -209,19 +215,24 @@ def _package_dir(name: str) -> str:
 
 
 # ${package_dir:skimage} in a config is the folder of that installed package: where the demo's photographs are.
-OmegaConf.register_new_resolver("package_dir", _package_dir, replace=True)
+OmegaConf.register_resolver("package_dir", _package_dir, replace=True)
 
 
 def _resolve(merged: Any, origins: dict[Path_, str]) -> tuple[Any, list[str]]:
-    for missing in OmegaConf.missing_keys(merged):  # `key: ???` in a file: the user has to give it
-        section, _, key = missing.rpartition(".")
-        OmegaConf.select(merged, section).pop(key) if section else merged.pop(key)
     try:
-        return OmegaConf.to_container(merged, resolve=True), []
+        return _without_missing(OmegaConf.to_container(merged, resolve=True)), []
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
         reason = str(error).splitlines()[0]
-        return OmegaConf.to_container(merged, resolve=False), [_sentence(tuple(key.split(".")), reason, origins)]
+        values = _without_missing(OmegaConf.to_container(merged, resolve=False))
+        return values, [_sentence(tuple(key.split(".")), reason, origins)]
+
+
+def _without_missing(tree: Any) -> Any:
+    """The tree without the keys that a file leaves to the user (`key: ???`)."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without_missing(value) for key, value in tree.items() if value != "???"}
 
 
 def _cross_check(config: Config) -> Iterator[tuple[Path_, str]]:

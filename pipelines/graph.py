@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -10,7 +11,7 @@ from actors.errors import ConfigError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
 from actors.stages import Finish, Generate, load_image
 from actors.storage import Storage
-from pipelines.config import Config
+from pipelines.config import ActorPool, Config
 from pipelines.plan import WorkFile
 
 # Two calls may be under way in an actor, one of them fetching its 44 MB of input while the other computes: the gap
@@ -39,33 +40,31 @@ def size_pools(config: Config, cluster_gpus: float) -> Pools:
         ConfigError: the pools need more GPUs than there are.
     """
     generate, interpolate = config.workers.generate, config.workers.interpolate
-    generate_gpus, interpolate_gpus = generate.num_gpus, interpolate.num_gpus
-    automatic = generate.actors == "auto" and interpolate.actors == "auto"
-    if automatic and cluster_gpus == 1 and generate_gpus == 1 and interpolate_gpus > 0:
-        generate_gpus = interpolate_gpus = 0.5
-    rife_gpus = 0
-    if interpolate_gpus:
-        rife_gpus = max(1, -(-int(cluster_gpus) // (_SVD_GPUS_PER_RIFE_GPU + 1))) if cluster_gpus > 1 else 0
-    svd_gpus = cluster_gpus - rife_gpus
+    if cluster_gpus == 1 and generate.num_gpus == 1 and interpolate.num_gpus > 0 and generate.actors == "auto":
+        return Pools(1, 0.5, 1, 0.5)
+    rife_gpus = ceil(cluster_gpus / (_SVD_GPUS_PER_RIFE_GPU + 1)) if interpolate.num_gpus else 0
     pools = Pools(
-        generate.actors if generate.actors != "auto" else _carried(svd_gpus, generate_gpus),
-        generate_gpus,
-        interpolate.actors if interpolate.actors != "auto" else _carried(rife_gpus, interpolate_gpus),
-        interpolate_gpus,
+        _actors(generate, cluster_gpus - rife_gpus),
+        generate.num_gpus,
+        _actors(interpolate, rife_gpus),
+        interpolate.num_gpus,
     )
-    needed = pools.generate_actors * generate_gpus + pools.interpolate_actors * interpolate_gpus
+    needed = pools.generate_actors * generate.num_gpus + pools.interpolate_actors * interpolate.num_gpus
     if needed > cluster_gpus and not config.ray.autoscaling:
         raise ConfigError(
-            f"the actor pools need {needed:g} GPUs ({pools.generate_actors} x {generate_gpus:g} for workers.generate, "
-            f"{pools.interpolate_actors} x {interpolate_gpus:g} for workers.interpolate) and the cluster has "
+            f"the actor pools need {needed:g} GPUs "
+            f"({pools.generate_actors} x {generate.num_gpus:g} for workers.generate, "
+            f"{pools.interpolate_actors} x {interpolate.num_gpus:g} for workers.interpolate) and the cluster has "
             f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
         )
     return pools
 
 
-def _carried(gpus: float, share: float) -> int:
-    """Actors that `gpus` carry; one where the stage runs on the CPU."""
-    return max(1, int(gpus / share)) if share else 1
+def _actors(pool: ActorPool, gpus: float) -> int:
+    """Actors of a pool that `gpus` carry; one where the stage runs on the CPU."""
+    if pool.actors != "auto":
+        return pool.actors
+    return max(1, int(gpus / pool.num_gpus)) if pool.num_gpus else 1
 
 
 def outcomes(

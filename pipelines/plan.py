@@ -26,7 +26,7 @@ from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
 from actors.storage import Storage
 from actors.svd.checkpoint import revision_of
 from pipelines.config import CLIP_PARAMETERS, Config
-from pipelines.manifest import read_manifest
+from pipelines.manifest import RowProblems, read_manifest
 
 # Clips in one part: its metadata file is rewritten as a whole at each commit, and a folder of so many files lists fast.
 PART_CLIPS = 512
@@ -83,7 +83,7 @@ class Plan:
     already_there: int = 0
     failed_before: int = 0
     to_do: int = 0
-    problems: Counter[str] = field(default_factory=Counter)
+    problems: RowProblems = field(default_factory=RowProblems)
     notes: list[str] = field(default_factory=list)
     extras: pa.Schema = field(default_factory=lambda: pa.schema([]))
     rows_per_part: Counter[int] = field(default_factory=Counter)
@@ -235,7 +235,8 @@ def _clip_rows(
     reader = read_manifest(
         config.sources, columns=config.columns, storage=storage, chunk_rows=WORK_ROWS, reserved=CLIP_SCHEMA.names
     )
-    plan.notes += reader.notes
+    plan.notes = reader.notes
+    plan.problems = reader.problems
     combinations = expand_variants(config.variants)
     varied = {name for combination in combinations for name in combination}
     if clash := sorted(varied & set(reader.overrides)):
@@ -246,7 +247,6 @@ def _clip_rows(
     for chunk in reader.chunks():
         plan.images += chunk.num_rows
         plan.wanted += chunk.num_rows * len(combinations)
-        plan.problems.update(problem for problem in chunk["problem"].to_pylist() if problem)
         extras = chunk.select(reader.extras.names)
         for combination in combinations:
             yield _rows_of(chunk, combination, config, identity), extras

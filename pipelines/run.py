@@ -238,10 +238,10 @@ def print_plan(plan: Plan, console: Console) -> None:
     ):
         table.add_row(name, f"{count:,}")
     console.print(table)
-    if plan.problems:
-        console.print(f"{plan.problems.total():,} rows of the manifest cannot be used:", highlight=False)
-        for problem, count in plan.problems.most_common(_EXAMPLES):
-            console.print(f"  {count:,} x {problem}", markup=False, highlight=False)
+    for reason, count in plan.problems.counts.most_common():
+        console.print(f"{count:,} rows of the manifest cannot be used: {reason}", markup=False, highlight=False)
+        for example in plan.problems.examples[reason]:
+            console.print(f"  {example}", markup=False, highlight=False)
 
 
 def print_summary(summary: Summary, console: Console) -> None:

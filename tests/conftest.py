@@ -1,8 +1,12 @@
 """Small checkpoints that the tests share; everything else is made where it is used."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tests compute tiny tensors, where a second thread only waits for the first: on a busy machine that costs tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

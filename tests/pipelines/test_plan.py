@@ -194,7 +194,7 @@ def test_a_dataset_keeps_the_columns_that_it_began_with(tmp_path: Path) -> None:
 def test_rows_with_a_problem_are_planned_as_rows_that_will_fail(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image_uri": ["/a.jpg", None], "fps": [7, 7]}), tmp_path / "m.parquet")
     plan = plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out"))
-    assert plan.problems.total() == 1
+    assert plan.problems.counts.total() == 1
     rows = work_rows(plan)
     assert [bool(row["problem"]) for row in rows] == [False, True]
     assert list(rows[0]) == WORK_SCHEMA.names
