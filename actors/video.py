@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -45,6 +46,7 @@ class _Codec:
     preset: str | None = None
     presets: tuple[str, ...] = ()
     preset_option: str = "-preset"
+    min_side: int = 1  # pixels
     arguments: tuple[str, ...] = ()
     thread_arguments: tuple[str, ...] = ("-threads", "{threads}")
 
@@ -60,6 +62,7 @@ _CODECS = {
         crf=20,
         preset="medium",
         presets=_X26X_PRESETS,
+        min_side=16,  # x265 refuses less
         arguments=("-tag:v", "hvc1"),  # Apple's players open nothing else
         # x265 would write the processor's features into the stream (info) and guess frame threads from the cores.
         thread_arguments=("-x265-params", "log-level=error:info=0:frame-threads=1:pools={threads}"),
@@ -71,6 +74,7 @@ _CODECS = {
         max_crf=63,
         preset="8",
         presets=tuple(str(preset) for preset in range(14)),
+        min_side=16,  # at 8x8, SVT-AV1 overwrites its own memory and is aborted
         thread_arguments=("-svtav1-params", "lp={level}"),
     ),
     "vp9": _Codec(
@@ -93,6 +97,9 @@ _CODECS = {
 
 # No conversion shortcuts, and the same result on processors with and without SIMD.
 _SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+
+# Fine enough for players that assume at least milliseconds; also what ffmpeg itself keeps to for video tracks.
+_MIN_TICKS_PER_SECOND = 10_000
 
 _TAG_KEY = "comment"
 _TAG_LINE = re.compile(rb"^comment=((?:\\.|[^\\\n])*)$", re.IGNORECASE | re.MULTILINE | re.DOTALL)
@@ -145,7 +152,7 @@ def encode(
     Raises VideoError with ffmpeg's last lines where encoding fails, and for a size that the pixel format cannot hold.
     """
     pixel_format = settings.pixel_format or _CODECS[settings.codec].pixel_formats[0]
-    _check_size(width, height, pixel_format)
+    _check_size(width, height, settings.codec, pixel_format)
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     command = [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
@@ -154,7 +161,7 @@ def encode(
         *("-vf", _color_filters(pixel_format), "-fps_mode", "cfr"),
         *_encoder_arguments(settings),
         *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
-        *("-metadata", f"{_TAG_KEY}={tag}", *_container_arguments(settings.codec), f"file:{partial}"),
+        *("-metadata", f"{_TAG_KEY}={tag}", *_container_arguments(settings.codec, frame_rate), f"file:{partial}"),
     ]
     try:
         num_frames = _feed(command, frames, (height, width, 3))
@@ -178,8 +185,11 @@ def read_tag(path: Path) -> str | None:
     return _ESCAPED.sub(rb"\1", found[1]).decode() if found else None
 
 
-def _check_size(width: int, height: int, pixel_format: str) -> None:
-    """Raise VideoError where the colour planes, of half the size, would not come out whole."""
+def _check_size(width: int, height: int, codec: str, pixel_format: str) -> None:
+    """Raise VideoError for frames too small for the codec, or whose colour planes would not come out whole."""
+    min_side = _CODECS[codec].min_side
+    if min(width, height) < min_side:
+        raise VideoError(f"{codec} needs {min_side}x{min_side} pixels or more, the frames are {width}x{height}")
     halves_width = "420" in pixel_format or "422" in pixel_format
     halves_height = "420" in pixel_format
     if (halves_width and width % 2) or (halves_height and height % 2):
@@ -209,10 +219,15 @@ def _encoder_arguments(settings: VideoSettings) -> list[str]:
     return arguments + [part.format(threads=settings.threads, level=level) for part in codec.thread_arguments]
 
 
-def _container_arguments(codec: str) -> list[str]:
-    # faststart puts the index in front, so that a player or a loader needs no second request for it.
+def _container_arguments(codec: str, frame_rate: Fraction) -> list[str]:
     container = _CODECS[codec].container
-    return ["-f", container, *(["-movflags", "+faststart"] if container == "mp4" else [])]
+    if container != "mp4":
+        return ["-f", container]
+    # Both clocks of the file tick in whole parts of a frame. The usual 1000 ticks a second of the movie's clock would
+    # round its edit list, and readers then cut up to a millisecond off the end, for some orders of stored frames.
+    ticks = str(frame_rate.numerator * ceil(_MIN_TICKS_PER_SECOND / frame_rate.numerator))
+    # faststart puts the index in front, so that a player or a loader needs no second request for it.
+    return ["-f", container, "-movflags", "+faststart", "-video_track_timescale", ticks, "-movie_timescale", ticks]
 
 
 def _feed(command: list[str], frames: Iterable[Frame], shape: tuple[int, int, int]) -> int:

@@ -368,6 +368,16 @@ def test_flipped_bits_give_a_picture_or_an_image_error(image_format, options, _t
     assert len(pictures) < 150
 
 
+def test_what_pillow_warns_about_stays_inside():
+    # The tag for rows per strip becomes one (305, software) whose text lies behind the end of the file.
+    data = bytearray(tiff(np.array([[0, 60, 255]], np.uint8), 8, 1, 1))
+    entry = data.index(struct.pack("<HHIH", 278, 3, 1, 1))
+    data[entry : entry + 12] = struct.pack("<HHII", 305, 2, 99, 5000)
+    with pytest.warns(UserWarning, match="EXIF|Truncated"):
+        Image.open(io.BytesIO(bytes(data))).load()
+    assert pixels_or_message(bytes(data))[0, :, 0].tolist() == [0, 60, 255]
+
+
 def test_the_clip_turns_with_the_image_or_as_told():
     auto = ImageSettings(width=1024, height=576)
     assert images.clip_size(4000, 3000, auto) == (1024, 576)
