@@ -12,6 +12,7 @@ import os
 import posixpath
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -101,6 +102,12 @@ class Storage:
         """Whether `uri` holds glob characters. In http(s) a `?` begins the query, so those never do."""
         return Storage.scheme(uri) not in _HTTP and glob.has_magic(uri)
 
+    @staticmethod
+    def glob_root(pattern: str) -> str:
+        """The folder that everything matching `pattern` lies in: what stands before its first glob character."""
+        first = min((at for at in map(pattern.find, "*?[") if at >= 0), default=len(pattern))
+        return pattern[:first].rpartition("/")[0]
+
     def filesystem(self, uri: str) -> Any:
         """The fsspec filesystem of `uri`, for libraries that take one; fsspec keeps one per process and options."""
         return self._call("reached", uri, lambda fs, _: fs)
@@ -113,8 +120,10 @@ class Storage:
         """The whole file."""
         return cast(bytes, self._call("read", uri, lambda fs, path: fs.cat_file(path)))
 
-    def open(self, uri: str) -> BinaryIO:
-        """A buffered stream for reading, to be closed by the caller; reading from it raises StorageError too."""
+    def open(self, uri: str) -> io.BufferedReader:
+        """A seekable stream for reading, to be closed by the caller; reading from it raises StorageError too."""
+        if self.scheme(uri) in _HTTP:
+            return self._download(uri)
         opened = self._call("read", uri, lambda fs, path: fs.open(path, "rb", block_size=READ_BUFFER_BYTES))
         return io.BufferedReader(_Stream(self, uri, opened), READ_BUFFER_BYTES)
 
@@ -183,7 +192,13 @@ class Storage:
             found = glob.iglob(self.absolute(pattern), recursive=True)  # noqa: PTH207 - Path.glob also gives hidden files
             yield from (path for path in sorted(found) if os.path.isfile(path))  # noqa: PTH113 - plain strings
         else:
-            yield from filter(re.compile(glob_translate(pattern)).match, self.walk(_folder_before_magic(pattern)))
+            yield from filter(re.compile(glob_translate(pattern)).match, self.walk(self.glob_root(pattern)))
+
+    def _download(self, uri: str) -> io.BufferedReader:
+        """A copy on this machine, because many web servers cannot send parts of a file."""
+        with tempfile.NamedTemporaryFile(prefix="stillreel-") as copy:
+            self._call("read", uri, lambda fs, path: fs.get_file(path, copy.name))
+            return Path(copy.name).open("rb")  # outlives its name
 
     def _info(self, uri: str) -> dict[str, Any]:
         return cast(dict[str, Any], self._call("found", uri, lambda fs, path: fs.info(path)))
@@ -298,11 +313,6 @@ def _root(uri: str) -> str:
 
 def _local_path(uri: str) -> Path:
     return Path(uri.removeprefix("file://"))
-
-
-def _folder_before_magic(pattern: str) -> str:
-    first = min(position for position in map(pattern.find, "*?[") if position >= 0)
-    return pattern[:first].rpartition("/")[0]
 
 
 def _explained(done: str, uri: str, error: Exception) -> StorageError:

@@ -10,6 +10,8 @@ from actors.errors import StorageError
 from actors.storage import NotFound, Storage
 from tests.servers import LISTING_PAGE, S3Server
 
+pytest_plugins = ["tests.servers"]  # the fixtures s3_server, s3_storage, s3_bucket
+
 LOCAL = Storage()
 
 
@@ -170,8 +172,12 @@ def web(tmp_path: Path) -> Iterator[str]:
 
 def test_http(web: str) -> None:
     assert LOCAL.read_bytes(f"{web}/a%20b.jpg") == b"picture"
-    with pytest.raises(NotFound, match=r"/none.jpg does not exist$"):
-        LOCAL.read_bytes(f"{web}/none.jpg")
+    with LOCAL.open(f"{web}/a%20b.jpg") as stream:
+        stream.seek(-4, 2)
+        assert stream.read() == b"ture"
+    for read in (LOCAL.read_bytes, LOCAL.open):
+        with pytest.raises(NotFound, match=r"/none.jpg does not exist$"):
+            read(f"{web}/none.jpg")
     with pytest.raises(StorageError, match=r"private.jpg could not be read: the server answered 403 Forbidden$"):
         LOCAL.read_bytes(f"{web}/private.jpg")
     with pytest.raises(StorageError, match=r"no connection .* check the network"):

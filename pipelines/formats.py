@@ -1,0 +1,370 @@
+"""The files a manifest may consist of, each read as a stream of Arrow tables with the columns that stand in it.
+
+Column types never depend on which rows a block happens to hold:
+
+- Parquet has its own; dictionary-encoded columns and the 64-bit and view variants of text are taken as plain ones.
+- CSV and TSV: text, all of them (`columns.types` converts some); an empty field is null, `""` is empty text.
+- JSON lines: found in a first pass over the whole file: boolean, int64, float64 or text. Objects, lists, and columns
+  whose values have several types travel as JSON text.
+"""
+
+import csv
+import gzip
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO, Literal, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from actors.errors import ManifestError
+from actors.storage import Storage
+
+Format = Literal["parquet", "csv", "tsv", "jsonl", "text", "images"]
+
+EXTENSIONS: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "text",
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"), "images"),
+}
+URI_COLUMN = "image_uri"  # of the formats that have no header
+
+# Bytes of rows held at once: a batch of embedded images must not be a hundred thousand of them.
+BATCH_BYTES = 64 * 2**20
+# No CSV row may be longer than a block, and pyarrow reads up to 32 blocks ahead.
+_CSV_BLOCK_BYTES = 4 * 2**20
+_PARQUET_BUFFER_BYTES = 2**20  # pages are streamed: a column chunk of images may be gigabytes
+_JSON_ROWS = 10_000
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one file.
+
+    Attributes:
+        table: the columns asked for.
+        rows: each row's number in the file as a person would count: lines from 1 in text and JSON lines, rows from 1 in
+            Parquet, rows in CSV with the header as row 1 (blank lines left out).
+    """
+
+    table: pa.Table
+    rows: pa.Array
+
+
+class ManifestFile(Protocol):
+    """One file, or one list of images."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All its columns."""
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        """The columns `names`, at most `max_rows` rows at a time.
+
+        Raises:
+            ManifestError: the file is damaged.
+            StorageError: it cannot be read.
+        """
+
+
+def open_file(storage: Storage, uri: str, kind: Format) -> ManifestFile:
+    """Read what must be known before the rows: the columns and their types."""
+    if kind == "parquet":
+        return ParquetManifest(storage, uri)
+    if kind == "jsonl":
+        return JsonLinesManifest(storage, uri)
+    if kind == "text":
+        return TextManifest(storage, uri)
+    return CsvManifest(storage, uri, "\t" if kind == "tsv" else ",")
+
+
+def format_of(uri: str) -> Format | None:
+    """By the extension; None where it says nothing. `.gz` after a text format is looked through."""
+    path = uri.partition("?")[0] if Storage.scheme(uri) in ("http", "https") else uri
+    stem, _, extension = path.rpartition("/")[2].lower().rpartition(".")
+    if extension == "gz":
+        kind = EXTENSIONS.get("." + stem.rpartition(".")[2])
+        return None if kind in ("parquet", "images") else kind
+    return EXTENSIONS.get("." + extension) if stem else None
+
+
+class ParquetManifest:
+    """A Parquet file, read in batches across its row groups."""
+
+    def __init__(self, storage: Storage, uri: str) -> None:
+        self.uri, self._storage = uri, storage
+        with self._opened() as file:
+            self._fields = file.schema_arrow
+            self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in self._fields])
+            self._row_bytes = _bytes_per_row(file.metadata)
+        _refuse_doubles(uri, self.schema.names)
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        schema = pa.schema([self.schema.field(name) for name in names])
+        bytes_per_row = sum(self._row_bytes.get(name, 0.0) for name in names)
+        size = max(1, min(max_rows, int(BATCH_BYTES / max(bytes_per_row, 1.0))))
+        first = 1
+        with self._opened() as file:
+            for batch in file.iter_batches(size, columns=list(names)):
+                table = pa.Table.from_batches([batch]).select(list(names)).cast(schema)
+                yield Batch(table, pa.array(range(first, first + len(table)), pa.int64()))
+                first += len(table)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        with self._storage.open(self.uri) as stream:
+            _refuse_empty(self.uri, stream)
+            try:
+                yield pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER_BYTES)
+            except (pa.ArrowException, OSError) as error:
+                raise ManifestError(f"{self.uri} is not a whole Parquet file, though named so ({error})") from error
+
+
+class CsvManifest:
+    """CSV with a header; quoted fields may span lines."""
+
+    def __init__(self, storage: Storage, uri: str, delimiter: str) -> None:
+        self.uri, self._storage, self._delimiter = uri, storage, delimiter
+        with _text(storage, uri) as lines:
+            header = _csv_header(uri, lines, delimiter)
+        # pandas writes its index under an empty name.
+        self._header = [name.strip() or f"column_{number}" for number, name in enumerate(header, 1)]
+        _refuse_doubles(uri, self._header)
+        self.schema = pa.schema([pa.field(name, pa.string()) for name in self._header])
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        first = 2
+        last_value: str | None = None
+        with _opened(self._storage, self.uri) as stream:
+            tail = _Tail(stream)
+            for batch in self._read(tail):
+                table = pa.Table.from_batches([batch])
+                last_value = table.column(table.num_columns - 1)[-1].as_py() if len(table) else last_value
+                for start in range(0, len(table), max_rows):
+                    rows = table.slice(start, max_rows)
+                    yield Batch(rows.select(list(names)), pa.array(range(first, first + len(rows)), pa.int64()))
+                    first += len(rows)
+            if last_value and "\n" in last_value and tail.end != b'"':
+                raise ManifestError(f"{self.uri}, row {first - 1}: a quotation mark is opened and never closed")
+
+    def _read(self, stream: "_Tail") -> Iterator[pa.RecordBatch]:
+        ragged: list[pa_csv.InvalidRow] = []
+
+        def refuse(row: pa_csv.InvalidRow) -> str:
+            ragged.append(row)
+            return "error"
+
+        try:
+            yield from pa_csv.open_csv(
+                stream,
+                # One thread, because otherwise a ragged row does not know its number.
+                pa_csv.ReadOptions(
+                    use_threads=False,
+                    block_size=_CSV_BLOCK_BYTES,
+                    column_names=self._header,
+                    skip_rows_after_names=1,
+                ),
+                pa_csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=refuse),
+                pa_csv.ConvertOptions(
+                    column_types=self.schema,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise ManifestError(f"{self.uri}{_csv_complaint(ragged, error)}") from error
+
+
+class JsonLinesManifest:
+    """One JSON object a line; a key that a line lacks is null."""
+
+    def __init__(self, storage: Storage, uri: str) -> None:
+        self.uri, self._storage = uri, storage
+        kinds: dict[str, set[type]] = defaultdict(set)
+        for _, row in self._rows():
+            for key, value in row.items():
+                kinds[key].add(type(value) if type(value) is not int or -(2**63) <= value < 2**63 else object)
+        self.schema = pa.schema([pa.field(name, _json_type(found)) for name, found in kinds.items()])
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        fields = [self.schema.field(name) for name in names]
+        rows = self._rows()
+        while taken := list(islice(rows, min(max_rows, _JSON_ROWS))):
+            columns = [_json_column([row.get(field.name) for _, row in taken], field.type) for field in fields]
+            numbers = pa.array([number for number, _ in taken], pa.int64())
+            yield Batch(pa.Table.from_arrays(columns, schema=pa.schema(fields)), numbers)
+
+    def _rows(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        with _text(self._storage, self.uri) as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ManifestError(f"{self.uri}, line {number} is not JSON: {error}") from error
+                if not isinstance(row, dict):
+                    raise ManifestError(f"{self.uri}, line {number} is not a JSON object: {line.strip()[:60]}")
+                yield number, row
+
+
+class TextManifest:
+    """One URI a line; blank lines and lines that begin with # are left out."""
+
+    def __init__(self, storage: Storage, uri: str) -> None:
+        self.uri, self._storage = uri, storage
+        self.schema = pa.schema([pa.field(URI_COLUMN, pa.string())])
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        with _text(self._storage, self.uri) as lines:
+            stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
+            kept = ((number, line) for number, line in stripped if line and not line.startswith("#"))
+            yield from _uri_batches(kept, max_rows)
+
+
+class ImageList:
+    """URIs of images as a manifest: what a folder, a glob or a list holds."""
+
+    uri = "the list of images"
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self._images = images
+        self.schema = pa.schema([pa.field(URI_COLUMN, pa.string())])
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        return _uri_batches(enumerate(self._images, 1), max_rows)
+
+
+class _Tail:
+    """A stream that remembers the last byte read that is not white space."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.end = b""
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        if data.strip():
+            self.end = data.rstrip()[-1:]
+        return data
+
+
+def _uri_batches(numbered: Iterator[tuple[int, str]], max_rows: int) -> Iterator[Batch]:
+    while taken := list(islice(numbered, max_rows)):
+        numbers, uris = zip(*taken, strict=True)
+        yield Batch(pa.table({URI_COLUMN: pa.array(uris, pa.string())}), pa.array(numbers, pa.int64()))
+
+
+@contextmanager
+def _opened(storage: Storage, uri: str) -> Iterator[BinaryIO]:
+    """The bytes of a text format, unpacked, and known not to be empty or UTF-16."""
+    with storage.open(uri) as stream:
+        _refuse_empty(uri, stream)
+        try:
+            unpacked = gzip.GzipFile(fileobj=stream) if uri.lower().endswith(".gz") else stream
+            if unpacked.peek(2)[:2] in _UTF16_MARKS:
+                raise ManifestError(f"{uri} is UTF-16 text: save it as UTF-8")
+            yield cast(BinaryIO, unpacked)
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise ManifestError(f"{uri} is not a whole gzip file, though named so ({error})") from error
+
+
+@contextmanager
+def _text(storage: Storage, uri: str) -> Iterator[Iterator[str]]:
+    """The lines of a UTF-8 file, with or without a byte order mark."""
+    with _opened(storage, uri) as stream, io.TextIOWrapper(stream, "utf-8-sig") as lines:
+        try:
+            yield iter(lines)
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{uri} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+
+
+def _refuse_empty(uri: str, stream: io.BufferedReader) -> None:
+    if not stream.peek(1):
+        raise ManifestError(f"{uri} is empty: it has 0 bytes")
+
+
+def _refuse_doubles(uri: str, names: Sequence[str]) -> None:
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise ManifestError(f"{uri}: column {doubles[0]!r} appears {names.count(doubles[0])} times; rename all but one")
+
+
+def _bytes_per_row(metadata: pq.FileMetaData) -> dict[str, float]:
+    """Uncompressed size of a row's value in each top-level column, averaged over the file."""
+    sizes: dict[str, float] = defaultdict(float)
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            name = column.path_in_schema.partition(".")[0]
+            sizes[name] += column.total_uncompressed_size / max(metadata.num_rows, 1)
+    return sizes
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without its encoding."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    return kind
+
+
+def _csv_header(uri: str, lines: Iterator[str], delimiter: str) -> list[str]:
+    try:
+        return next(row for row in csv.reader(lines, delimiter=delimiter) if row)
+    except StopIteration:
+        raise ManifestError(f"{uri} is empty: expected a header with the names of the columns") from None
+    except csv.Error as error:
+        raise ManifestError(f"{uri} does not begin with a header: {error}") from error
+
+
+def _csv_complaint(ragged: Sequence[pa_csv.InvalidRow], error: pa.ArrowInvalid) -> str:
+    if ragged:
+        row = ragged[0]
+        count = f"{row.actual_columns} fields where the header has {row.expected_columns}"
+        return f", row {row.number}: {count}: {row.text[:60]}"
+    if "invalid UTF8" in str(error):
+        return f" is not UTF-8 text ({error}): save it as UTF-8"
+    return f" cannot be read as CSV: {error}"
+
+
+def _json_type(found: set[type]) -> pa.DataType:
+    found = found - {type(None)}
+    if found == {bool}:
+        return pa.bool_()
+    if found == {int}:
+        return pa.int64()
+    if found and found <= {int, float}:
+        return pa.float64()
+    return pa.string()
+
+
+def _json_column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind != pa.string():
+        return pa.array(values, kind)
+    texts = [
+        value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values
+    ]
+    try:
+        return pa.array(texts, kind)
+    except UnicodeEncodeError:  # half an emoji, which JSON can spell and UTF-8 cannot
+        return pa.array([text and text.encode("utf-8", "replace").decode() for text in texts], kind)

@@ -1,0 +1,404 @@
+"""Any manifest as a stream of Arrow tables with one fixed schema; never the whole manifest in memory.
+
+    sources -> files -> rows as they stand there -> rows of the schema below -> chunks
+
+A chunk's columns: `image_uri` (string, never null), `image_bytes` (binary; only where the manifest embeds images, null
+where a row does not), `problem` (string; why the row cannot be used, else null), the overrides that the manifest has
+(`actors.records.PARAMETER_FIELDS`; null leaves the configured value), then the pass-through columns.
+
+A row that cannot be used stays in its chunk, with its `problem`: it is the plan's to record. A file that cannot be read
+is a ManifestError.
+"""
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from actors.errors import ManifestError, StorageError
+from actors.settings import Section
+from actors.storage import Storage
+from pipelines.formats import URI_COLUMN, Batch, Format, ImageList, JsonLinesManifest, ManifestFile, open_file
+from pipelines.manifest_rows import (
+    OVERRIDES,
+    Marks,
+    RowProblems,
+    extra,
+    image_columns,
+    is_convertible,
+    is_image_struct,
+    override,
+)
+from pipelines.sources import find_files
+
+# What Ray Data's driver can hold of one execution (about 8 kB a row), and 10 to 50 MB of ordinary rows.
+CHUNK_ROWS = 100_000
+# A chunk of embedded images ends earlier.
+CHUNK_BYTES = 256 * 2**20
+# Where `columns.uri_column` is not set, the first of these that the manifest has.
+URI_COLUMNS = ("image_uri", "uri", "url", "image_url", "image_path", "path", "file_name", "image")
+# The same for `columns.bytes_column`; a struct of `bytes` and `path` (Hugging Face) may have any name.
+BYTES_COLUMNS = ("image", "image_bytes", "bytes")
+# Put before the name of a pass-through column that would meet one of the dataset's own.
+RENAME_PREFIX = "source_"
+
+_OWN_COLUMNS = ("image_uri", "image_bytes", "problem")
+_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+
+
+class ManifestColumns(Section):
+    """How the manifest is read."""
+
+    format: Literal["auto", Format] = Field("auto", description="auto goes by the file's extension")
+    uri_column: str | None = Field(
+        None, description=f"column with the images' URIs; null: the first there is of {', '.join(URI_COLUMNS)}"
+    )
+    bytes_column: str | None = Field(
+        None, description="column with the images themselves, binary or {bytes, path}; null: found by name and type"
+    )
+    base: str | None = Field(None, description="folder that relative URIs start from; null: the manifest's own")
+    passthrough: Literal["all"] | list[str] = Field(
+        "all", description="columns that travel into the metadata: all the others, or a list of names"
+    )
+    types: dict[str, Literal["string", "int64", "float64", "bool"]] = Field(
+        {}, description="types of pass-through columns, e.g. {score: float64}; CSV columns are text otherwise"
+    )
+    limit: int | None = Field(None, ge=1, description="read no more than so many rows")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Which columns of a file hold what; the others are not read."""
+
+    uri: str | None
+    image: str | None
+    overrides: tuple[str, ...]
+    passthrough: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that has to be read, once."""
+        named = [name for name in (self.uri, self.image) if name is not None]
+        return list(dict.fromkeys([*named, *self.overrides, *self.passthrough]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Files of one format and one set of columns; the first of them has been looked into."""
+
+    first: ManifestFile
+    others: Iterator[ManifestFile]
+    layout: _Layout
+
+
+def read_manifest(
+    sources: Sequence[str],
+    *,
+    columns: ManifestColumns,
+    storage: Storage,
+    chunk_rows: int = CHUNK_ROWS,
+    reserved: Collection[str] = (),
+) -> "ManifestReader":
+    """Look at the sources' columns, so that the schema is known before the first row.
+
+    Args:
+        sources: files, folders, globs and images, in any mixture; each kind of file has its own columns, and a chunk
+            has those of all.
+        reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
+
+    Raises:
+        ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
+    """
+    with _as_manifest_errors():
+        found = [find_files(source, columns.format, storage) for source in sources]
+        _refuse_columns_of_none([kind for kind, _ in found], columns)
+        opened: list[_Source] = []
+        for kind, group in groupby(found, key=lambda one: one[0]):
+            files = [files for _, files in group]
+            if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
+                images = ImageList(chain.from_iterable(files))
+                opened.append(_Source(images, iter(()), _Layout(URI_COLUMN, None, (), ())))
+            else:
+                opened += [_open_source(kind, uris, columns, storage) for uris in files]
+        return ManifestReader(opened, columns, chunk_rows, reserved)
+
+
+class ManifestReader:
+    """The rows of a manifest, to be streamed once.
+
+    Attributes:
+        schema: of every chunk.
+        overrides: names of the parameters that the manifest has a column for.
+        extras: the pass-through columns, as the chunks name them.
+        notes: what was decided about columns and the user may want to know.
+        problems: filled while the chunks are read.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[_Source],
+        columns: ManifestColumns,
+        chunk_rows: int,
+        reserved: Collection[str],
+    ) -> None:
+        self._sources, self._columns, self._chunk_rows = sources, columns, chunk_rows
+        self.overrides = tuple(name for name in OVERRIDES if any(name in source.layout.overrides for source in sources))
+        kinds = _passthrough_types(sources, columns)
+        self._renamed = _renamed(kinds, {*reserved, *_OWN_COLUMNS, *OVERRIDES})
+        self.extras = pa.schema([pa.field(self._renamed[name], kind) for name, kind in kinds.items()])
+        embeds = any(source.layout.image for source in sources)
+        self.schema = pa.schema(
+            [
+                pa.field("image_uri", pa.string()),
+                *([pa.field("image_bytes", pa.binary())] if embeds else []),
+                pa.field("problem", pa.string()),
+                *(pa.field(name, OVERRIDES[name]) for name in self.overrides),
+                *self.extras,
+            ]
+        )
+        self.notes = [
+            f"column {name} of the manifest travels as {new}, because that name is taken"
+            for name, new in self._renamed.items()
+            if new != name
+        ] + list(dict.fromkeys(chain.from_iterable(_left_out(source, columns) for source in sources)))
+        self.problems = RowProblems()
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """Tables of `schema`, of at most `chunk_rows` rows.
+
+        Raises:
+            ManifestError: a file is damaged or unlike those before it, or there is no row at all.
+        """
+        with _as_manifest_errors():
+            rows = _limited(self._tables(), self._columns.limit)
+            empty = True
+            for chunk in _regrouped(rows, self._chunk_rows):
+                empty = False
+                yield chunk
+            if empty:
+                raise ManifestError(f"the manifest has no rows: {', '.join(s.first.uri for s in self._sources)}")
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for source in self._sources:
+            for file in chain([source.first], source.others):
+                _check_part(file, source, self._columns)
+                present = [name for name in source.layout.columns if name in file.schema.names]
+                for batch in file.batches(present, self._chunk_rows):
+                    yield self._normalised(batch, file, source.layout)
+
+    def _normalised(self, batch: Batch, file: ManifestFile, layout: _Layout) -> pa.Table:
+        """The rows of one file as rows of `schema`."""
+        marks = Marks(file.uri, batch.rows, self.problems)
+        given = {name: _column(batch, name) for name in layout.columns}
+        base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
+        uris, images = (None if name is None else given[name] for name in (layout.uri, layout.image))
+        columns = image_columns(uris, images, base, " and ".join(filter(None, (layout.uri, layout.image))), marks)
+        for name in layout.overrides:
+            columns[name] = override(name, given[name], marks)
+        for name in layout.passthrough:
+            kept = self.extras.field(self._renamed[name])
+            columns[kept.name] = extra(name, given[name], kept.type, marks)
+        columns["problem"] = pa.array(marks.texts, pa.string())
+        size = len(batch.rows)
+        return pa.table([columns.get(col.name, pa.nulls(size, col.type)) for col in self.schema], schema=self.schema)
+
+
+def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -> None:
+    for setting in ("uri_column", "bytes_column"):
+        if getattr(columns, setting) is not None and {"text", "images"}.issuperset(kinds):
+            raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
+
+
+def _open_source(kind: Format, files: Iterator[str], columns: ManifestColumns, storage: Storage) -> _Source:
+    opened = (open_file(storage, uri, kind) for uri in files)
+    first = next(opened)
+    layout = _Layout(URI_COLUMN, None, (), ()) if kind == "text" else _layout(first, columns)
+    return _Source(first, opened, layout)
+
+
+def _layout(file: ManifestFile, columns: ManifestColumns) -> _Layout:
+    image = _image_column(file, columns)
+    uri = _uri_column(file, columns, image)
+    taken = {uri, image}
+    overrides = [name for name in OVERRIDES if name in file.schema.names and name not in taken]
+    for name in overrides:
+        _check_override(name, file)
+    if columns.passthrough != "all":
+        passthrough = [name for name in columns.passthrough if name in file.schema.names]
+    else:
+        taken |= set(overrides)
+        passthrough = [f.name for f in file.schema if f.name not in taken and not is_image_struct(f.type)]
+    return _Layout(uri, image, tuple(overrides), tuple(passthrough))
+
+
+def _image_column(file: ManifestFile, columns: ManifestColumns) -> str | None:
+    wanted = columns.bytes_column
+    if wanted is not None:
+        kind = _field(file, wanted, "columns.bytes_column").type
+        if not (pa.types.is_binary(kind) or is_image_struct(kind)):
+            raise ManifestError(f"{file.uri}: column {wanted} holds no image bytes: it is {kind}")
+        return wanted
+    if columns.uri_column is not None:
+        return None
+    structs = (field_.name for field_ in file.schema if is_image_struct(field_.type))
+    binaries = (
+        name for name in BYTES_COLUMNS if name in file.schema.names and pa.types.is_binary(file.schema.field(name).type)
+    )
+    return next(chain(structs, binaries), None)
+
+
+def _uri_column(file: ManifestFile, columns: ManifestColumns, image: str | None) -> str | None:
+    wanted = columns.uri_column
+    if wanted is not None:
+        kind = _field(file, wanted, "columns.uri_column").type
+        if not pa.types.is_string(kind):
+            raise ManifestError(f"{file.uri}: column {wanted} holds no URIs: it is {kind}")
+        return wanted
+    names = [field_.name for field_ in file.schema if pa.types.is_string(field_.type)]
+    found = next((name for name in URI_COLUMNS if name in names), None)
+    if found is None and image is None:
+        near = [name for name in names if difflib.get_close_matches(name.lower(), URI_COLUMNS, 1)]
+        raise ManifestError(
+            f"{file.uri} has no column with the images' URIs: set columns.uri_column"
+            f"{f' (perhaps to {near[0]})' if near else ''}, or name it as one of {', '.join(URI_COLUMNS)}. "
+            f"Its columns are {', '.join(file.schema.names)}"
+        )
+    return found
+
+
+def _field(file: ManifestFile, name: str, setting: str) -> pa.Field:
+    if name not in file.schema.names:
+        raise ManifestError(f"{file.uri}: {setting} is {name}, {_no_such_column(name, file.schema.names)}")
+    return file.schema.field(name)
+
+
+def _no_such_column(name: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    guess = f" (perhaps {near[0]})" if near else ""
+    return f"but there is no such column{guess}. The columns are {', '.join(names)}"
+
+
+def _passthrough_types(sources: Sequence[_Source], columns: ManifestColumns) -> dict[str, pa.DataType]:
+    """The pass-through columns of all sources, in order, with their types."""
+    kinds: dict[str, pa.DataType] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        for name in source.layout.passthrough:
+            kind = source.first.schema.field(name).type
+            # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
+            kind = _TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
+            if kinds.setdefault(name, kind) != kind:
+                raise ManifestError(_other_type(name, kinds[name], origins[name], kind, source.first.uri))
+            origins.setdefault(name, source.first.uri)
+    known = list(dict.fromkeys(chain.from_iterable(source.first.schema.names for source in sources)))
+    asked = [] if columns.passthrough == "all" else columns.passthrough
+    for setting, names, there in (("passthrough", asked, known), ("types", columns.types, list(kinds))):
+        for name in names:
+            if name not in there:
+                raise ManifestError(f"columns.{setting} names {name}, {_no_such_column(name, there)}")
+    return kinds
+
+
+def _other_type(name: str, kind: pa.DataType, uri: str, other: pa.DataType, other_uri: str) -> str:
+    return (
+        f"column {name} is {kind} in {uri} and {other} in {other_uri}: give it one type with "
+        f"columns.types={{{name}: ...}}, or leave it out of columns.passthrough"
+    )
+
+
+def _renamed(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """New names for columns, unlike those `taken` and each other in every case, as DuckDB and others want them."""
+    used = {name.casefold() for name in taken}
+    renamed: dict[str, str] = {}
+    for name in names:
+        new = name
+        while new.casefold() in used:
+            new = RENAME_PREFIX + new
+        used.add(new.casefold())
+        renamed[name] = new
+    return renamed
+
+
+def _left_out(source: _Source, columns: ManifestColumns) -> list[str]:
+    """Notes on image columns that are neither animated nor passed through."""
+    if columns.passthrough != "all":
+        return []
+    structs = [field_.name for field_ in source.first.schema if is_image_struct(field_.type)]
+    return [
+        f"column {name} of the manifest holds files and stays out of the metadata; columns.passthrough can name it"
+        for name in structs
+        if name != source.layout.image
+    ]
+
+
+def _check_override(name: str, file: ManifestFile) -> None:
+    kind = file.schema.field(name).type
+    if not is_convertible(kind):
+        raise ManifestError(f"{file.uri}: column {name} must be {OVERRIDES[name]}, and is {kind}")
+
+
+def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns) -> None:
+    """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
+    first = source.first
+    may_lack = isinstance(file, JsonLinesManifest)  # there, a key that no line has is as good as null
+    for name in source.layout.columns:
+        if name not in file.schema.names:
+            if not may_lack:
+                raise ManifestError(f"column {name} is in {first.uri} and not in {file.uri}: all parts need the same")
+            continue
+        kind, other = first.schema.field(name).type, file.schema.field(name).type
+        if name in source.layout.overrides:
+            _check_override(name, file)
+        elif other not in (kind, pa.null()) and name not in columns.types:
+            raise ManifestError(_other_type(name, kind, first.uri, other, file.uri))
+    new = [name for name in file.schema.names if name not in first.schema.names]
+    if new and columns.passthrough == "all":
+        raise ManifestError(
+            f"column {new[0]} is in {file.uri} and not in {first.uri}: all parts need the same, or name those to "
+            "keep in columns.passthrough"
+        )
+
+
+def _column(batch: Batch, name: str) -> pa.Array:
+    if name not in batch.table.column_names:
+        return pa.nulls(len(batch.rows))
+    return batch.table[name].combine_chunks()
+
+
+def _limited(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
+    left = limit
+    for table in tables:
+        yield table if left is None else table.slice(0, left)
+        if left is not None:
+            left -= len(table)
+            if left <= 0:
+                return
+
+
+def _regrouped(tables: Iterable[pa.Table], max_rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `max_rows`, and fewer where CHUNK_BYTES come first."""
+    waiting: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        while rows + len(table) >= max_rows or size + table.nbytes > CHUNK_BYTES:
+            head = table.slice(0, max_rows - rows)
+            yield pa.concat_tables([*waiting, head]).combine_chunks()
+            table, waiting, rows, size = table.slice(len(head)), [], 0, 0  # noqa: PLW2901
+        if len(table):
+            waiting.append(table)
+            rows, size = rows + len(table), size + table.nbytes
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+@contextmanager
+def _as_manifest_errors() -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        raise ManifestError(f"the manifest cannot be read: {error}") from error
