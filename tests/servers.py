@@ -85,6 +85,7 @@ class S3Server:
     endpoint: str
     key: str = KEY
     secret: str = SECRET
+    listing_page: int = LISTING_PAGE
 
     def options(self, **changed: Any) -> dict[str, Any]:
         """fsspec options for the scheme `s3`; `changed` replaces some (a wrong secret, say)."""

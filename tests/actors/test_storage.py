@@ -3,12 +3,15 @@ import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from actors.errors import StorageError
 from actors.storage import NotFound, Storage
-from tests.servers import LISTING_PAGE, S3Server
+
+if TYPE_CHECKING:
+    from tests.servers import S3Server
 
 pytest_plugins = ["tests.servers"]  # the fixtures s3_server, s3_storage, s3_bucket
 
@@ -201,8 +204,8 @@ def test_s3_reads_what_it_wrote(s3_storage: Storage, s3_bucket: str, tmp_path: P
     s3_storage.remove(f"{s3_bucket}/x/{name}")
 
 
-def test_s3_lists_page_by_page(s3_storage: Storage, s3_bucket: str) -> None:
-    count = 2 * LISTING_PAGE + 3
+def test_s3_lists_page_by_page(s3_server: "S3Server", s3_storage: Storage, s3_bucket: str) -> None:
+    count = 2 * s3_server.listing_page + 3
     filesystem = s3_storage.filesystem(s3_bucket)
     filesystem.pipe({f"{s3_bucket}/in/{i:04d}.jpg": b"x" for i in range(count)} | {f"{s3_bucket}/in/sub/": b""})
     s3_storage.put_bytes(f"{s3_bucket}/inn/other.jpg", b"x")
@@ -243,7 +246,7 @@ def test_a_broken_s3_multipart_upload_leaves_no_object(
     assert s3_storage.list_files(s3_bucket) == []
 
 
-def test_s3_errors(s3_server: S3Server, s3_storage: Storage, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_errors(s3_server: "S3Server", s3_storage: Storage, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s3_storage.put_bytes(f"{s3_bucket}/a", b"x")
     with pytest.raises(NotFound, match=r"/none does not exist$"):
         s3_storage.read_bytes(f"{s3_bucket}/none")
