@@ -80,7 +80,7 @@ Image.MAX_IMAGE_PIXELS = None
 class DecodedImage:
     """A decoded image: pixels uint8 RGB, upright; `sha256` (hex) is of the file's bytes; sizes in pixels."""
 
-    pixels_HWC: Pixels  # noqa: N815 - axes in capitals
+    pixels_HWC: Pixels
     sha256: str
     width: int
     height: int

@@ -121,7 +121,7 @@ class Generate:
         clips = generate(
             self._model,
             np.stack([row["image_HWC"] for row in rows]),
-            [ClipParameters(**{name: row[name].item() for name in _PARAMETERS}) for row in rows],
+            [ClipParameters(**_parameters(row)) for row in rows],
             num_frames=self._settings.num_frames,
             num_inference_steps=self._settings.num_inference_steps,
             decode_chunk_frames=self._decode_chunk_frames,
@@ -233,7 +233,7 @@ class Finish:
             "fit": self._provenance.fit,
             "interpolation_model": f"rife-{self._interpolator.name}" if self._interpolator else "",
             "codec": self._encoding.codec,
-            **{name: _plain(row[name]) for name in _PARAMETERS},
+            **_parameters(row),
             "num_inference_steps": self._provenance.num_inference_steps,
             "model": self._provenance.model,
             "model_revision": self._provenance.model_revision,
@@ -299,9 +299,9 @@ def _as_batch(row: Row) -> dict[str, Any]:
     return {name: value[np.newaxis] if isinstance(value, np.ndarray) else [value] for name, value in row.items()}
 
 
-def _plain(value: Any) -> int | float:
-    """A NumPy scalar as the Python number that JSON can hold."""
-    return value.item() if isinstance(value, np.generic) else value
+def _parameters(row: Row) -> dict[str, Any]:
+    """The clip's parameters as Python numbers: Ray hands them over as NumPy scalars in batches, not so in rows."""
+    return {name: np.asarray(row[name]).item() for name in _PARAMETERS}
 
 
 def _sha256(path: Path) -> str:

@@ -7,17 +7,14 @@ gives the same bytes, so what is generated from it can be compared between machi
 """
 
 import argparse
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKLTemporalDecoder,
-    EulerDiscreteScheduler,
-    StableVideoDiffusionPipeline,
-    UNetSpatioTemporalConditionModel,
-)
+from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -35,6 +32,16 @@ SVD_SCHEDULER = {
     "timestep_spacing": "leading",
     "timestep_type": "continuous",
     "use_karras_sigmas": True,
+}
+
+_MODEL_INDEX = {
+    "_class_name": "StableVideoDiffusionPipeline",
+    "_diffusers_version": diffusers.__version__,
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "unet": ["diffusers", "UNetSpatioTemporalConditionModel"],
+    "vae": ["diffusers", "AutoencoderKLTemporalDecoder"],
 }
 
 # CLIP sees 224 pixels in every SVD checkpoint, and diffusers' own pipeline knows no other size.
@@ -80,25 +87,16 @@ TINY_SIZES = SvdSizes(
 _SIZES = {"demo": DEMO_SIZES, "tiny": TINY_SIZES}
 
 
-def make_svd_checkpoint(
-    folder: Path, *, seed: int = 0, sizes: SvdSizes = DEMO_SIZES, variant: str | None = None
-) -> Path:
+def make_svd_checkpoint(folder: Path, *, seed: int = 0, sizes: SvdSizes = DEMO_SIZES) -> Path:
     """Write an SVD checkpoint with random weights into `folder` (diffusers layout, safetensors) and return it."""
-    vae, unet, image_encoder = _vae(sizes), _unet(sizes), _image_encoder(sizes)
     generator = torch.Generator().manual_seed(seed)
-    for network in (vae, unet, image_encoder):
+    networks = {"vae": _vae(sizes), "unet": _unet(sizes), "image_encoder": _image_encoder(sizes)}
+    for name, network in networks.items():
         _draw_weights(network, generator)
-    pipeline = StableVideoDiffusionPipeline(
-        vae=vae,
-        image_encoder=image_encoder,
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(**SVD_SCHEDULER),
-        feature_extractor=CLIPImageProcessorPil(
-            size={"shortest_edge": CLIP_IMAGE_PIXELS},
-            crop_size={"height": CLIP_IMAGE_PIXELS, "width": CLIP_IMAGE_PIXELS},
-        ),
-    )
-    pipeline.save_pretrained(folder, safe_serialization=True, variant=variant)
+        network.save_pretrained(folder / name)
+    EulerDiscreteScheduler(**SVD_SCHEDULER).save_pretrained(folder / "scheduler")
+    CLIPImageProcessorPil().save_pretrained(folder / "feature_extractor")
+    (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=2) + "\n")
     return folder
 
 

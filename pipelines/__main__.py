@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 
 from actors.errors import StillreelError
+from pipelines import run as runs
 from pipelines.config import load_config
+from pipelines.report import print_plan, print_summary
 
 EXIT_FAILED_ROWS = 1
 EXIT_USAGE = 2
@@ -33,12 +35,14 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the clip
 @app.command()
 def run(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFailed = False) -> None:
     """Make every clip that the dataset does not hold yet."""
-    from pipelines import run as runs
-
     settings = load_config(config, overrides or [])
     console = Console(soft_wrap=True)
-    summary = runs.run(settings, console, retry_failed=retry_failed)
-    runs.print_summary(summary, console)
+    try:
+        summary = runs.run(settings, console, retry_failed=retry_failed)
+    except KeyboardInterrupt:
+        print("stillreel: interrupted; what is finished is kept, the same command continues.", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    print_summary(summary, console)
     if summary.failed_share > settings.run.max_failed_share:
         raise typer.Exit(EXIT_FAILED_ROWS)
 
@@ -46,11 +50,8 @@ def run(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFai
 @app.command()
 def plan(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFailed = False) -> None:
     """Say what a run would do, without starting a model."""
-    from pipelines import run as runs
-
-    runs.print_plan(
-        runs.plan_only(load_config(config, overrides or []), retry_failed=retry_failed), Console(soft_wrap=True)
-    )
+    planned = runs.plan_only(load_config(config, overrides or []), retry_failed=retry_failed)
+    print_plan(planned, Console(soft_wrap=True))
 
 
 def main() -> None:
@@ -60,12 +61,6 @@ def main() -> None:
     except StillreelError as error:
         print(f"stillreel: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-    except KeyboardInterrupt:
-        print(
-            "stillreel: interrupted; what was finished is kept. Run the same command again to continue.",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

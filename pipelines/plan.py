@@ -26,7 +26,8 @@ from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
 from actors.storage import Storage
 from actors.svd.checkpoint import revision_of
 from pipelines.config import CLIP_PARAMETERS, Config
-from pipelines.manifest import RowProblems, read_manifest
+from pipelines.manifest import read_manifest
+from pipelines.manifest_rows import RowProblems
 
 # Clips in one part: its metadata file is rewritten as a whole at each commit, and a folder of so many files lists fast.
 PART_CLIPS = 512
@@ -36,6 +37,9 @@ WORK_ROWS = 100_000
 _READERS = 16
 # Raised when the same parameters begin to give other pixels, so that old clips and new ones keep different ids.
 _PIXELS_VERSION = 1
+
+# What a pass-through column cannot be called, because a row or a record of ours has a column of that name.
+RESERVED_NAMES = frozenset({*CLIP_SCHEMA.names, *FAILURE_SCHEMA.names, *WORK_SCHEMA.names})
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -233,7 +237,7 @@ def _clip_rows(
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """The manifest's chunks as clips: `WORK_SCHEMA` without part and attempts, and the pass-through columns."""
     reader = read_manifest(
-        config.sources, columns=config.columns, storage=storage, chunk_rows=WORK_ROWS, reserved=CLIP_SCHEMA.names
+        config.sources, columns=config.columns, storage=storage, chunk_rows=WORK_ROWS, reserved=RESERVED_NAMES
     )
     plan.notes = reader.notes
     plan.problems = reader.problems

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.servers"]  # the fixtures s3_server, s3_storage, s3_bucket
+
 # Tests compute tiny tensors, where a second thread only waits for the first: on a busy machine that costs tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

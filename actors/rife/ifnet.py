@@ -8,7 +8,6 @@ Axes: B samples, C channels, H height, W width. Images are RGB in 0..1. A flow h
 Convolutions run in the precision of the weights; images, flows and masks stay fp32 throughout, because an fp16
 sampling grid is wrong by up to a quarter of a pixel at a width of 1920.
 """
-# ruff: noqa: N815  # names of tensors carry their axes, those of a NamedTuple too
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

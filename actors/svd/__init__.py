@@ -1,8 +1,4 @@
-"""Stable Video Diffusion without Ray: find a checkpoint, load it, animate images with it."""
+"""Stable Video Diffusion without Ray: find a checkpoint (`checkpoint`), load it (`model`), animate images (`sampler`).
 
-from actors.svd.checkpoint import locate, revision_of
-from actors.svd.conditioning import ClipParameters
-from actors.svd.model import SvdModel, load
-from actors.svd.sampler import GeneratedClips, check_size, generate
-
-__all__ = ["ClipParameters", "GeneratedClips", "SvdModel", "check_size", "generate", "load", "locate", "revision_of"]
+Nothing is imported here: the driver looks checkpoints up and must not wait for torch.
+"""

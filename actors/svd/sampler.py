@@ -164,8 +164,8 @@ def denoise(model: SvdModel, latents_BFChw: Tensor, conditioning: Conditioning, 
         c_out = -sigma * c_in
         velocity_BFChw = predict_velocity(model, c_in * latents_BFChw, timestep, conditioning)
         denoised_BFChw = c_skip * latents_BFChw + c_out * velocity_BFChw
-        slope_BFChw = (latents_BFChw - denoised_BFChw) / sigma
-        latents_BFChw = latents_BFChw + (next_sigma - sigma) * slope_BFChw
+        # x + (next_sigma - sigma) * (x - denoised) / sigma, without taking the difference of two numbers near 700.
+        latents_BFChw = torch.lerp(denoised_BFChw, latents_BFChw, next_sigma / sigma)
     return latents_BFChw
 
 

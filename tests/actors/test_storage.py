@@ -13,7 +13,6 @@ from actors.storage import NotFound, Storage
 if TYPE_CHECKING:
     from tests.servers import S3Server
 
-pytest_plugins = ["tests.servers"]  # the fixtures s3_server, s3_storage, s3_bucket
 
 LOCAL = Storage()
 

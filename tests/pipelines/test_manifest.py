@@ -11,8 +11,6 @@ from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest import CHUNK_ROWS, ManifestColumns, ManifestReader, read_manifest
 
-pytest_plugins = ["tests.servers"]  # the fixtures s3_server, s3_storage, s3_bucket
-
 LOCAL = Storage()
 
 

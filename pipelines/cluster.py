@@ -1,0 +1,99 @@
+"""The Ray cluster of a run: the job's own, one that the configuration names, or a local one."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from actors.errors import ConfigError
+from pipelines.config import Config
+
+
+def address_of(config: Config) -> str | None:
+    """The cluster to connect to; None starts a local one. `ray job submit` sets RAY_ADDRESS for its job."""
+    return config.ray.address or os.environ.get("RAY_ADDRESS")
+
+
+def check_machine(config: Config) -> None:
+    """Before anything else is done: raise ConfigError where a local Ray would lack the GPUs that are reserved."""
+    if config.needs_gpu and address_of(config) is None:
+        import torch
+
+        _require_gpu(torch.cuda.device_count(), "this machine has none", config)
+
+
+@contextmanager
+def connected(config: Config, console: Console, log: Path) -> Iterator[float]:
+    """Connect to the cluster, or start one, for the length of the block; gives the number of its GPUs.
+
+    What Ray itself has to say on standard error (its C++ side reports each restart of a worker over many lines) goes
+    into the file `log`.
+
+    Raises:
+        ConfigError: the configuration reserves GPUs and there is none.
+    """
+    address = address_of(config)
+    console.print(f"Starting Ray ({address or 'on this machine'}) ...", highlight=False)
+    with _standard_error_into(log):
+        import ray
+
+        try:
+            _init(config, address)
+            gpus = float(ray.cluster_resources().get("GPU", 0))
+            if config.needs_gpu and not config.ray.autoscaling:
+                _require_gpu(gpus, f"the cluster at {address} has none", config)
+            yield gpus
+        finally:
+            ray.shutdown()
+
+
+def _init(config: Config, address: str | None) -> None:
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # workers' logs stay in Ray's session folder
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    if address is not None:
+        ray.init(address=address, **quiet)
+    else:
+        store = config.ray.object_store_mb
+        ray.init(
+            # Neither joins a Ray that happens to run on this machine, nor trips over it, as other addresses do.
+            address="local",
+            num_cpus=config.ray.num_cpus,
+            object_store_memory=store * 1024**2 if store else None,
+            include_dashboard=False,
+            **quiet,
+        )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _require_gpu(gpus: float, lack: str, config: Config) -> None:
+    if gpus == 0:
+        workers = config.workers
+        raise ConfigError(
+            f"the configuration reserves GPUs (workers.generate.num_gpus={workers.generate.num_gpus:g}, "
+            f"workers.interpolate.num_gpus={workers.interpolate.num_gpus:g}) and {lack}: run it on a GPU machine or "
+            "cluster, or see it work on the CPU with --config conf/demo.yaml"
+        )
+
+
+@contextmanager
+def _standard_error_into(log: Path) -> Iterator[None]:
+    """Send file descriptor 2 into a file; Python's own `sys.stderr` keeps writing where it did."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    python_stderr = sys.stderr
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        sys.stderr = python_stderr

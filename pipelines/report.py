@@ -1,0 +1,130 @@
+"""What a run says about itself: the plan, the summary, and `summary.json`."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from actors import __version__
+from actors.records import Outcome
+from actors.storage import Storage
+from pipelines.plan import Plan
+
+# Columns of a record that say where a clip's seconds went, in the order of the stages.
+STAGE_SECONDS = ("load_s", "generate_s", "interpolate_s", "encode_s", "upload_s")
+# Of each kind of failure, so many are shown in full.
+_EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did."""
+
+    run_id: str
+    output: str
+    plan: Plan
+    made: int = 0
+    failed: int = 0
+    elapsed_s: float = 0.0
+    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGE_SECONDS, 0.0))
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        if outcome.clip is not None:
+            self.made += 1
+            for name in STAGE_SECONDS:
+                self.stage_s[name] += outcome.clip[name]
+            return
+        assert outcome.failure is not None
+        self.failed += 1
+        kind = (outcome.failure.stage, outcome.failure.error_type)
+        self.failures[kind] += 1
+        examples = self.examples.setdefault(kind, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(f"{outcome.image_uri}: {outcome.failure.error}")
+
+    @property
+    def failed_share(self) -> float:
+        """Failed rows of those that ended, 0..1."""
+        ended = self.made + self.failed
+        return self.failed / ended if ended else 0.0
+
+    def to_json(self) -> str:
+        """What `summary.json` holds."""
+        return json.dumps(
+            {
+                "run_id": self.run_id,
+                "stillreel_version": __version__,
+                "images": self.plan.images,
+                "clips_wanted": self.plan.wanted,
+                "already_there": self.plan.already_there,
+                "failed_before": self.plan.failed_before,
+                "duplicates": self.plan.duplicates,
+                "made": self.made,
+                "failed": self.failed,
+                "elapsed_s": round(self.elapsed_s, 3),
+                "mean_stage_s": {name: round(total / max(self.made, 1), 3) for name, total in self.stage_s.items()},
+                "failures": [
+                    {"stage": stage, "error_type": kind, "count": count, "examples": self.examples[stage, kind]}
+                    for (stage, kind), count in self.failures.most_common()
+                ],
+            },
+            indent=2,
+            ensure_ascii=False,
+        )
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The plan in a few lines."""
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    for reason, count in plan.problems.counts.most_common():
+        console.print(f"{count:,} rows of the manifest cannot be used: {reason}", markup=False, highlight=False)
+        for example in plan.problems.examples[reason]:
+            console.print(f"  {example}", markup=False, highlight=False)
+    counts = {
+        "images": plan.images,
+        "clips wanted": plan.wanted,
+        "duplicate rows": plan.duplicates,
+        "already there": plan.already_there,
+        "failed before": plan.failed_before,
+        "to do": plan.to_do,
+    }
+    console.print(_table({name: f"{count:,}" for name, count in counts.items()}))
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """The table that a run ends with."""
+    plan = summary.plan
+    if not plan.to_do:
+        console.print(f"Nothing left to do: {summary.output} holds every clip that can be made.", highlight=False)
+        if plan.failed_before:
+            console.print(f"{plan.failed_before:,} failed before: try them again with `run --retry-failed`.")
+        return
+    for (stage, kind), count in summary.failures.most_common():
+        console.print(f"{count:,} failed at {stage} ({kind}):", highlight=False)
+        for example in summary.examples[stage, kind]:
+            console.print(f"  {example}", markup=False, highlight=False)
+    rows = {
+        "clips made": f"{summary.made:,}",
+        "failed": f"{summary.failed:,}",
+        "already there": f"{plan.already_there:,}",
+    }
+    for name, total in summary.stage_s.items():
+        rows[f"{name.removesuffix('_s')}, seconds a clip"] = f"{total / summary.made:.2f}" if summary.made else "-"
+    rows["whole run, seconds"] = f"{summary.elapsed_s:.1f}"
+    rows["videos and metadata"] = Storage.join(summary.output, "data")
+    if summary.failed:
+        rows["failures"] = Storage.join(summary.output, "failures")
+    console.print(_table(rows))
+
+
+def _table(rows: dict[str, str]) -> Table:
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

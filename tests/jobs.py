@@ -1,0 +1,60 @@
+"""Small whole jobs for the tests: pictures, a config, and the command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_pictures(folder: Path, count: int) -> list[Path]:
+    """`count` different photographs-like PNG files of different shapes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 255, (6, 8, 3), np.uint8)
+        size = (120, 80) if number % 3 else (80, 120)
+        path = folder / f"picture-{number:03d}.png"
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+        paths.append(path)
+    return paths
+
+
+def write_config(path: Path, manifest: object, output: object, svd_checkpoint: object, rife_weights: object) -> Path:
+    """A config for the tiny checkpoints on a CPU: 3 generated frames become 5."""
+    tree = {
+        "manifest": [str(item) for item in manifest] if isinstance(manifest, list) else str(manifest),
+        "output": str(output),
+        "image": {"width": 96, "height": 64},
+        "model": {"source": str(svd_checkpoint), "precision": "fp32"},
+        "generation": {"num_frames": 3, "num_inference_steps": 2},
+        "interpolation": {"weights": str(rife_weights), "factor": 2, "precision": "fp32"},
+        "workers": {
+            "load": {"num_cpus": 0.5},
+            "generate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
+            "interpolate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
+        },
+        "run": {"flush_s": 1, "log_interval_s": 1, "max_failed_share": 0.5},
+        "ray": {"object_store_mb": 100, "num_cpus": 2},
+    }
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    """The command line, as a user runs it: `python -m pipelines ...`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *map(str, arguments)],
+        cwd=cwd,
+        env=environment | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )

@@ -1,0 +1,69 @@
+"""The command line's surface, frozen, and its exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from actors.errors import ConfigError
+from pipelines import __main__ as cli
+from tests.jobs import ROOT, stillreel
+
+
+def test_commands_and_options_are_frozen() -> None:
+    command = typer.main.get_command(cli.app)
+    options = {
+        name: sorted(option for parameter in sub.params for option in [*parameter.opts, *parameter.secondary_opts])
+        for name, sub in command.commands.items()
+    }
+    both = ["--config", "--retry-failed", "-c", "overrides"]
+    assert options == {"run": both, "plan": both}
+
+
+def test_importing_the_command_line_waits_for_no_model() -> None:
+    script = "import sys, pipelines.__main__; print(sorted({'torch', 'ray', 'diffusers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run"], "Missing option '--config'"),
+        (["fly"], "No such command 'fly'"),
+        (["run", "--config", "none.yaml"], "none.yaml: no such file"),
+        (["plan", "--config", "conf/demo.yaml", "manifest=none.csv"], "none.csv does not exist"),
+        (["plan", "--config", "conf/demo.yaml", "model.source=no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_mistakes_end_with_exit_code_2_and_no_traceback(arguments: list[str], expected: str) -> None:
+    done = stillreel(*arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "stillreel: interrupted; what is finished is kept, the same command continues.\n"),
+        (ConfigError("all is wrong"), 2, "stillreel: all is wrong\n"),
+    ],
+)
+def test_what_ends_a_run_early_is_one_sentence(
+    error: BaseException,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ends(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.runs, "run", ends)
+    monkeypatch.setattr(sys, "argv", ["stillreel", "run", "--config", str(ROOT / "conf/demo.yaml")])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == code
+    assert capsys.readouterr().err == message

@@ -1,0 +1,224 @@
+"""The whole job through the command line, on a local Ray."""
+
+import hashlib
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA
+from actors.storage import Storage
+from tests.jobs import ROOT, stillreel, write_config, write_pictures
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, svd_checkpoint: Path, rife_weights: Path) -> Path:
+    """A folder with a job's config, its manifest and its finished dataset: 4 clips, and 2 rows that failed."""
+    folder = tmp_path_factory.mktemp("job")
+    pictures = write_pictures(folder / "images", 4)
+    (folder / "images" / "broken.jpg").write_bytes(pictures[0].read_bytes()[:100])
+    rows = [{"uri": str(path), "caption": f"number {n}"} for n, path in enumerate(pictures)]
+    rows += [{"uri": "images/broken.jpg", "caption": "broken"}, {"uri": "images/none.jpg", "caption": "none"}]
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_config(folder / "job.yaml", folder / "manifest.jsonl", folder / "out", svd_checkpoint, rife_weights)
+    done = stillreel("run", "--config", folder / "job.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "log.txt").write_text(done.stdout)
+    (folder / "errors.txt").write_text(done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(finished: Path) -> list[dict]:
+    return pq.read_table(finished / "out/data/part-00000/metadata.parquet").to_pylist()
+
+
+def test_every_row_ends_in_exactly_one_place(finished: Path, clips: list[dict]) -> None:
+    failures = pq.read_table(finished / "out/failures/part-00000.parquet").to_pylist()
+    assert len(clips) == 4
+    assert {(Path(row["image_uri"]).name, row["stage"], row["error_type"]) for row in failures} == {
+        ("broken.jpg", "load", "ImageError"),
+        ("none.jpg", "load", "NotFound"),
+    }
+    assert {row["caption"] for row in failures} == {"broken", "none"}
+    assert {row["caption"] for row in clips} == {"number 0", "number 1", "number 2", "number 3"}
+
+
+def test_metadata_has_the_frozen_schema_and_no_empty_cell(finished: Path, clips: list[dict]) -> None:
+    schema = pq.read_schema(finished / "out/data/part-00000/metadata.parquet")
+    assert schema.names == [*CLIP_SCHEMA.names, "caption"]
+    assert [schema.field(name).type for name in CLIP_SCHEMA.names] == CLIP_SCHEMA.types
+    assert [clip for clip in clips if None in clip.values()] == []
+    failures = pq.read_schema(finished / "out/failures/part-00000.parquet")
+    assert failures.names == [*FAILURE_SCHEMA.names, "caption"]
+
+
+def test_videos_are_what_their_records_say(finished: Path, clips: list[dict]) -> None:
+    for clip in clips:
+        path = finished / "out/data/part-00000" / clip["file_name"]
+        data = path.read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (clip["bytes"], clip["sha256"])
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            frames = sum(1 for _ in container.decode(video=0))
+            assert (stream.width, stream.height, frames) == (clip["width"], clip["height"], clip["num_frames"])
+            assert (stream.average_rate, stream.codec_context.name) == (Fraction(14), "h264")
+        assert clip["duration_s"] == pytest.approx(5 / 14)
+    assert {(clip["width"], clip["height"]) for clip in clips} == {(96, 64), (64, 96)}
+    assert len({clip["sha256"] for clip in clips}) == len({clip["seed"] for clip in clips}) == 4
+
+
+def test_the_log_is_plain_lines_and_ends_with_a_table(finished: Path) -> None:
+    log = (finished / "log.txt").read_text()
+    assert "\x1b" not in log
+    assert "\r" not in log
+    assert "6/6 clips (100 %), 2 failed" in log
+    for line in ("clips made", "failed", "already there", "generate, seconds a clip", "videos and metadata"):
+        assert line in log
+    assert "Traceback" not in (finished / "errors.txt").read_text()
+
+
+def test_the_run_leaves_its_config_and_summary_and_nothing_else(finished: Path) -> None:
+    (run,) = (finished / "out/_runs").iterdir()
+    assert {path.name for path in run.rglob("*") if path.is_file()} == {"config.yaml", "summary.json", "ray.log"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["made"], summary["failed"], summary["clips_wanted"]) == (4, 2, 6)
+    assert {failure["error_type"] for failure in summary["failures"]} == {"ImageError", "NotFound"}
+    assert yaml.safe_load((run / "config.yaml").read_text())["image"]["width"] == 96
+
+
+def test_readers_of_datasets_load_it(finished: Path, clips: list[dict]) -> None:
+    from datasets import load_dataset
+
+    out = finished / "out"
+    loaded = load_dataset(str(out), split="train", cache_dir=str(finished / "cache"))
+    assert len(loaded) == 4
+    assert set(loaded.column_names) == {*CLIP_SCHEMA.names, "caption", "video"} - {"file_name"}
+    pattern = str(out / "data/*/metadata.parquet")
+    ids = {clip["clip_id"] for clip in clips}
+    assert set(pd.read_parquet(out / "data/part-00000/metadata.parquet")["clip_id"]) == ids
+    assert set(pl.read_parquet(pattern)["clip_id"]) == ids
+    assert {row[0] for row in duckdb.sql(f"SELECT clip_id FROM '{pattern}'").fetchall()} == ids
+
+
+def test_a_second_run_has_nothing_to_do_and_starts_no_model(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished / "out/data").rglob("*")}
+    started = time.monotonic()
+    again = stillreel("run", "--config", finished / "job.yaml")
+    assert again.returncode == 0
+    assert "Nothing left to do" in again.stdout
+    assert "Starting Ray" not in again.stdout
+    assert time.monotonic() - started < 30
+    assert {path: path.stat().st_mtime_ns for path in (finished / "out/data").rglob("*")} == before
+
+
+def test_plan_says_what_a_run_would_do(finished: Path) -> None:
+    planned = stillreel("plan", "--config", finished / "job.yaml", "variants=[{seed: [1, 2]}]")
+    assert planned.returncode == 0, planned.stderr
+    counts = dict(line.strip().rsplit(maxsplit=1) for line in planned.stdout.splitlines() if line.strip())
+    assert (counts["images"], counts["clips wanted"], counts["already there"], counts["to do"]) == (
+        "6",
+        "12",
+        "0",
+        "12",
+    )
+
+
+def test_later_runs_add_rows_retry_failures_and_change_parameters(
+    finished: Path, svd_checkpoint: Path, rife_weights: Path, clips: list[dict]
+) -> None:
+    (finished / "images/none.jpg").write_bytes((finished / "images/picture-001.png").read_bytes())
+    retried = stillreel("run", "--retry-failed", "--config", finished / "job.yaml")
+    assert retried.returncode == 0, retried.stdout + retried.stderr
+    data = finished / "out/data/part-00000/metadata.parquet"
+    assert pq.read_table(data).num_rows == 5
+    (failure,) = pq.read_table(finished / "out/failures/part-00000.parquet").to_pylist()
+    assert (Path(failure["image_uri"]).name, failure["attempts"]) == ("broken.jpg", 2)
+    changed = stillreel("run", "--config", finished / "job.yaml", "generation.seed=5", "columns.limit=1")
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    rows = pq.read_table(data).to_pylist()
+    assert len(rows) == 6
+    assert {clip["clip_id"]: clip["sha256"] for clip in clips}.items() <= {
+        r["clip_id"]: r["sha256"] for r in rows
+    }.items()
+
+
+def test_too_many_failures_end_with_exit_code_1(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    config = write_config(tmp_path / "job.yaml", tmp_path / "a.png", tmp_path / "out", svd_checkpoint, rife_weights)
+    done = stillreel("run", "--config", config)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed at load (ImageError)" in done.stdout
+
+
+def test_embedded_images_and_batches_make_the_same_clips(
+    tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "images", 3)
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in pictures]
+    pq.write_table(pa.table({"image": images}), tmp_path / "embedded.parquet")
+    hashes = []
+    for name, batch in (("one", 1), ("three", 3)):
+        config = write_config(
+            tmp_path / "job.yaml", tmp_path / "embedded.parquet", tmp_path / name, svd_checkpoint, rife_weights
+        )
+        done = stillreel("run", "--config", config, f"workers.generate.batch_size={batch}", "video.codec=ffv1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = pq.read_table(tmp_path / name / "data/part-00000/metadata.parquet").to_pylist()
+        assert {Path(row["file_name"]).suffix for row in rows} == {".mkv"}
+        hashes.append({row["clip_id"]: row["image_sha256"] for row in rows})
+    assert hashes[0] == hashes[1]
+    assert len(hashes[0]) == 3
+
+
+def test_a_whole_job_on_an_object_store(
+    tmp_path: Path, s3_storage: Storage, s3_bucket: str, svd_checkpoint: Path, rife_weights: Path
+) -> None:
+    """Manifest, images, checkpoint, weights and dataset are all on S3; a second run finds nothing to do."""
+    pictures = write_pictures(tmp_path / "images", 3)
+    for path in [*pictures, *(path for path in svd_checkpoint.rglob("*") if path.is_file()), rife_weights]:
+        folder = "images" if path in pictures else "models"
+        name = path.name if path in pictures else str(path.relative_to(path.anchor))
+        s3_storage.put_file(f"{s3_bucket}/{folder}/{name}", path)
+    s3_storage.put_bytes(f"{s3_bucket}/list.txt", b"".join(f"images/{path.name}\n".encode() for path in pictures))
+    config = write_config(
+        tmp_path / "job.yaml",
+        f"{s3_bucket}/list.txt",
+        f"{s3_bucket}/out",
+        f"{s3_bucket}/models{svd_checkpoint}",
+        f"{s3_bucket}/models{rife_weights}",
+    )
+    with config.open("a") as file:
+        file.write(yaml.safe_dump({"storage": {"options": s3_storage.options}}))
+    done = stillreel("run", "--config", config, f"model.cache_dir={tmp_path}/cache")
+    assert done.returncode == 0, done.stdout + done.stderr
+    metadata = s3_storage.read_bytes(f"{s3_bucket}/out/data/part-00000/metadata.parquet")
+    clips = pq.read_table(pa.BufferReader(metadata)).to_pylist()
+    assert {clip["image_uri"] for clip in clips} == {f"{s3_bucket}/images/{path.name}" for path in pictures}
+    for clip in clips:
+        data = s3_storage.read_bytes(f"{s3_bucket}/out/data/part-00000/{clip['file_name']}")
+        assert hashlib.sha256(data).hexdigest() == clip["sha256"]
+    again = stillreel("run", "--config", config)
+    assert "Nothing left to do" in again.stdout, again.stdout + again.stderr
+
+
+def test_gpu_configs_on_a_machine_without_a_gpu_say_so_at_once(tmp_path: Path, svd_checkpoint: Path) -> None:
+    write_pictures(tmp_path / "images", 1)
+    done = stillreel(
+        "run", "--config", ROOT / "conf/svd_xt.yaml", f"manifest={tmp_path}/images", f"output={tmp_path}/out",
+        f"model.source={svd_checkpoint}", "model.revision=null", "model.variant=null",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "this machine has none" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
