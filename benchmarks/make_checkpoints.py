@@ -2,8 +2,9 @@
 
     python -m benchmarks.make_checkpoints DIR [--seed N] [--sizes demo|tiny]
 
-writes `DIR/svd`, a Stable Video Diffusion checkpoint in diffusers layout that `model.source` can name. The same seed
-gives the same bytes, so what is generated from it can be compared between machines and between versions.
+writes `DIR/svd`, a Stable Video Diffusion checkpoint in diffusers layout that `model.source` can name, and
+`DIR/rife.safetensors`, a small RIFE network that cross-fades, for `interpolation.weights`. The same seed gives the
+same bytes, so what is generated from it can be compared between machines and between versions.
 """
 
 import argparse
@@ -17,6 +18,9 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from actors.rife import weights
+from actors.rife.untrained import crossfade_net
 
 # The scheduler of `stabilityai/stable-video-diffusion-img2vid-xt`, its `scheduler_config.json` to the letter.
 SVD_SCHEDULER = {
@@ -163,6 +167,9 @@ def main() -> None:
     parser.add_argument("--sizes", choices=sorted(_SIZES), default="demo")
     arguments = parser.parse_args()
     print(make_svd_checkpoint(arguments.folder / "svd", seed=arguments.seed, sizes=_SIZES[arguments.sizes]))
+    rife = arguments.folder / "rife.safetensors"
+    weights.save(crossfade_net(seed=arguments.seed), rife)
+    print(rife)
 
 
 if __name__ == "__main__":

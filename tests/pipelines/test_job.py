@@ -51,7 +51,7 @@ def dashboard() -> Iterator[str]:
             wait_for(address, head)
             yield address
         finally:
-            head.send_signal(signal.SIGTERM)
+            head.send_signal(signal.SIGINT)
             try:
                 head.wait(30)
             except subprocess.TimeoutExpired:
