@@ -78,7 +78,8 @@ def embed_images(model: SvdModel, images_BCHW: Tensor) -> Tensor:
 
 def encode_images(model: SvdModel, images_BCHW: Tensor) -> Tensor:
     """The most probable latents (B, C, h, w) of each image, in the model's precision and without the latent scale."""
-    moments_BChw: Tensor = model.vae_encoder(images_BCHW)
+    # One by one: in a batch an image is rounded otherwise, which the denoising magnifies beyond 1e-5.
+    moments_BChw = torch.cat([model.vae_encoder(image_1CHW) for image_1CHW in torch.split(images_BCHW, 1)])
     return moments_BChw.chunk(2, dim=1)[0].to(model.dtype)
 
 
