@@ -54,6 +54,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[float]:
 
 def _init(config: Config, address: str | None) -> None:
     import ray
+    import ray.data  # sets up its logging when it is imported, so that has to come before ours
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # workers' logs stay in Ray's session folder
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
