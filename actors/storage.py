@@ -6,6 +6,7 @@ Percent-encoding is never touched: what stands in a URI is the object's name.
 Every failure leaves as StorageError, in one sentence. All requests pass through `Storage._call`.
 """
 
+import difflib
 import glob
 import io
 import os
@@ -14,7 +15,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import fsspec
+from fsspec.registry import known_implementations
 from fsspec.utils import glob_translate
 
 from actors.errors import StorageError
@@ -39,6 +41,8 @@ _S3 = ("s3", "s3a")
 # The object stores, with the extra that installs their client. In these a PUT, or the end of a multipart upload, makes
 # the object visible as a whole. fsspec writes to others (sftp, smb, hdfs) in place: a reader would see half a video.
 _STORES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+# Low enough for difflib to see `az` in `azure`, and `s3` in `s4`.
+_LIKENESS = 0.5
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or storage.options.s3 (key, secret; anon)",
     "gcs": "GOOGLE_APPLICATION_CREDENTIALS or storage.options.gs (token)",
@@ -54,11 +58,17 @@ class NotFound(StorageError):  # noqa: N818 - reads as what it says: `except Not
 class Storage:
     """Access to all schemes. Small and picklable: it travels to the workers, connections do not.
 
-    `options`: fsspec's options per scheme, e.g. `{"s3": {"client_kwargs": {"endpoint_url": ...}}}`.
+    `options`: fsspec's options per scheme, e.g. `{"s3": {"client_kwargs": {"endpoint_url": ...}}}`. All schemes of one
+    store share them (`s3`, `S3`, `s3a`).
     Every method raises StorageError, and NotFound where that is the reason.
     """
 
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def check_options(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What is wrong with `options`, a sentence each; none shows a value, because these may be secrets."""
+        return [fault for name in options for fault in _option_faults(name, options)]
 
     @staticmethod
     def scheme(uri: str) -> str:
@@ -186,6 +196,18 @@ class Storage:
         """What `walk` finds whose name ends in `suffix`."""
         return [uri for uri in self.walk(folder) if uri.endswith(suffix)]
 
+    def list_folders(self, folder: str) -> list[str]:
+        """URIs of the folders directly in `folder`, sorted, without listing what they hold; links are left out."""
+        if self.scheme(folder) in _S3:
+            pages = self._s3_pages(folder, Delimiter="/")
+            prefixes = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
+            return sorted(f"{_s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
+        list_one = _scan if self.is_local(folder) else _list_folders
+        try:
+            return sorted(self._call("listed", self.absolute(folder), list_one))
+        except NotFound:
+            return []
+
     def glob(self, pattern: str) -> Iterator[str]:
         """URIs of the files that match, sorted; `*` stays within a folder, `**` does not."""
         if self.is_local(pattern):
@@ -216,7 +238,9 @@ class Storage:
         if self.is_local(uri):
             return fsspec.filesystem("file"), str(_local_path(uri))
         # fsspec's listings cache would hide what other workers write.
-        options = {"use_listings_cache": False, **self.options.get(self.scheme(uri), {})}
+        options: dict[str, Any] = {"use_listings_cache": False}
+        for name in _names_of_one_store(self.scheme(uri), self.options):
+            options |= self.options[name]
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
         return filesystem, path
 
@@ -250,14 +274,16 @@ class Storage:
             yield from (f"{within.rstrip('/')}/{name}" for name in sorted(names))
 
     def _walk_s3(self, folder: str) -> Iterator[str]:
-        """Page by page: s3fs's own `find` holds about 1 kB for each object of the listing."""
-        root = _root(folder)
-        bucket, _, key = folder[len(root) :].partition("/")
-        request = {"Bucket": bucket, "Prefix": key.rstrip("/") + "/" if key else ""}
+        keys = (entry["Key"] for page in self._s3_pages(folder) for entry in page.get("Contents", ()))
+        return (f"{_s3_bucket(folder)}/{key}" for key in keys if not key.endswith("/"))  # "x/" marks a folder
+
+    def _s3_pages(self, folder: str, **limits: str) -> Iterator[dict[str, Any]]:
+        """The listing page by page: s3fs's own `find` holds about 1 kB for each object of it."""
+        bucket, _, key = folder[len(_root(folder)) :].partition("/")
+        request = {"Bucket": bucket, "Prefix": key.rstrip("/") + "/" if key else "", **limits}
         while True:
             page = self._call("listed", folder, partial(_list_s3_page, request))
-            keys = (entry["Key"] for entry in page.get("Contents", ()))
-            yield from (f"{root}{bucket}/{key}" for key in keys if not key.endswith("/"))  # "x/" marks a folder
+            yield page
             if not page["IsTruncated"]:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
@@ -303,6 +329,46 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
 
 def _list_s3_page(request: dict[str, str], filesystem: Any, _path: str) -> dict[str, Any]:
     return cast(dict[str, Any], filesystem.call_s3("list_objects_v2", **request))
+
+
+def _s3_bucket(uri: str) -> str:
+    """The URI of the bucket that `uri` lies in."""
+    root = _root(uri)
+    return root + uri[len(root) :].partition("/")[0]
+
+
+def _scan(_filesystem: object, path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [f"{path.rstrip('/')}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _list_folders(filesystem: Any, path: str) -> list[str]:
+    entries = filesystem.ls(path, detail=True)
+    return [filesystem.unstrip_protocol(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory"]
+
+
+def _store(scheme: str) -> str:
+    """A name that all schemes of one store have in common."""
+    known = known_implementations.get(scheme, {})
+    return _STORES.get(scheme) or known.get("class", scheme)
+
+
+def _names_of_one_store(scheme: str, options: Mapping[str, object]) -> list[str]:
+    """The keys of `options` that mean the store of `scheme`."""
+    return [name for name in options if _store(name.lower()) == _store(scheme)]
+
+
+def _option_faults(name: str, options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    scheme, known = name.lower(), {*fsspec.available_protocols(), *_STORES}
+    if scheme not in known:
+        near = difflib.get_close_matches(scheme, sorted(known), 1, cutoff=_LIKENESS)
+        guess = f" (perhaps {near[0]})" if near else ""
+        yield f"storage.options.{name}: there is no such scheme{guess}; the object stores are {', '.join(_STORES)}"
+    elif _store(scheme) == _store("file"):
+        yield f"storage.options.{name} has no effect: local files take no options; remove it"
+    first = _names_of_one_store(scheme, options)[0]
+    if options[first] != options[name]:
+        yield f"storage.options.{first} and storage.options.{name} are one store with different options; keep one"
 
 
 def _root(uri: str) -> str:

@@ -135,6 +135,23 @@ def test_local_listing(tmp_path: Path) -> None:
     ]
 
 
+def test_local_folders(tmp_path: Path) -> None:
+    for name in ("b/x.jpg", "a/c/y.jpg", "z.jpg"):
+        LOCAL.put_bytes(str(tmp_path / name), b"")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert LOCAL.list_folders(str(tmp_path)) == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert LOCAL.list_folders(f"file://{tmp_path}/a/") == [str(tmp_path / "a" / "c")]
+    assert LOCAL.list_folders(str(tmp_path / "none")) == []
+    with pytest.raises(StorageError, match=r"z.jpg could not be listed: Not a directory"):
+        LOCAL.list_folders(str(tmp_path / "z.jpg"))
+
+
+def test_folders_of_other_stores() -> None:
+    LOCAL.filesystem("memory://").pipe({"/folders/a/x": b"", "/folders/b/c/y": b"", "/folders/z": b""})
+    assert LOCAL.list_folders("memory://folders") == ["memory:///folders/a", "memory:///folders/b"]
+    assert LOCAL.list_folders("memory://none") == []
+
+
 def test_a_stream_reads_and_seeks(tmp_path: Path) -> None:
     LOCAL.put_bytes(str(tmp_path / "f"), bytes(range(256)) * 100)
     with LOCAL.open(str(tmp_path / "f")) as stream:
@@ -147,6 +164,49 @@ def test_a_stream_reads_and_seeks(tmp_path: Path) -> None:
 def test_storage_travels_to_workers() -> None:
     storage = Storage({"s3": {"key": "k", "client_kwargs": {"endpoint_url": "http://h"}}})
     assert pickle.loads(pickle.dumps(storage)) == storage
+
+
+@pytest.mark.parametrize(
+    ("given", "uri"),
+    [
+        ("S3", "s3://b/k"),
+        ("s3", "s3a://b/k"),
+        ("s3a", "S3://b/k"),
+        ("gs", "gcs://b/k"),
+        ("abfs", "az://b/k"),
+        ("az", "abfss://b/k"),
+        ("http", "https://h/k"),
+        ("SSH", "sftp://h/k"),
+    ],
+)
+def test_all_names_of_a_store_share_its_options(given: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda uri, **options: (seen.append(options), uri))
+    Storage({given: {"key": "k"}, "memory": {"key": "other"}}).filesystem(uri)
+    assert seen == [{"use_listings_cache": False, "key": "k"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "faults"),
+    [
+        ({"s3": {"key": "k"}, "GS": {}, "abfss": {}, "https": {}, "hf": {}, "memory": {}}, []),
+        ({"s3": {"key": "k"}, "s3a": {"key": "k"}}, []),
+        ({"s3": {"key": "k"}, "S3A": {"key": "secret"}}, ["s3 and storage.options.S3A are one store with different"]),
+        ({"file": {"auto_mkdir": True}}, ["file has no effect: local files take no options; remove it"]),
+        ({"azure": {}}, ["azure: there is no such scheme (perhaps az); the object stores are s3, s3a, gs, "]),
+        (
+            {"s4": {}, "sfpt": {}},
+            ["s4: there is no such scheme (perhaps s3)", "sfpt: there is no such scheme (perhaps sf"],
+        ),
+        ({"nothing-like-it": {}}, ["nothing-like-it: there is no such scheme; the object stores are s3, s3a, gs, "]),
+    ],
+)
+def test_options_are_checked(options: dict[str, dict[str, object]], faults: list[str]) -> None:
+    found = Storage.check_options(options)
+    assert len(found) == len(faults)
+    for sentence, fault in zip(found, faults):
+        assert sentence.startswith(f"storage.options.{fault}")
+    assert not any("secret" in sentence for sentence in found)
 
 
 @pytest.fixture
@@ -214,6 +274,27 @@ def test_s3_lists_page_by_page(s3_server: "S3Server", s3_storage: Storage, s3_bu
     ]
     assert list(s3_storage.glob(f"{s3_bucket}/**/o*.jpg")) == [f"{s3_bucket}/inn/other.jpg"]
     assert s3_storage.list_files(f"{s3_bucket}/none") == []
+
+
+def test_s3_folders_are_listed_without_their_objects(
+    s3_server: "S3Server", s3_storage: Storage, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 2 * s3_server.listing_page + 3
+    folders = [f"{s3_bucket}/data/part-{i:05d}" for i in range(count)]
+    filesystem = s3_storage.filesystem(s3_bucket)
+    objects = [f"{folder}/{name}" for folder in folders for name in ("0.mp4", "1.mp4", "sub/2.mp4")]
+    filesystem.pipe(dict.fromkeys([*objects, f"{s3_bucket}/data/loose", f"{s3_bucket}/data/"], b""))
+    requests: list[str] = []
+    call = filesystem.call_s3
+    monkeypatch.setattr(
+        filesystem, "call_s3", lambda method, **given: (requests.append(method), call(method, **given))[1]
+    )
+    assert s3_storage.list_folders(f"{s3_bucket}/data") == folders
+    assert len(requests) == 3  # of 20 folders or loose objects each, not of 132 objects
+    assert s3_storage.list_folders(s3_bucket) == [f"{s3_bucket}/data"]
+    assert s3_storage.list_folders(f"{s3_bucket}/none") == []
+    with pytest.raises(NotFound, match="the bucket does not exist"):
+        s3_storage.list_folders("s3://nowhere-to-be-found/data")
 
 
 def test_s3_readers_see_whole_objects(s3_storage: Storage, s3_bucket: str) -> None:
