@@ -57,10 +57,12 @@ class Batch:
         table: the columns asked for.
         rows: each row's number in the file as a person would count: lines from 1 in text and JSON lines, rows from 1 in
             Parquet, rows in CSV with the header as row 1 (blank lines left out).
+        misnamed: mask of the files whose names are not UTF-8, odd bytes of which the table spells as in `b\\udcff.jpg`.
     """
 
     table: pa.Table
     rows: pa.Array
+    misnamed: pa.Array | None = None
 
 
 class ManifestFile(Protocol):
@@ -84,6 +86,8 @@ class ManifestFile(Protocol):
 
 def open_file(storage: Storage, uri: str, kind: Format) -> ManifestFile:
     """Read what must be known before the rows: the columns and their types."""
+    if not _is_utf8(uri):  # the names of its images begin with its own
+        raise ManifestError(f"{_spelled(uri)}: this path is not UTF-8 text: rename it")
     if kind == "parquet":
         return ParquetManifest(storage, uri)
     if kind == "jsonl":
@@ -219,6 +223,8 @@ class JsonLinesManifest:
                     row = json.loads(line)
                 except json.JSONDecodeError as error:
                     raise ManifestError(f"{self.uri}, line {number} is not JSON: {error}") from error
+                except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a thousand brackets
+                    raise ManifestError(f"{self.uri}, line {number} cannot be read as JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise ManifestError(f"{self.uri}, line {number} is not a JSON object: {line.strip()[:60]}")
                 yield number, row
@@ -269,7 +275,22 @@ class _Tail:
 def _uri_batches(numbered: Iterator[tuple[int, str]], max_rows: int) -> Iterator[Batch]:
     while taken := list(islice(numbered, max_rows)):
         numbers, uris = zip(*taken, strict=True)
-        yield Batch(pa.table({URI_COLUMN: pa.array(uris, pa.string())}), pa.array(numbers, pa.int64()))
+        misnamed = pa.array([not _is_utf8(uri) for uri in uris])
+        spelled = pa.array([_spelled(uri) for uri in uris], pa.string())
+        yield Batch(pa.table({URI_COLUMN: spelled}), pa.array(numbers, pa.int64()), misnamed)
+
+
+def _is_utf8(uri: str) -> bool:
+    """Whether the name is text: Linux allows any bytes, and Python carries odd ones as lone surrogates."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _spelled(uri: str) -> str:
+    return uri.encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from itertools import chain, groupby
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from actors.errors import ManifestError, StorageError
@@ -47,6 +48,8 @@ BYTES_COLUMNS = ("image", "image_bytes", "bytes")
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
 
+# Of a long path the end, because that is where files differ.
+_SHOWN_CHARACTERS = 50
 _OWN_COLUMNS = ("image_uri", "image_bytes", "problem")
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
@@ -194,6 +197,9 @@ class ManifestReader:
     def _normalised(self, batch: Batch, file: ManifestFile, layout: _Layout) -> pa.Table:
         """The rows of one file as rows of `schema`."""
         marks = Marks(file.uri, batch.rows, self.problems)
+        if batch.misnamed is not None:
+            ends = pc.utf8_slice_codeunits(batch.table[URI_COLUMN], -_SHOWN_CHARACTERS)
+            marks.mark(batch.misnamed, "the file's name must be UTF-8 text", ends)
         given = {name: _column(batch, name) for name in layout.columns}
         base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
         uris, images = (None if name is None else given[name] for name in (layout.uri, layout.image))

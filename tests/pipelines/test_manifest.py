@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,23 @@ def test_folder_glob_and_images(tmp_path: Path) -> None:
     assert found(f"{folder}/**/*.*") == ["_MG_1.jpg", "a.png", "b.JPG", "x/c.webp", "x/y/d.tiff"]
     assert found(f"{folder}/x/*.webp") == ["x/c.webp"]
     assert found(folder / "b.JPG") == ["b.JPG"]
+
+
+def test_file_names_that_are_not_utf8(tmp_path: Path) -> None:
+    for name in (b"a.jpg", b"b\xff.jpg", b"c.jpg"):
+        write(Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)), b"")
+    reader = read(tmp_path / "in")
+    table = rows(reader)
+    assert table["image_uri"].to_pylist() == [f"{tmp_path}/in/{name}" for name in ("a.jpg", "b\\udcff.jpg", "c.jpg")]
+    problems = table["problem"].to_pylist()
+    assert problems[::2] == [None, None]
+    assert problems[1].startswith("the list of images, row 2: the file's name must be UTF-8 text, not '")
+    assert problems[1].endswith("b\\\\udcff.jpg'")
+    assert reader.problems.counts == {"the file's name must be UTF-8 text": 1}
+
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    message = refusal(write(folder / "m.csv", "uri\na.jpg\n"))
+    assert message == f"{tmp_path}/caf\\udce9/m.csv: this path is not UTF-8 text: rename it"
 
 
 def test_folder_with_brackets_in_its_name(tmp_path: Path) -> None:
@@ -423,6 +441,12 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
         ),
         ("m.jsonl", "", "{} is empty: it has 0 bytes"),
         ("m.jsonl", '{"uri": "/a"}\n\n{"uri": \n', "{}, line 3 is not JSON: Expecting value"),
+        (
+            "m.jsonl",
+            '{"uri": "/a"}\n{"n": ' + "7" * 5_000 + "}\n",
+            "{}, line 2 cannot be read as JSON: Exceeds the limit",
+        ),
+        ("m.jsonl", '{"uri": "/a"}\n' + "[" * 100_000 + "\n", "{}, line 2 cannot be read as JSON: maximum recursion"),
         ("m.jsonl", '{"uri": "/a"}\n[1, 2]\n', "{}, line 2 is not a JSON object: [1, 2]"),
         ("m.txt", "# nothing\n\n", "the manifest has no rows: {}"),
         ("m.txt", b"\xe9.jpg\n", "{} is not UTF-8 text"),
