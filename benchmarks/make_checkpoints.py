@@ -15,6 +15,7 @@ from pathlib import Path
 
 import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sizes", choices=sorted(_SIZES), default="demo")
     arguments = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()  # there is nothing to wait for
     print(make_svd_checkpoint(arguments.folder / "svd", seed=arguments.seed, sizes=_SIZES[arguments.sizes]))
     rife = arguments.folder / "rife.safetensors"
     weights.save(crossfade_net(seed=arguments.seed), rife)

@@ -42,7 +42,6 @@ class SvdModel:
     clip_pixels: int  # side of the square that CLIP sees
     clip_mean_C11: Tensor
     clip_std_C11: Tensor
-    num_frames: int  # that the UNet was trained for
     latent_channels: int
     pixel_multiple: int  # width and height are multiples of this
     dtype: torch.dtype
@@ -79,7 +78,6 @@ def load(folder: Path, *, variant: str | None = None, precision: Precision, devi
         clip_pixels=image_encoder.config.image_size,
         clip_mean_C11=torch.tensor(preprocessor["image_mean"], device=device)[:, None, None],
         clip_std_C11=torch.tensor(preprocessor["image_std"], device=device)[:, None, None],
-        num_frames=unet.config.num_frames,
         latent_channels=vae.config.latent_channels,
         pixel_multiple=2 ** (len(vae.config.block_out_channels) - 1),
         dtype=dtype,

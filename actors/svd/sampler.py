@@ -54,7 +54,7 @@ def generate(
     Args:
         images_BHWC: uint8, RGB; height and width become those of the clips.
         clips: one per image.
-        num_frames: frames of each clip; best the number that the checkpoint was trained for, `model.num_frames`.
+        num_frames: frames of each clip; best the number that the checkpoint was trained for, 14 or 25.
         num_inference_steps: denoising steps.
         decode_chunk_frames: decode so many frames of a clip at a time, which saves memory and changes every pixel a
             little, since the decoder looks across frames; None: whole clips.
