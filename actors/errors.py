@@ -7,7 +7,8 @@
     |-- StorageError          a file or an object could not be read, listed or written
     |-- ImageError            an image cannot be used: damaged, too large, not an image
     |-- GenerationError       a clip came out unusable
-    `-- VideoError            encoding or probing a video failed
+    |-- VideoError            encoding or probing a video failed
+    `-- RunError              the run broke off before its end (exit code 1); what is finished is kept
 
 What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises
 ends the run with its message and no traceback. Anything else that is raised is a bug of ours.
@@ -44,3 +45,7 @@ class GenerationError(StillreelError):
 
 class VideoError(StillreelError):
     """Encoding or probing a video failed."""
+
+
+class RunError(StillreelError):
+    """The run broke off before its end; what is finished is kept."""

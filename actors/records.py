@@ -80,10 +80,17 @@ FAILURE_SCHEMA = pa.schema(
     ]
 )
 
-# A clip's own file carries only what another run on the same versions would find again: no times and no machine, and
-# neither its own size nor its own hash, which it cannot know.
+
+def part_name(part: int) -> str:
+    """The folder, and the stem of the failures' file, of a part."""
+    return f"part-{part:05d}"
+
+
+# A clip's own file carries only what another run on the same versions would find again: no times and no machine (the
+# model is there by its revision, not by the path that it was read from), and neither its own size nor its own hash,
+# which it cannot know.
 NOT_IN_FILE = frozenset(
-    {"bytes", "sha256", "device", "created_at"} | {name for name in CLIP_SCHEMA.names if name.endswith("_s")}
+    {"bytes", "sha256", "model", "device", "created_at"} | {name for name in CLIP_SCHEMA.names if name.endswith("_s")}
 ) - {"duration_s"}
 
 

@@ -24,7 +24,7 @@ import torch
 
 from actors import __version__, images, rife, video
 from actors.errors import GenerationError
-from actors.records import PARAMETER_FIELDS, Failure, Outcome, Provenance, file_tag
+from actors.records import PARAMETER_FIELDS, Failure, Outcome, Provenance, file_tag, part_name
 from actors.settings import (
     GenerationSettings,
     ImageSettings,
@@ -36,7 +36,7 @@ from actors.storage import Storage
 from actors.svd.checkpoint import locate
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import load
-from actors.svd.sampler import generate
+from actors.svd.sampler import check_size, generate
 
 Row = dict[str, Any]
 Pixels = npt.NDArray[np.uint8]
@@ -81,7 +81,9 @@ def load_image(row: Row, *, storage: Storage, settings: ImageSettings) -> Row:
 class Generate:
     """SVD, resident. One instance per actor."""
 
-    def __init__(self, model: ModelSettings, generation: GenerationSettings, storage: Storage) -> None:
+    def __init__(
+        self, model: ModelSettings, generation: GenerationSettings, image: ImageSettings, storage: Storage
+    ) -> None:
         folder = locate(
             model.source,
             revision=model.revision,
@@ -91,6 +93,7 @@ class Generate:
         )
         device = _device(model.device)
         self._model = load(folder, variant=model.variant, precision=model.precision, device=device)
+        check_size(self._model, width=image.width, height=image.height, num_frames=generation.num_frames)
         self._settings = generation
         self._decode_chunk_frames = model.decode_chunk_frames
         self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -211,7 +214,7 @@ class Finish:
             )
             assert written == num_frames, (written, num_frames)
             encoded = time.perf_counter()
-            folder = self._storage.join(self._output, "data", f"part-{row['part']:05d}")
+            folder = self._storage.join(self._output, "data", part_name(int(row["part"])))
             self._storage.put_file(self._storage.join(folder, clip["file_name"]), path)
             return clip | {
                 "bytes": path.stat().st_size,

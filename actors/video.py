@@ -134,6 +134,15 @@ def check(settings: VideoSettings) -> list[str]:
     return problems
 
 
+def resolved(settings: VideoSettings) -> VideoSettings:
+    """The settings with the codec's own values in place of null."""
+    codec = _CODECS[settings.codec]
+    defaults = {"crf": codec.crf, "preset": codec.preset, "pixel_format": codec.pixel_formats[0]}
+    return settings.model_copy(
+        update={name: value for name, value in defaults.items() if getattr(settings, name) is None}
+    )
+
+
 def encode(
     frames: Iterable[Frame],
     path: Path,

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from actors.errors import StillreelError
+from actors.errors import RunError, StillreelError
 from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.report import print_plan, print_summary
 
-EXIT_FAILED_ROWS = 1
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -20,7 +20,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Turn an image dataset into a video dataset. Exit codes: 0 done; 1 more rows failed than "
-    "run.max_failed_share; 2 usage, configuration or manifest; 130 interrupted (run again to continue).",
+    "run.max_failed_share, or the run broke off; 2 usage, configuration or manifest; 130 interrupted (the same command "
+    "continues).",
 )
 
 ConfigFiles = Annotated[
@@ -44,7 +45,7 @@ def run(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFai
         raise typer.Exit(EXIT_INTERRUPTED) from None
     print_summary(summary, console)
     if summary.failed_share > settings.run.max_failed_share:
-        raise typer.Exit(EXIT_FAILED_ROWS)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -60,7 +61,7 @@ def main() -> None:
         app()
     except StillreelError as error:
         print(f"stillreel: {error}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+        sys.exit(EXIT_FAILED if isinstance(error, RunError) else EXIT_USAGE)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -27,9 +29,13 @@ def check_machine(config: Config) -> None:
         _require_gpu(torch.cuda.device_count(), "this machine has none", config)
 
 
+# A head in another data centre answers within a second.
+_CONNECT_TIMEOUT_S = 10.0
+
+
 @contextmanager
-def connected(config: Config, console: Console, log: Path) -> Iterator[float]:
-    """Connect to the cluster, or start one, for the length of the block; gives the number of its GPUs.
+def connected(config: Config, console: Console, log: Path) -> Iterator[tuple[float, float]]:
+    """Connect to the cluster, or start one, for the length of the block; gives the numbers of its GPUs and CPUs.
 
     What Ray itself has to say on standard error (its C++ side reports each restart of a worker over many lines) goes
     into the file `log`.
@@ -44,10 +50,13 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[float]:
 
         try:
             _init(config, address)
-            gpus = float(ray.cluster_resources().get("GPU", 0))
+            # `ray job stop` and Kubernetes send SIGTERM; Ray's own handler, set by init, would end us without a commit.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            resources = ray.cluster_resources()
+            gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
             if config.needs_gpu and not config.ray.autoscaling:
                 _require_gpu(gpus, f"the cluster at {address} has none", config)
-            yield gpus
+            yield gpus, cpus
         finally:
             ray.shutdown()
 
@@ -59,7 +68,11 @@ def _init(config: Config, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # workers' logs stay in Ray's session folder
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     if address is not None:
-        ray.init(address=address, **quiet)
+        _check_reachable(address)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            raise ConfigError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
     else:
         store = config.ray.object_store_mb
         ray.init(
@@ -71,6 +84,17 @@ def _init(config: Config, address: str | None) -> None:
             **quiet,
         )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ConfigError where nothing listens: Ray itself tries for more than a minute, in silence."""
+    host, _, port = address.partition("://")[2 if "://" in address else 0].rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto": Ray knows where to look
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConfigError(f"no Ray cluster at {address} (ray.address): {error.strerror or error}") from error
 
 
 def _require_gpu(gpus: float, lack: str, config: Config) -> None:

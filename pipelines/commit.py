@@ -1,7 +1,7 @@
 """Records become rows of the dataset: `data/part-*/metadata.parquet` and `failures/part-*.parquet`.
 
-One writer, the driver. The files of a part are rewritten as a whole, each in one atomic step, so a reader always finds
-complete Parquet files; a clip's video is stored before its row is.
+The driver is the only writer of a run. The files of a part are rewritten as a whole, each in one atomic step, so a
+reader always finds complete Parquet files; a clip's video is stored before its row is.
 """
 
 import time
@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Outcome
+from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Outcome, part_name
 from actors.storage import Storage
-from pipelines.plan import WorkFile, part_name
+from pipelines.plan import WorkFile
 
 
 class Committer:
@@ -38,8 +38,7 @@ class Committer:
         """Take the pass-through columns of the rows that are about to be made."""
         self.flush()
         names = ["clip_id", *self._extras_schema.names]
-        tables = [pq.read_table(pa.BufferReader(self._storage.read_bytes(file.uri)), columns=names) for file in work]
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables([self._columns(file.uri, names) for file in work])
         self._position = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
         self._extras = table.drop_columns(["clip_id"])
 
@@ -72,32 +71,39 @@ class Committer:
         )
 
     def _write(self, number: int, part: "_Part") -> None:
-        clips_uri, failures_uri = self._uris(number)
-        made = [outcome for outcome in part.new if outcome.clip is not None]
-        failed = [outcome for outcome in part.new if outcome.clip is None]
-        had_failures = part.failures.num_rows > 0
-        # A clip that was tried again leaves its old failure behind, whichever way it went this time.
-        tried = pa.array([outcome.clip_id for outcome in part.new], pa.string())
-        part.failures = part.failures.filter(pc.invert(pc.is_in(part.failures["clip_id"], tried)))
-        if made:
-            part.clips = self._appended(part.clips, [_clip_row(outcome) for outcome in made], CLIP_SCHEMA)
-            self._put(clips_uri, part.clips)
-        if failed:
-            part.failures = self._appended(part.failures, [_failure_row(outcome) for outcome in failed], FAILURE_SCHEMA)
-        if part.failures.num_rows:
-            self._put(failures_uri, part.failures)
-        elif had_failures:
-            self._storage.remove(failures_uri)
-        if number in self._expected:
-            self._expected[number] -= len(part.new)
-        part.new.clear()
+        """Write the part's files. Nothing is taken over before both are stored: an interrupted write can be repeated.
 
-    def _appended(self, table: pa.Table, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        Failures go first: a clip that succeeded at a later attempt is, for a moment, in neither file, where the next
+        plan would find it missing; the other way round it would stay in both for good.
+        """
+        clips_uri, failures_uri = self._uris(number)
+        tried = pa.array([outcome.clip_id for outcome in part.new], pa.string())
+        made = [_clip_row(outcome) for outcome in part.new if outcome.clip is not None]
+        failed = [_failure_row(outcome) for outcome in part.new if outcome.clip is None]
+        failures = self._replaced(part.failures, tried, failed, FAILURE_SCHEMA)
+        clips = self._replaced(part.clips, tried, made, CLIP_SCHEMA)
+        if failures.num_rows:
+            self._put(failures_uri, failures)
+        elif part.failures.num_rows:
+            self._storage.remove(failures_uri)
+        if made:
+            self._put(clips_uri, clips)
+        self._expected[number] = self._expected.get(number, 0) - len(part.new)
+        part.clips, part.failures, part.new = clips, failures, []
+
+    def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        """`table` without the clips that were `tried`, and with the new `rows`, sorted."""
+        kept = table.filter(pc.invert(pc.is_in(table["clip_id"], tried)))
         fresh = pa.Table.from_pylist(rows, schema=schema)
-        extras = self._extras.take([self._position[row["clip_id"]] for row in rows])
+        extras = self._extras.take(pa.array([self._position[row["clip_id"]] for row in rows], pa.int64()))
         for field in self._extras_schema:
             fresh = fresh.append_column(field, extras[field.name])
-        return pa.concat_tables([table, fresh]).sort_by("clip_id")
+        return pa.concat_tables([kept, fresh]).sort_by("clip_id")
+
+    def _columns(self, uri: str, names: list[str]) -> pa.Table:
+        """Only these columns: a work file may carry the images themselves."""
+        with self._storage.open(uri) as file:
+            return pq.read_table(file, columns=names)
 
     def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
         full = pa.schema([*schema, *self._extras_schema])

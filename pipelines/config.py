@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from actors import video
 from actors.errors import ConfigError
@@ -27,6 +27,7 @@ from actors.settings import (
     StorageSettings,
     VideoSettings,
 )
+from actors.storage import Storage
 from pipelines.manifest import ManifestColumns
 
 # What differs between the clips of one run: a manifest column or a variant of that name overrides `generation`.
@@ -40,6 +41,31 @@ CLIP_PARAMETERS = (
 )
 
 Path_ = tuple[str | int, ...]
+
+
+def _checked_variant(variant: object) -> dict[str, list[Any]]:
+    """Parameter -> values, each of the type and in the range that `generation` asks for."""
+    if not isinstance(variant, dict) or not variant:
+        raise ValueError("a variant names parameters and their values, e.g. {seed: [1, 2]}")
+    return {str(name): _checked_values(str(name), values) for name, values in variant.items()}
+
+
+def _checked_values(name: str, values: object) -> list[Any]:
+    if name not in CLIP_PARAMETERS:
+        raise ValueError(f"{name} cannot vary{_nearest(name, CLIP_PARAMETERS)}; one of {', '.join(CLIP_PARAMETERS)}")
+    if values == []:
+        raise ValueError(f"{name}: the list is empty, so no clip would be made")
+    try:
+        return [
+            getattr(GenerationSettings.model_validate({name: value}), name)
+            for value in (values if isinstance(values, list) else [values])
+        ]
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise ValueError(f"{name}: {_lower_first(detail['msg'])}, got {detail['input']!r}") from None
+
+
+Variant = Annotated[dict[str, list[Any]], BeforeValidator(_checked_variant)]
 
 
 class TaskPool(Section):
@@ -117,9 +143,7 @@ class Config(Section):
     image: ImageSettings = Field(ImageSettings(), description="how an image becomes the picture that is animated")
     model: ModelSettings = Field(description="the SVD checkpoint")
     generation: GenerationSettings = Field(GenerationSettings(), description="parameters of the clips")
-    variants: list[dict[str, Any]] = Field(
-        [], description="several clips per image: parameter -> value or list of values"
-    )
+    variants: list[Variant] = Field([], description="several clips per image: parameter -> value or list of values")
     interpolation: InterpolationSettings = Field(InterpolationSettings(), description="frames in between (RIFE)")
     video: VideoSettings = Field(VideoSettings(), description="the video file")
     workers: WorkerSettings = Field(WorkerSettings(), description="the stages' share of the cluster")
@@ -152,14 +176,23 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
             continue
         tree, tree_origins = source
         origins |= tree_origins
-        merged = OmegaConf.merge(merged, tree)
+        try:
+            merged = OmegaConf.merge(merged, tree)
+        except (TypeError, ValueError, OmegaConfBaseException):
+            keys, origin = next(iter(tree_origins.items()))
+            mistakes.append(
+                f"{'.'.join(map(str, keys))}: a section and a single value cannot stand for each other ({origin})"
+            )
     values, unresolved = _resolve(merged, origins)
     mistakes += unresolved
     try:
         config = Config.model_validate(values)
         mistakes += [_sentence(path, text, origins) for path, text in _cross_check(config)]
     except ValidationError as error:
-        mistakes += [_explain(detail, origins) for detail in error.errors()]
+        # Each branch of a union complains for itself; the first complaint about a place says enough.
+        mistakes += {
+            _without_tags(detail["loc"]): _explain(detail, origins) for detail in reversed(error.errors())
+        }.values()
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ConfigError("\n  - ".join([f"{count} in the configuration:", *mistakes]))
@@ -246,26 +279,15 @@ def _cross_check(config: Config) -> Iterator[tuple[Path_, str]]:
             ("video", "fps"),
             "would be ignored, because interpolation.target_fps sets the file's rate: remove one of them",
         )
-    if config.generation.num_frames < 2 and config.interpolation.weights is not None:
-        yield ("generation", "num_frames"), "interpolation needs two frames or more"
-    fields = GenerationSettings.model_fields
-    for index, variant in enumerate(config.variants):
-        for name, values in variant.items():
-            if name not in CLIP_PARAMETERS:
-                yield (
-                    ("variants", index, name),
-                    f"cannot vary{_nearest(name, CLIP_PARAMETERS)}; one of {', '.join(CLIP_PARAMETERS)}",
-                )
-                continue
-            for value in values if isinstance(values, list) else [values]:
-                try:
-                    GenerationSettings.model_validate({name: value})
-                except ValidationError as error:
-                    yield ("variants", index, name), f"{error.errors()[0]['msg']} ({fields[name].description})"
+    target = config.interpolation.target_fps
+    if target is not None and target < config.generation.fps:
+        yield ("interpolation", "target_fps"), f"{target} is below generation.fps {config.generation.fps}: raise it"
+    for problem in Storage.check_options(config.storage.options):
+        yield ("storage", "options"), problem
 
 
 def _explain(detail: Any, origins: dict[Path_, str]) -> str:
-    path = tuple(part for part in detail["loc"] if not _is_union_tag(part))
+    path = _without_tags(detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         section = _section_at(path[:-1])
@@ -275,7 +297,15 @@ def _explain(detail: Any, origins: dict[Path_, str]) -> str:
         return _sentence(path, "is required: set it in a --config file or on the command line", origins)
     if kind == "value_error":
         return _sentence(path, str(context["error"]), origins)
-    return _sentence(path, f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}", origins)
+    return _sentence(path, f"{_lower_first(detail['msg'])}, got {detail['input']!r}", origins)
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _without_tags(path: Path_) -> Path_:
+    return tuple(part for part in path if not _is_union_tag(part))
 
 
 def _is_union_tag(part: str | int) -> bool:
@@ -315,6 +345,18 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+# Options of a store that may be seen; whatever else stands there could be a secret.
+_OPEN_OPTIONS = frozenset({"endpoint_url", "region_name", "anon", "requester_pays"})
+
+
 def to_yaml(config: Config) -> str:
-    """The resolved configuration, as it is saved with a run."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved configuration, as it is saved beside the dataset: without the secrets in `storage.options`."""
+    tree = config.model_dump(mode="json")
+    tree["storage"]["options"] = _masked(tree["storage"]["options"])
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _masked(options: Any, name: str = "") -> Any:
+    if isinstance(options, dict):
+        return {key: _masked(value, key) for key, value in options.items()}
+    return options if name in _OPEN_OPTIONS else "***"

@@ -6,8 +6,9 @@ from math import ceil
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError
 
-from actors.errors import ConfigError
+from actors.errors import ConfigError, RunError, StillreelError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
 from actors.stages import Finish, Generate, load_image
 from actors.storage import Storage
@@ -17,6 +18,10 @@ from pipelines.plan import WorkFile
 # Two calls may be under way in an actor, one of them fetching its 44 MB of input while the other computes: the gap
 # between clips falls from 22 ms to 0.1 ms. The stage's own code still runs one call at a time.
 _CALLS_PER_ACTOR = 2
+# What Ray Data reserves for a task that reads the work file.
+_READ_CPUS = 1.0
+# Clips are generated so much slower than they are encoded on the CPU: SVD actors per encoding actor without RIFE.
+_SVD_ACTORS_PER_ENCODER = 4
 # Clips that one GPU's SVD actor keeps a whole GPU of RIFE actors busy with: the two stages' pools are sized by it.
 _SVD_GPUS_PER_RIFE_GPU = 8
 
@@ -31,33 +36,62 @@ class Pools:
     interpolate_gpus: float
 
 
-def size_pools(config: Config, cluster_gpus: float) -> Pools:
+def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pools:
     """Turn `actors: auto` into numbers that the cluster can hold.
 
-    A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others SVD.
+    A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others SVD. Without
+    RIFE weights the last stage only encodes, and takes no GPU.
 
     Raises:
-        ConfigError: the pools need more GPUs than there are.
+        ConfigError: the pools need more GPUs or CPUs than there are; Ray would wait for them without a word.
     """
+    pools = _divide(config, cluster_gpus)
+    if not config.ray.autoscaling:
+        _check_fit(config, pools, cluster_gpus, cluster_cpus)
+    return pools
+
+
+def _divide(config: Config, cluster_gpus: float) -> Pools:
     generate, interpolate = config.workers.generate, config.workers.interpolate
-    if cluster_gpus == 1 and generate.num_gpus == 1 and interpolate.num_gpus > 0 and generate.actors == "auto":
+    if config.interpolation.weights is None:
+        generate_actors = _actors(generate, cluster_gpus)
+        encoders = (
+            ceil(generate_actors / _SVD_ACTORS_PER_ENCODER) if interpolate.actors == "auto" else interpolate.actors
+        )
+        return Pools(generate_actors, generate.num_gpus, encoders, 0.0)
+    automatic = generate.actors == "auto" and interpolate.actors == "auto"
+    if automatic and cluster_gpus == 1 and generate.num_gpus == 1 and interpolate.num_gpus > 0:
         return Pools(1, 0.5, 1, 0.5)
     rife_gpus = ceil(cluster_gpus / (_SVD_GPUS_PER_RIFE_GPU + 1)) if interpolate.num_gpus else 0
-    pools = Pools(
+    return Pools(
         _actors(generate, cluster_gpus - rife_gpus),
         generate.num_gpus,
         _actors(interpolate, rife_gpus),
         interpolate.num_gpus,
     )
-    needed = pools.generate_actors * generate.num_gpus + pools.interpolate_actors * interpolate.num_gpus
-    if needed > cluster_gpus and not config.ray.autoscaling:
+
+
+def _check_fit(config: Config, pools: Pools, cluster_gpus: float, cluster_cpus: float) -> None:
+    workers = config.workers
+    gpus = pools.generate_actors * pools.generate_gpus + pools.interpolate_actors * pools.interpolate_gpus
+    if gpus > cluster_gpus:
         raise ConfigError(
-            f"the actor pools need {needed:g} GPUs "
-            f"({pools.generate_actors} x {generate.num_gpus:g} for workers.generate, "
-            f"{pools.interpolate_actors} x {interpolate.num_gpus:g} for workers.interpolate) and the cluster has "
+            f"the actor pools need {gpus:g} GPUs "
+            f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
+            f"{pools.interpolate_actors} x {pools.interpolate_gpus:g} for workers.interpolate) and the cluster has "
             f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
         )
-    return pools
+    actor_cpus = (
+        pools.generate_actors * workers.generate.num_cpus + pools.interpolate_actors * workers.interpolate.num_cpus
+    )
+    task_cpus = max(workers.load.num_cpus, _READ_CPUS)
+    if actor_cpus + task_cpus > cluster_cpus:
+        raise ConfigError(
+            f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "
+            f"workers.generate, {pools.interpolate_actors} x {workers.interpolate.num_cpus:g} for "
+            f"workers.interpolate), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
+            "lower workers.*.num_cpus (0 shares)"
+        )
 
 
 def _actors(pool: ActorPool, gpus: float) -> int:
@@ -92,7 +126,7 @@ def outcomes(
     # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
     clips = images.map_batches(
         Generate,
-        fn_constructor_args=(config.model, config.generation, storage),
+        fn_constructor_args=(config.model, config.generation, config.image, storage),
         batch_size=config.workers.generate.batch_size,
         batch_format="numpy",
         compute=ActorPoolStrategy(size=pools.generate_actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR),
@@ -110,5 +144,27 @@ def outcomes(
         num_cpus=config.workers.interpolate.num_cpus,
     )
 
-    for batch in finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
-        yield from map(Outcome.from_json, batch["outcome"].to_pylist())
+    try:
+        for batch in finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+            yield from map(Outcome.from_json, batch["outcome"].to_pylist())
+    except RayError as error:
+        raise _explained(error) from error
+
+
+def _explained(error: RayError) -> StillreelError:
+    """What ended the graph: the error of ours that a worker raised at its start, or Ray's own in one line.
+
+    Ray hands an actor's error over as text, with the traceback of each process that it passed; ours is the last line
+    that begins with the name of one of our errors.
+    """
+    names = {kind.__name__: kind for kind in _own_errors(StillreelError)}
+    for line in reversed(str(error).splitlines()):
+        name, colon, message = line.strip().partition(": ")
+        if colon and (kind := names.get(name.rpartition(".")[2])):
+            return kind(message)
+    last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    return RunError(f"the run broke off: {last.strip()}; the same command continues it, ray.log of this run says more")
+
+
+def _own_errors(kind: type[StillreelError]) -> list[type[StillreelError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _own_errors(child))]

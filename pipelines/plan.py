@@ -7,6 +7,7 @@ The manifest streams through in chunks. What the dataset holds, and what this pl
 import hashlib
 import itertools
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.errors import ConfigError, ManifestError
+from actors import video
+from actors.errors import ConfigError, ManifestError, StorageError
 from actors.fingerprint import fingerprint
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
-from actors.storage import Storage
+from actors.storage import NotFound, Storage
 from actors.svd.checkpoint import revision_of
 from pipelines.config import CLIP_PARAMETERS, Config
 from pipelines.manifest import read_manifest
@@ -33,6 +35,10 @@ from pipelines.manifest_rows import RowProblems
 PART_CLIPS = 512
 # Rows of one work file, and of one Ray Data execution: the driver keeps about 8 kB for each (ray-project/ray#66016).
 WORK_ROWS = 100_000
+# A work file with images in it is written before it takes up more memory than this.
+_WORK_BYTES = 256 * 2**20
+# Rows that a reader of a work file decodes at once.
+_ROW_GROUP = 10_000
 # Part files read at once when the dataset is looked through: listing a store is latency, not work.
 _READERS = 16
 # Raised when the same parameters begin to give other pixels, so that old clips and new ones keep different ids.
@@ -40,6 +46,13 @@ _PIXELS_VERSION = 1
 
 # What a pass-through column cannot be called, because a row or a record of ours has a column of that name.
 RESERVED_NAMES = frozenset({*CLIP_SCHEMA.names, *FAILURE_SCHEMA.names, *WORK_SCHEMA.names})
+
+# Settings of the sections that describe a clip which do not change it; all others are part of its id.
+WITHOUT_EFFECT_ON_CLIPS = {
+    "image": {"max_megapixels"},
+    "model": {"source", "revision", "device", "cache_dir"},  # the content counts, by its revision
+    "interpolation": {"weights", "device", "pairs_per_batch"},
+}
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -94,11 +107,6 @@ class Plan:
     work: list[WorkFile] = field(default_factory=list)
 
 
-def part_name(part: int) -> str:
-    """The folder, or the stem of the failures' file, of a part."""
-    return f"part-{part:05d}"
-
-
 def model_revisions(config: Config) -> tuple[str, str]:
     """What identifies the content of the SVD checkpoint and of the interpolation weights ("" where there are none)."""
     options = config.storage.options
@@ -110,41 +118,53 @@ def model_revisions(config: Config) -> tuple[str, str]:
 
 
 def clip_identity(config: Config, revision: str, weights_revision: str) -> "hashlib._Hash":
-    """The part of every clip_id that all clips of a run share: whatever changes pixels or the bytes of the file."""
-    shared = {
+    """The part of every clip_id that all clips of a run share: whatever changes pixels or the bytes of the file.
+
+    Each setting is named here or in `WITHOUT_EFFECT_ON_CLIPS`; settings that have no effect beside the others are left
+    out, and defaults that the encoder would choose are filled in.
+    """
+    image, interpolation, encoding = config.image, config.interpolation, video.resolved(config.video)
+    shared: dict[str, Any] = {
         "pixels_version": _PIXELS_VERSION,
         "model_revision": revision,
-        "weights_revision": weights_revision,
-        "image": config.image.model_dump(mode="json", exclude={"max_megapixels"}),
-        "model": config.model.model_dump(mode="json", include={"variant", "precision", "decode_chunk_frames"}),
-        "generation": config.generation.model_dump(mode="json", include={"num_frames", "num_inference_steps"}),
-        "interpolation": config.interpolation.model_dump(mode="json", exclude={"weights", "device", "pairs_per_batch"}),
-        "video": config.video.model_dump(mode="json"),
+        "image": image.model_dump(include={"width", "height", "orientation", "fit"}),
+        "model": config.model.model_dump(include={"variant", "precision", "decode_chunk_frames"}),
+        "generation": config.generation.model_dump(include={"num_frames", "num_inference_steps"}),
+        "video": encoding.model_dump(mode="json", include={"codec", "fps", "crf", "preset", "pixel_format", "threads"}),
     }
+    if image.fit == "pad":
+        shared["pad_color"] = image.pad_color
+    if interpolation.weights is not None:
+        fields = {"factor", "target_fps", "loop", "scene_cut_threshold", "precision"}
+        shared["interpolation"] = interpolation.model_dump(mode="json", include=fields)
+        shared["weights_revision"] = weights_revision
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode())
 
 
 def read_holdings(output: str, storage: Storage) -> Holdings:
     """Look through the dataset's metadata and failures, a few files at a time."""
-    clip_files = storage.list_files(storage.join(output, "data"), suffix="/metadata.parquet")
+    clip_files = [
+        storage.join(folder, "metadata.parquet") for folder in storage.list_folders(storage.join(output, "data"))
+    ]
     failure_files = storage.list_files(storage.join(output, "failures"), suffix=".parquet")
     sizes: Counter[int] = Counter()
-    done: list[Hashes] = []
+    done: list[Hashes] = [np.empty(0, np.uint64)]
     failed: dict[int, FailedBefore] = {}
+    extras: pa.Schema | None = None
     with ThreadPoolExecutor(_READERS) as readers:
-        for uri, table in zip(clip_files, readers.map(lambda u: _columns(storage, u, ["clip_id"]), clip_files)):
-            done.append(_hashes(table["clip_id"].to_pylist()))
-            sizes[_part_of(uri)] += table.num_rows
-        columns = ["clip_id", "attempts"]
-        for uri, table in zip(failure_files, readers.map(lambda u: _columns(storage, u, columns), failure_files)):
+        for uri, table in zip(clip_files, readers.map(lambda uri: _read(storage, uri), clip_files)):
+            if table is not None:
+                done.append(_hashes(table["clip_id"].to_pylist()))
+                sizes[_part_of(uri)] += table.num_rows
+                extras = extras or _extras_of(table.schema)
+        for uri, table in zip(failure_files, readers.map(lambda uri: _read(storage, uri), failure_files)):
+            assert table is not None
             part = _part_of(uri)
             sizes[part] += table.num_rows
+            extras = extras or _extras_of(table.schema)
             for key, attempts in zip(_hashes(table["clip_id"].to_pylist()).tolist(), table["attempts"].to_pylist()):
                 failed[key] = FailedBefore(part, attempts)
-    held = [*clip_files, *failure_files]
-    extras = _extras_of(storage, held[0]) if held else None
-    merged = np.unique(np.concatenate(done)) if done else np.empty(0, np.uint64)
-    return Holdings(merged, failed, dict(sizes), extras)
+    return Holdings(np.unique(np.concatenate(done)), failed, dict(sizes), extras)
 
 
 def make_plan(
@@ -168,6 +188,7 @@ def make_plan(
     """
     plan = Plan()
     parts = _PartAllocator(holdings.part_sizes)
+    writer = _WorkWriter(work_folder, storage) if work_folder is not None else None
     seen = np.empty(0, np.uint64)
     for rows, extras in _clip_rows(config, storage, clip_identity(config, *revisions), plan):
         plan.extras = check_extras(extras.schema, holdings.extras)
@@ -188,10 +209,12 @@ def make_plan(
         numbers = [earlier.part if earlier else parts.take() for earlier in before]
         plan.to_do += len(chosen)
         plan.rows_per_part.update(numbers)
-        if work_folder is not None:
+        if writer is not None:
             attempts = [earlier.attempts if earlier else 0 for earlier in before]
-            work = _work_table(rows.take(chosen), extras.take(chosen), plan.extras, numbers, attempts)
-            plan.work += _write_work(work, work_folder, len(plan.work), storage)
+            writer.add(_work_table(rows.take(chosen), extras.take(chosen), plan.extras, numbers, attempts))
+    if writer is not None:
+        writer.flush()
+        plan.work = writer.files
     return plan
 
 
@@ -218,17 +241,16 @@ def check_extras(wanted: pa.Schema, existing: pa.Schema | None) -> pa.Schema:
     return existing
 
 
-def expand_variants(variants: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def expand_variants(variants: Sequence[Mapping[str, Sequence[Any]]]) -> list[dict[str, Any]]:
     """Every combination of parameters that the config's `variants` name; one empty combination where there are none.
 
-    `[{seed: [1, 2], motion_bucket_id: [40, 127]}, {seed: 3}]` gives five.
+    `[{seed: [1, 2], motion_bucket_id: [40, 127]}, {seed: [3]}]` gives five.
     """
     if not variants:
         return [{}]
     combinations = []
     for variant in variants:
-        choices = [value if isinstance(value, list) else [value] for value in variant.values()]
-        combinations += [dict(zip(variant, values)) for values in itertools.product(*choices)]
+        combinations += [dict(zip(variant, values)) for values in itertools.product(*variant.values())]
     return combinations
 
 
@@ -267,7 +289,12 @@ def _rows_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
             parameters[name] = [default if value is None else value for value in chunk[name].to_pylist()]
         else:
             parameters[name] = [default] * size
-    problems = [problem or "" for problem in chunk["problem"].to_pylist()]
+    target_fps = config.interpolation.target_fps
+    problems = [
+        problem
+        or (f"fps {fps} is above interpolation.target_fps {target_fps}" if target_fps and fps > target_fps else "")
+        for problem, fps in zip(chunk["problem"].to_pylist(), parameters["fps"])
+    ]
     clip_ids = [
         _clip_id(identity, values, problem or image)
         for image, problem, *values in zip(_image_identities(chunk), problems, *parameters.values())
@@ -339,13 +366,35 @@ def _work_table(
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
-def _write_work(work: pa.Table, folder: str, number: int, storage: Storage) -> Iterator[WorkFile]:
-    uri = storage.join(folder, f"work-{number:05d}.parquet")
-    with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
-        local = Path(scratch) / "work.parquet"
-        pq.write_table(work, local, row_group_size=10_000)
-        storage.put_file(uri, local)
-    yield WorkFile(uri, work.num_rows)
+class _WorkWriter:
+    """Collects planned rows into work files of at most `WORK_ROWS` rows and, with images in them, `_WORK_BYTES`."""
+
+    def __init__(self, folder: str, storage: Storage) -> None:
+        self.files: list[WorkFile] = []
+        self._folder = folder
+        self._storage = storage
+        self._waiting: list[pa.Table] = []
+
+    def add(self, rows: pa.Table) -> None:
+        waiting = sum(table.num_rows for table in self._waiting)
+        if self._waiting and (waiting + rows.num_rows > WORK_ROWS or self._bytes() + rows.nbytes > _WORK_BYTES):
+            self.flush()
+        self._waiting.append(rows)
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        work = pa.concat_tables(self._waiting)
+        uri = self._storage.join(self._folder, f"work-{len(self.files):05d}.parquet")
+        with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
+            local = Path(scratch) / "work.parquet"
+            pq.write_table(work, local, row_group_size=_ROW_GROUP)
+            self._storage.put_file(uri, local)
+        self.files.append(WorkFile(uri, work.num_rows))
+        self._waiting = []
+
+    def _bytes(self) -> int:
+        return sum(table.nbytes for table in self._waiting)
 
 
 def _hashes(clip_ids: Sequence[str]) -> Hashes:
@@ -365,12 +414,17 @@ def _merge(sorted_hashes: Hashes, new: Hashes) -> Hashes:
     return np.insert(sorted_hashes, np.searchsorted(sorted_hashes, new), new)
 
 
-def _columns(storage: Storage, uri: str, names: list[str]) -> pa.Table:
-    return pq.read_table(pa.BufferReader(storage.read_bytes(uri)), columns=names)
+def _read(storage: Storage, uri: str) -> pa.Table | None:
+    """One metadata or failures file; None for a part whose first clips were stored and not yet committed."""
+    try:
+        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    except NotFound:
+        return None
+    except pa.ArrowInvalid as error:
+        raise StorageError(f"{uri} is not a Parquet file ({error}): restore it, or write to another output") from error
 
 
-def _extras_of(storage: Storage, uri: str) -> pa.Schema:
-    schema = pq.read_schema(pa.BufferReader(storage.read_bytes(uri)))
+def _extras_of(schema: pa.Schema) -> pa.Schema:
     known = {*CLIP_SCHEMA.names, *FAILURE_SCHEMA.names}
     return pa.schema([schema.field(name) for name in schema.names if name not in known])
 
@@ -379,4 +433,6 @@ def _part_of(uri: str) -> int:
     """The number in `.../part-00007/metadata.parquet` or `.../part-00007.parquet`."""
     path = Path(uri)
     stem = path.parent.name if path.name == "metadata.parquet" else path.stem
-    return int(stem.removeprefix("part-"))
+    if not (match := re.fullmatch(r"part-(\d{5,})", stem)):
+        raise StorageError(f"{uri} is not a part of a stillreel dataset: move it elsewhere, or write to another output")
+    return int(match[1])

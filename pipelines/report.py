@@ -3,9 +3,11 @@
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from actors import __version__
 from actors.records import Outcome
@@ -46,6 +48,10 @@ class Summary:
         examples = self.examples.setdefault(kind, [])
         if len(examples) < _EXAMPLES:
             examples.append(f"{outcome.image_uri}: {outcome.failure.error}")
+
+    def stop_clock(self, started: datetime) -> None:
+        """The run has ended, well or not."""
+        self.elapsed_s = (datetime.now(UTC) - started).total_seconds()
 
     @property
     def failed_share(self) -> float:
@@ -101,9 +107,9 @@ def print_summary(summary: Summary, console: Console) -> None:
     """The table that a run ends with."""
     plan = summary.plan
     if not plan.to_do:
-        console.print(f"Nothing left to do: {summary.output} holds every clip that can be made.", highlight=False)
+        console.print(f"Nothing left to do in {summary.output}", markup=False, highlight=False)
         if plan.failed_before:
-            console.print(f"{plan.failed_before:,} failed before: try them again with `run --retry-failed`.")
+            console.print(f"{plan.failed_before:,} failed before: try them again with `run --retry-failed`")
         return
     for (stage, kind), count in summary.failures.most_common():
         console.print(f"{count:,} failed at {stage} ({kind}):", highlight=False)
@@ -126,5 +132,5 @@ def print_summary(summary: Summary, console: Console) -> None:
 def _table(rows: dict[str, str]) -> Table:
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))  # a path may hold brackets, which are rich's markup
     return table

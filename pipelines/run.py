@@ -11,6 +11,7 @@ from rich.console import Console
 
 from actors.records import Provenance
 from actors.storage import Storage
+from actors.svd.checkpoint import is_on_hub
 from pipelines import card
 from pipelines.cluster import check_machine, connected
 from pipelines.commit import Committer
@@ -39,6 +40,8 @@ def run(config: Config, console: Console, *, retry_failed: bool) -> Summary:
     storage = Storage(config.storage.options)
     config = _with_absolute_paths(config)
     revisions = model_revisions(config)
+    if is_on_hub(config.model.source, config.model.revision):  # a branch may move before the last worker has started
+        config = config.model_copy(update={"model": config.model.model_copy(update={"revision": revisions[0]})})
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     folder = storage.join(config.output, "_runs", run_id)
     holdings = read_holdings(config.output, storage)
@@ -62,11 +65,11 @@ def run(config: Config, console: Console, *, retry_failed: bool) -> Summary:
         ray_log.touch()
         last.callback(lambda: storage.put_file(storage.join(folder, "ray.log"), ray_log))
         last.callback(lambda: storage.put_bytes(storage.join(folder, "summary.json"), summary.to_json().encode()))
-        with connected(config, console, ray_log) as gpus:
-            _make(config, storage, plan, provenance, summary, gpus, console)
-        summary.elapsed_s = (datetime.now(UTC) - started).total_seconds()
-    for file in plan.work:  # they repeat the manifest, image bytes included
-        storage.remove(file.uri)
+        last.callback(lambda: summary.stop_clock(started))
+        for file in plan.work:  # they repeat the manifest, image bytes included, and the next plan writes its own
+            last.callback(storage.remove, file.uri)
+        with connected(config, console, ray_log) as resources:
+            _make(config, storage, plan, provenance, summary, resources, console)
     return summary
 
 
@@ -76,6 +79,8 @@ def _with_absolute_paths(config: Config) -> Config:
     model = config.model
     if Path(model.source).expanduser().is_dir():
         model = model.model_copy(update={"source": absolute(model.source)})
+    if model.cache_dir is not None:
+        model = model.model_copy(update={"cache_dir": absolute(model.cache_dir)})
     interpolation = config.interpolation
     if interpolation.weights is not None:
         interpolation = interpolation.model_copy(update={"weights": absolute(interpolation.weights)})
@@ -89,13 +94,13 @@ def _make(
     plan: Plan,
     provenance: Provenance,
     summary: Summary,
-    gpus: float,
+    resources: tuple[float, float],
     console: Console,
 ) -> None:
     # Ray Data, torch and diffusers take seconds to import: a run that has nothing to do, and `plan`, go without.
     from pipelines.graph import outcomes, size_pools
 
-    pools = size_pools(config, gpus)
+    pools = size_pools(config, *resources)
     committer = Committer(config.output, storage, plan.extras, dict(plan.rows_per_part))
     card.write(config.output, storage)
     with Progress(plan.to_do, console, config.run.log_interval_s) as progress:

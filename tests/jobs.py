@@ -48,13 +48,33 @@ def write_config(path: Path, manifest: object, output: object, svd_checkpoint: o
 
 def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
     """The command line, as a user runs it: `python -m pipelines ...`."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines", *map(str, arguments)],
+        _command(arguments),
         cwd=cwd,
-        env=environment | {"COLUMNS": "120"},
+        env=_environment(),
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
     )
+
+
+def start_stillreel(*arguments: object) -> "subprocess.Popen[str]":
+    """The same, left running; its standard output is a pipe to read lines from."""
+    return subprocess.Popen(
+        _command(arguments),
+        cwd=ROOT,
+        env=_environment() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", "pipelines", *map(str, arguments)]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without what another Ray may have left there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"COLUMNS": "120"}

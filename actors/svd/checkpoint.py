@@ -46,7 +46,7 @@ def locate(
         ConfigError: a revision is given for something that has none.
         StorageError: an object could not be read, or the cache not written.
     """
-    if _is_on_hub(source, revision):
+    if is_on_hub(source, revision):
         return _download(source, revision, variant, cache_dir)
     if Storage.scheme(source):
         return _fetch_once(source, variant, Path(cache_dir) if cache_dir else _default_cache(), storage_options)
@@ -67,13 +67,13 @@ def revision_of(
 
     Raises as `locate` does.
     """
-    if _is_on_hub(source, revision):
+    if is_on_hub(source, revision):
         return revision if revision and _COMMIT.fullmatch(revision) else _resolve(source, revision)
     names = layout.wanted_files(_file_names(source, storage_options), variant, source)
     return fingerprint_folder(Storage.absolute(source), names, storage_options)
 
 
-def _is_on_hub(source: str, revision: str | None) -> bool:
+def is_on_hub(source: str, revision: str | None) -> bool:
     is_here = Path(source).expanduser().is_dir() or bool(Storage.scheme(source))
     if is_here and revision is not None:
         raise ConfigError(f"model.revision={revision} has no meaning for {source}: only Hugging Face ids have one")

@@ -82,7 +82,7 @@ def generated(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def generate(svd_checkpoint: Path) -> stages.Generate:
     model = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
-    return stages.Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), STORAGE)
+    return stages.Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), IMAGE, STORAGE)
 
 
 def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:

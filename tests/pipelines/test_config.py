@@ -100,12 +100,38 @@ def test_missing_package_is_explained() -> None:
         (["image.width=100"], "multiple of 8"),
         (["image.width=512", "image.height=576"], "orientation=portrait"),
         (["variants=[{num_frames: 3}]"], "cannot vary"),
-        (["variants=[{seed: -1}]"], "greater than or equal to 0"),
+        (["variants=[{seed: -1}]"], "seed: input should be greater than or equal to 0"),
+        (["variants=[{seed: []}]"], "seed: the list is empty"),
+        (["variants=[{fps: soon}]"], "fps: input should be a valid integer"),
         (["manifest=[]"], "empty"),
+        (["image.width=64", "image=[1]"], "image: a section and a single value cannot stand for each other"),
+        (
+            ["interpolation.weights=w.pkl", "interpolation.factor=null", "interpolation.target_fps=5"],
+            "interpolation.target_fps: 5 is below generation.fps 7",
+        ),
+        (["storage.options={s4: {key: x}}"], "s4"),
     ],
 )
 def test_settings_that_contradict_or_would_be_ignored(overrides: list[str], expected: str) -> None:
     assert expected in mistakes([], [*MINIMAL, *overrides])
+
+
+def test_one_mistake_is_one_line() -> None:
+    assert mistakes([], [*MINIMAL, "manifest=5"]).startswith("1 mistake in the configuration:")
+
+
+def test_variants_have_the_types_of_the_parameters() -> None:
+    config = load_config([], [*MINIMAL, "variants=[{fps: '7', noise_aug_strength: [0, 1]}]"])
+    assert config.variants == [{"fps": [7], "noise_aug_strength": [0.0, 1.0]}]
+    assert isinstance(config.variants[0]["noise_aug_strength"][0], float)
+
+
+def test_secrets_are_not_saved() -> None:
+    options = "storage.options={s3: {key: AKIA, secret: hush, client_kwargs: {endpoint_url: 'http://x'}}}"
+    text = to_yaml(load_config([], [*MINIMAL, options]))
+    assert "hush" not in text
+    assert "AKIA" not in text
+    assert "http://x" in text
 
 
 def test_rates_are_exact_and_survive_saving() -> None:

@@ -1,10 +1,13 @@
 """Pool sizes: what `actors: auto` becomes on clusters of different sizes."""
 
 import pytest
+from ray.exceptions import RayError
 
-from actors.errors import ConfigError
+from actors.errors import CheckpointError, ConfigError, RunError
 from pipelines.config import Config, load_config
-from pipelines.graph import Pools, size_pools
+from pipelines.graph import Pools, _explained, size_pools
+
+RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2")
 
 
 def config(*overrides: str) -> Config:
@@ -23,23 +26,48 @@ def config(*overrides: str) -> Config:
     ],
 )
 def test_auto_divides_the_gpus(gpus: int, expected: Pools) -> None:
-    assert size_pools(config(), gpus) == expected
+    assert size_pools(config(*RIFE), gpus, 10_000) == expected
+
+
+def test_without_rife_the_last_stage_only_encodes_and_takes_no_gpu() -> None:
+    assert size_pools(config(), 8, 100) == Pools(8, 1, 2, 0)
+    assert size_pools(config(), 1, 100) == Pools(1, 1, 1, 0)
 
 
 def test_a_stage_on_the_cpu_leaves_all_gpus_to_the_other() -> None:
-    assert size_pools(config("workers.interpolate.num_gpus=0"), 4) == Pools(4, 1, 1, 0)
+    assert size_pools(config(*RIFE, "workers.interpolate.num_gpus=0"), 4, 100) == Pools(4, 1, 1, 0)
 
 
 def test_numbers_are_taken_as_they_are() -> None:
     fixed = ["workers.generate.actors=2", "workers.interpolate.actors=3"]
-    assert size_pools(config(*fixed), 4) == Pools(2, 1, 3, 0.25)
+    assert size_pools(config(*RIFE, *fixed), 4, 100) == Pools(2, 1, 3, 0.25)
 
 
 def test_pools_that_cannot_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"need 8.25 GPUs \(8 x 1 for workers.generate.*the cluster has 4"):
-        size_pools(config("workers.generate.actors=8", "workers.interpolate.actors=1"), 4)
+        size_pools(config(*RIFE, "workers.generate.actors=8", "workers.interpolate.actors=1"), 4, 100)
+    with pytest.raises(ConfigError, match=r"reserve 12 CPUs .*loading needs 1 more, and the cluster has 12"):
+        size_pools(config(*RIFE, "workers.generate.num_cpus=1", "workers.interpolate.num_cpus=1.25"), 8, 12)
 
 
 def test_an_autoscaling_cluster_may_grow() -> None:
-    grown = config("workers.generate.actors=8", "workers.interpolate.actors=4", "ray.autoscaling=true")
-    assert size_pools(grown, 0) == Pools(8, 1, 4, 0.25)
+    grown = config(*RIFE, "workers.generate.actors=8", "workers.interpolate.actors=4", "ray.autoscaling=true")
+    assert size_pools(grown, 0, 0) == Pools(8, 1, 4, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        (
+            "Traceback\n  File x\nactors.errors.CheckpointError: unet is cut off: fetch it again\n",
+            CheckpointError,
+            "unet",
+        ),
+        ("Traceback\nValueError: a bug of ours\n", RunError, "the run broke off: ValueError: a bug of ours; the same"),
+    ],
+)
+def test_what_ends_the_graph_is_one_sentence(text: str, kind: type[Exception], message: str) -> None:
+    error = _explained(RayError(text))
+    assert type(error) is kind
+    assert str(error).startswith(message)
+    assert "\n" not in str(error)

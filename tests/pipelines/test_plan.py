@@ -6,13 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import ConfigError, ManifestError
+from actors.errors import ConfigError, ManifestError, StorageError
 from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Failure, Outcome
 from actors.storage import Storage
 from pipelines import plan as planning
 from pipelines.commit import Committer
 from pipelines.config import Config, load_config
-from pipelines.plan import Plan, expand_variants, make_plan, read_holdings
+from pipelines.plan import WITHOUT_EFFECT_ON_CLIPS, Plan, expand_variants, make_plan, read_holdings
 
 STORAGE = Storage()
 REVISIONS = ("rev", "weights")
@@ -59,37 +59,97 @@ def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) ->
     committer.flush()
 
 
-def test_a_clip_id_depends_on_what_changes_pixels_and_on_nothing_else(tmp_path: Path) -> None:
-    manifest = write_manifest(tmp_path / "m.parquet", 1)
+CHANGES = {
+    "image": {"width": 640, "height": 512, "orientation": "portrait", "fit": "stretch", "pad_color": "[9,9,9]"},
+    "model": {"variant": "fp16", "precision": "bf16", "decode_chunk_frames": 4},
+    "generation": {
+        "num_frames": 5,
+        "num_inference_steps": 5,
+        "fps": 8,
+        "motion_bucket_id": 1,
+        "noise_aug_strength": 0.1,
+        "min_guidance_scale": 1.5,
+        "max_guidance_scale": 2,
+        "seed": 1,
+    },
+    "interpolation": {
+        "factor": 3,
+        "target_fps": 24,
+        "loop": "true",
+        "scene_cut_threshold": 0.5,
+        "precision": "fp32",
+    },
+    "video": {"codec": "h265", "fps": 25, "crf": 30, "preset": "slow", "pixel_format": "yuv444p", "threads": 4},
+}
+WITH_RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2", "image.fit=pad")
 
-    def clip_id(*overrides: str, revisions: tuple[str, str] = REVISIONS) -> str:
-        config = config_for(manifest, tmp_path / "out", *overrides)
-        folder = str(tmp_path / "work")
-        plan = make_plan(config, STORAGE, read_holdings(config.output, STORAGE), revisions, work_folder=folder)
-        return str(work_rows(plan)[0]["clip_id"])
 
-    base = clip_id()
-    same = ["run.flush_s=1", "workers.generate.batch_size=4", "image.max_megapixels=50", "model.device=cpu"]
-    assert [clip_id(change) for change in same] == [base] * len(same)
-    changes = [
-        "generation.seed=1",
-        "generation.fps=8",
-        "generation.motion_bucket_id=1",
-        "generation.noise_aug_strength=0.1",
-        "generation.min_guidance_scale=1.5",
-        "generation.max_guidance_scale=2",
-        "generation.num_frames=5",
-        "generation.num_inference_steps=5",
-        "image.fit=pad",
-        "image.width=640",
-        "model.precision=bf16",
-        "model.decode_chunk_frames=4",
-        "video.codec=h265",
-        "video.crf=30",
+def clip_id_of(tmp_path: Path, *overrides: str, revisions: tuple[str, str] = REVISIONS) -> str:
+    pq.write_table(pa.table({"image_uri": ["/images/0.jpg"]}), tmp_path / "m.parquet")
+    config = config_for(tmp_path / "m.parquet", tmp_path / "out", *overrides)
+    folder = str(tmp_path / "work")
+    plan = make_plan(config, STORAGE, read_holdings(config.output, STORAGE), revisions, work_folder=folder)
+    return str(work_rows(plan)[0]["clip_id"])
+
+
+def test_every_setting_of_a_clip_is_part_of_its_id_or_declared_to_be_without_effect(tmp_path: Path) -> None:
+    for section, changes in CHANGES.items():
+        fields = set(type(getattr(config_for(tmp_path, tmp_path), section)).model_fields)
+        assert fields == set(changes) | WITHOUT_EFFECT_ON_CLIPS.get(section, set()), section
+    ids = [clip_id_of(tmp_path, *WITH_RIFE)]
+    for section, changes in CHANGES.items():
+        for name, value in changes.items():
+            extra = ["interpolation.factor=null"] if name == "target_fps" else []
+            ids.append(clip_id_of(tmp_path, *WITH_RIFE, *extra, f"{section}.{name}={value}"))
+    ids += [clip_id_of(tmp_path, *WITH_RIFE, revisions=changed) for changed in (("x", "weights"), ("rev", "x"))]
+    assert len(set(ids)) == len(ids)
+
+
+def test_what_does_not_change_the_clip_does_not_change_its_id(tmp_path: Path) -> None:
+    same = [
+        "run.flush_s=1",
+        "workers.generate.batch_size=4",
+        "image.max_megapixels=50",
+        "model.device=cpu",
+        "model.cache_dir=elsewhere",
+        "interpolation.pairs_per_batch=2",
+        "interpolation.precision=fp32",  # there are no weights
+        "image.pad_color=[1,2,3]",  # nothing is padded
+        "video.crf=18",  # the codec's own value
+        "video.preset=medium",
+        "video.pixel_format=yuv420p",
+        "generation.noise_aug_strength=2e-2",
+        "variants=[{noise_aug_strength: 0.02}]",
     ]
-    ids = [clip_id(change) for change in changes]
-    ids += [clip_id(revisions=("other", "weights")), clip_id(revisions=("rev", "other"))]
-    assert len({base, *ids}) == len(ids) + 1
+    assert {clip_id_of(tmp_path, change) for change in same} == {clip_id_of(tmp_path)}
+
+
+def test_clip_ids_stay_what_they_are_from_version_to_version(tmp_path: Path) -> None:
+    # A change here makes every scheduled run remake its whole dataset: raise _PIXELS_VERSION only when pixels change.
+    assert clip_id_of(tmp_path) == "8854b2e5e70a0c4ee4b2561e6c08d1b7b774a1b2d70799f48075df716cd32606"
+
+
+def test_rows_that_are_faster_than_the_target_rate_are_planned_to_fail(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.parquet", 2, fps=[7, 30])
+    rate = ("interpolation.weights=w.pkl", "interpolation.factor=null", "interpolation.target_fps=24")
+    rows = work_rows(plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", *rate)))
+    assert [row["problem"] for row in rows] == ["", "fps 30 is above interpolation.target_fps 24"]
+
+
+def test_many_variants_share_a_work_file(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 3), tmp_path / "out", "variants=[{seed: [1,2,3,4,5]}]")
+    assert [file.rows for file in plan_of(config).work] == [15]
+
+
+def test_foreign_files_in_the_output_are_named(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 1), tmp_path / "out")
+    (tmp_path / "out/data/part-00001-copy").mkdir(parents=True)
+    (tmp_path / "out/data/part-00001-copy/metadata.parquet").write_bytes(b"not Parquet")
+    with pytest.raises(StorageError, match=r"part-00001-copy/metadata.parquet is not a Parquet file"):
+        plan_of(config)
+    pq.write_table(pa.table({"clip_id": ["ab" * 32]}), tmp_path / "out/data/part-00001-copy/metadata.parquet")
+    with pytest.raises(StorageError, match="is not a part of a stillreel dataset"):
+        plan_of(config)
 
 
 def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
@@ -133,7 +193,7 @@ def test_duplicates_are_found_across_chunks(tmp_path: Path, monkeypatch: pytest.
     assert (plan.duplicates, plan.to_do, len(plan.work)) == (2, 3, 2)
 
 
-def test_row_overrides_beat_the_config_and_variants_beat_both(tmp_path: Path) -> None:
+def test_row_overrides_beat_the_config_and_variants_multiply(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m.parquet", 2, motion_bucket_id=[30, None], seed=[5, None])
     rows = work_rows(plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", "generation.motion_bucket_id=99")))
     assert (rows[0]["motion_bucket_id"], rows[0]["seed"]) == (30, 5)
@@ -153,7 +213,7 @@ def test_a_variant_that_a_column_would_hide_is_refused(tmp_path: Path) -> None:
 
 def test_variants_multiply() -> None:
     assert expand_variants([]) == [{}]
-    assert len(expand_variants([{"seed": [1, 2], "fps": [5, 6, 7]}, {"seed": 3}])) == 7
+    assert len(expand_variants([{"seed": [1, 2], "fps": [5, 6, 7]}, {"seed": [3]}])) == 7
 
 
 def test_parts_are_filled_before_the_next_one_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

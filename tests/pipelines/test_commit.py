@@ -1,0 +1,103 @@
+"""The committer: what it writes, and that an interrupted write can be repeated."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Failure, Outcome
+from actors.storage import Storage
+from pipelines.commit import Committer
+from pipelines.plan import WorkFile
+
+STORAGE = Storage()
+
+
+def work_file(folder: Path, clips: list[str], part: int = 0) -> WorkFile:
+    rows = [dict.fromkeys(WORK_SCHEMA.names) | {"clip_id": clip, "part": part, "image_uri": clip} for clip in clips]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "work.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=WORK_SCHEMA), path)
+    return WorkFile(str(path), len(rows))
+
+
+def outcome(clip: str, *, failed: bool = False, part: int = 0) -> Outcome:
+    ending: dict[str, Any] = {"failure": Failure("load", "ImageError", "broken")}
+    if not failed:
+        ending = {"clip": dict.fromkeys(CLIP_SCHEMA.names) | {"clip_id": clip, "image_uri": clip}}
+    return Outcome(clip, part, clip, 1, "2026-01-02T03:04:05+00:00", **ending)
+
+
+def committer(output: Path, clips: list[str]) -> Committer:
+    made = Committer(str(output), STORAGE, pa.schema([]), {0: len(clips)})
+    made.begin([work_file(output / "work", clips)])
+    return made
+
+
+def ids(path: Path) -> list[str]:
+    return pq.read_table(path)["clip_id"].to_pylist() if path.exists() else []
+
+
+def test_rows_are_added_to_those_of_earlier_runs(tmp_path: Path) -> None:
+    for clips in (["b"], ["a", "c"]):
+        writer = committer(tmp_path, clips)
+        for clip in clips:
+            writer.add(outcome(clip))
+        writer.flush()
+    assert ids(tmp_path / "data/part-00000/metadata.parquet") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("broken_write", [1, 2])
+def test_a_write_that_was_interrupted_is_repeated_without_doubles(
+    broken_write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = committer(tmp_path, ["a", "b"])
+    writer.add(outcome("a"))
+    writer.add(outcome("b", failed=True))
+    put, calls = Committer._put, []
+
+    def interrupted_once(self: Committer, uri: str, table: pa.Table) -> None:
+        put(self, uri, table)
+        calls.append(uri)
+        if len(calls) == broken_write:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Committer, "_put", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        writer.flush()
+    writer.flush()
+    assert ids(tmp_path / "data/part-00000/metadata.parquet") == ["a"]
+    assert ids(tmp_path / "failures/part-00000.parquet") == ["b"]
+
+
+def test_a_crash_between_the_two_files_leaves_a_clip_in_neither_and_never_in_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = committer(tmp_path, ["a", "b"])
+    writer.add(outcome("a", failed=True))
+    writer.add(outcome("b", failed=True))
+    writer.flush()
+    retry = committer(tmp_path, ["a"])
+    retry.add(outcome("a"))
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    put = Committer._put
+    monkeypatch.setattr(Committer, "_put", lambda self, uri, t: put(self, uri, t) if "failures" in uri else crash())
+    with pytest.raises(KeyboardInterrupt):
+        retry.flush()
+    assert ids(tmp_path / "failures/part-00000.parquet") == ["b"]
+    assert ids(tmp_path / "data/part-00000/metadata.parquet") == []
+
+
+def test_parts_are_let_go_when_their_rows_have_come(tmp_path: Path) -> None:
+    writer = committer(tmp_path, ["a", "b"])
+    writer.add(outcome("a"))
+    writer.flush()
+    assert list(writer._parts) == [0]
+    writer.add(outcome("b"))
+    writer.flush()
+    assert list(writer._parts) == []
