@@ -158,7 +158,8 @@ class Config(Section):
     @property
     def needs_gpu(self) -> bool:
         """Whether any stage reserves a GPU."""
-        return self.workers.generate.num_gpus > 0 or self.workers.interpolate.num_gpus > 0
+        interpolates = self.interpolation.weights is not None
+        return self.workers.generate.num_gpus > 0 or (interpolates and self.workers.interpolate.num_gpus > 0)
 
 
 def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
