@@ -49,7 +49,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[tuple[flo
         import ray
 
         try:
-            _init(config, address)
+            _init(config, address, log)
             # `ray job stop` and Kubernetes send SIGTERM; Ray's own handler, set by init, would end us without a commit.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             resources = ray.cluster_resources()
@@ -61,7 +61,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[tuple[flo
             ray.shutdown()
 
 
-def _init(config: Config, address: str | None) -> None:
+def _init(config: Config, address: str | None, log: Path) -> None:
     import ray
     import ray.data  # sets up its logging when it is imported, so that has to come before ours
 
@@ -83,7 +83,9 @@ def _init(config: Config, address: str | None) -> None:
             include_dashboard=False,
             **quiet,
         )
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    own = logging.getLogger("ray.data")  # prints the whole traceback of a worker that cannot start
+    own.handlers = [logging.FileHandler(log)]
+    own.propagate = False
 
 
 def _check_reachable(address: str) -> None:

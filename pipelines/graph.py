@@ -10,7 +10,9 @@ from ray.exceptions import RayError
 
 from actors.errors import ConfigError, RunError, StillreelError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
-from actors.stages import Finish, Generate, load_image
+from actors.stages.finish import Finish
+from actors.stages.generate import Generate
+from actors.stages.load import load_image
 from actors.storage import Storage
 from pipelines.config import ActorPool, Config
 from pipelines.plan import WorkFile

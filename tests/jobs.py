@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +61,10 @@ def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> s
     )
 
 
-def start_stillreel(*arguments: object) -> "subprocess.Popen[str]":
-    """The same, left running; its standard output is a pipe to read lines from."""
-    return subprocess.Popen(
+@contextmanager
+def running_stillreel(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """The same, running: its standard output is a pipe to read lines from, and it does not outlive the block."""
+    process = subprocess.Popen(
         _command(arguments),
         cwd=ROOT,
         env=_environment() | {"PYTHONUNBUFFERED": "1"},
@@ -69,6 +72,11 @@ def start_stillreel(*arguments: object) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _command(arguments: tuple[object, ...]) -> list[str]:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors import stages
 from actors.records import CLIP_SCHEMA, Outcome, Provenance
 from actors.settings import (
     GenerationSettings,
@@ -20,6 +21,10 @@ from actors.settings import (
     ModelSettings,
     VideoSettings,
 )
+from actors.stages import generate as generate_stage
+from actors.stages.finish import Finish
+from actors.stages.generate import Generate
+from actors.stages.load import load_image
 from actors.storage import Storage
 from actors.video import read_tag
 
@@ -54,7 +59,7 @@ def work_row(**changes: Any) -> dict[str, Any]:
 
 
 def load(**changes: Any) -> dict[str, Any]:
-    return stages.load_image(work_row(**changes), storage=STORAGE, settings=IMAGE)
+    return load_image(work_row(**changes), storage=STORAGE, settings=IMAGE)
 
 
 def as_batch(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -66,8 +71,8 @@ def as_batch(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     return batch
 
 
-def finish(output: Path, interpolation: InterpolationSettings, video: VideoSettings) -> stages.Finish:
-    return stages.Finish(interpolation, video, PROVENANCE, str(output), STORAGE)
+def finish(output: Path, interpolation: InterpolationSettings, video: VideoSettings) -> Finish:
+    return Finish(interpolation, video, PROVENANCE, str(output), STORAGE)
 
 
 def generated(**changes: Any) -> dict[str, Any]:
@@ -80,9 +85,9 @@ def generated(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def generate(svd_checkpoint: Path) -> stages.Generate:
+def generate(svd_checkpoint: Path) -> Generate:
     model = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
-    return stages.Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), IMAGE, STORAGE)
+    return Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), IMAGE, STORAGE)
 
 
 def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:
@@ -112,7 +117,7 @@ def test_rows_that_cannot_be_loaded_are_marked(changes: dict[str, Any], stage: s
     assert list(row) == list(load())  # one schema, well or not
 
 
-def test_a_failed_row_goes_round_the_model_and_its_neighbours_do_not_notice(generate: stages.Generate) -> None:
+def test_a_failed_row_goes_round_the_model_and_its_neighbours_do_not_notice(generate: Generate) -> None:
     rows = [load(), load(image_bytes=b"", clip_id="cd" * 32), load(image_bytes=png(50, 200), clip_id="ef" * 32)]
     alone = next(generate(as_batch(rows[:1])))
     together = {batch["clip_id"][0]: batch for batch in generate(as_batch(rows))}
@@ -125,29 +130,29 @@ def test_a_failed_row_goes_round_the_model_and_its_neighbours_do_not_notice(gene
 
 
 def test_one_clip_that_cannot_be_made_does_not_take_the_batch_along(
-    generate: stages.Generate, monkeypatch: pytest.MonkeyPatch
+    generate: Generate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = stages.generate
+    made = generate_stage.generate
 
     def picky(model: Any, images: Any, clips: Any, **options: Any) -> Any:
         if any(clip.seed == 13 for clip in clips):
             raise RuntimeError("unlucky seed")
         return made(model, images, clips, **options)
 
-    monkeypatch.setattr(stages, "generate", picky)
+    monkeypatch.setattr(generate_stage, "generate", picky)
     rows = [load(), load(clip_id="cd" * 32, seed=np.int64(13)), load(clip_id="ef" * 32)]
     ended = {batch["clip_id"][0]: batch["error"][0] for batch in generate(as_batch(rows))}
     assert ended == {"ab" * 32: "", "cd" * 32: "unlucky seed", "ef" * 32: ""}
 
 
-def test_frames_that_are_not_numbers_are_a_failure(generate: stages.Generate, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = stages.generate
+def test_frames_that_are_not_numbers_are_a_failure(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = generate_stage.generate
 
     def broken(*arguments: Any, **options: Any) -> Any:
         clips = made(*arguments, **options)
         return type(clips)(clips.frames_BFHWC, tuple(False for _ in clips.finite))
 
-    monkeypatch.setattr(stages, "generate", broken)
+    monkeypatch.setattr(generate_stage, "generate", broken)
     batch = next(generate(as_batch([load()])))
     assert (batch["stage"][0], batch["frames_FHWC"].size) == ("generate", 0)
 
@@ -212,3 +217,9 @@ def test_a_failed_row_ends_as_a_failure_with_its_first_reason(tmp_path: Path) ->
     outcome = Outcome.from_json(finish(tmp_path, InterpolationSettings(), VideoSettings())(row)["outcome"])
     assert (outcome.failure.stage, outcome.failure.error, outcome.attempts) == ("load", "zero bytes", 2)
     assert not list(tmp_path.iterdir())
+
+
+def test_loading_images_waits_for_no_model() -> None:
+    script = "import sys, actors.stages.load; print(sorted({'torch', 'ray', 'diffusers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -20,7 +20,7 @@ import yaml
 
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA
 from actors.storage import Storage
-from tests.jobs import ROOT, start_stillreel, stillreel, write_config, write_pictures
+from tests.jobs import ROOT, running_stillreel, stillreel, write_config, write_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -171,12 +171,12 @@ def test_an_interrupted_run_keeps_what_is_finished_and_continues(
 ) -> None:
     pictures = write_pictures(tmp_path / "images", 12)
     config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
-    slow_enough = ("run", "--config", config, "run.log_interval_s=0.01", "generation.num_inference_steps=20")
-    running = start_stillreel(*slow_enough)
-    assert running.stdout is not None
-    next(line for line in running.stdout if line.startswith("2/12 clips"))
-    running.send_signal(stop)
-    _, errors = running.communicate(timeout=60)
+    slow_enough = ("run", "--config", config, "run.log_interval_s=0.01", "generation.num_inference_steps=8")
+    with running_stillreel(*slow_enough) as running:
+        assert running.stdout is not None
+        next(line for line in running.stdout if line.startswith("2/12 clips"))
+        running.send_signal(stop)
+        _, errors = running.communicate(timeout=120)
     assert running.returncode == 130, errors
     assert errors == "stillreel: interrupted; what is finished is kept, the same command continues.\n"
     metadata = tmp_path / "out/data/part-00000/metadata.parquet"

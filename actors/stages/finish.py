@@ -1,0 +1,167 @@
+"""Interpolate, encode and upload one clip. Axes: F frames, H height, W width, C channels."""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from actors import __version__, rife, video
+from actors.errors import GenerationError
+from actors.records import Failure, Outcome, Provenance, file_tag, part_name
+from actors.settings import InterpolationSettings, VideoSettings
+from actors.stages.device import choose_device
+from actors.stages.row import Pixels, Row, parameters
+from actors.storage import Storage
+
+
+class Finish:
+    """Interpolate, encode and upload in one stage, so that interpolated frames never enter Ray's object store."""
+
+    def __init__(
+        self,
+        interpolation: InterpolationSettings,
+        encoding: VideoSettings,
+        provenance: Provenance,
+        output: str,
+        storage: Storage,
+    ) -> None:
+        self._interpolation = interpolation
+        self._encoding = encoding
+        self._provenance = provenance
+        self._output = output
+        self._storage = storage
+        self._interpolator: rife.Interpolator | None = None
+        if interpolation.weights is not None:
+            weights = rife.fetch(interpolation.weights, storage)
+            self._interpolator = rife.Interpolator.load(
+                weights, device=choose_device(interpolation.device), precision=interpolation.precision
+            )
+
+    def __call__(self, row: Row) -> Row:
+        """Turn one clip's frames into a stored video.
+
+        In: the columns that `Generate` gives. Out: `outcome`, JSON of an `actors.records.Outcome`.
+        """
+        clip = failure = None
+        if row["stage"]:
+            failure = Failure(row["stage"], row["error_type"], row["error"])
+        else:
+            try:
+                clip = self._finish(row)
+            except Exception as error:  # one bad clip must not end the job
+                failure = Failure("finish", type(error).__name__, str(error) or repr(error))
+        return Outcome(
+            clip_id=row["clip_id"],
+            part=int(row["part"]),
+            image_uri=row["image_uri"],
+            attempts=int(row["attempts"]) + 1,
+            finished_at=datetime.now(UTC).isoformat(),
+            clip=clip,
+            failure=failure,
+        ).to_row()
+
+    def _finish(self, row: Row) -> dict[str, Any]:
+        frames_FHWC = row["frames_FHWC"]
+        num_generated, height, width, _ = frames_FHWC.shape
+        factor, rate = self._rates(int(row["fps"]))
+        num_frames = len(rife.output_times(num_generated, factor, loop=self._interpolation.loop))
+        clip = self._describe(row) | {
+            "width": width,
+            "height": height,
+            "num_frames": num_frames,
+            "generated_frames": num_generated,
+            "interpolation_factor": float(factor),
+            "video_fps": float(rate),
+            "duration_s": float(num_frames / rate),
+        }
+        with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
+            path = Path(scratch) / clip["file_name"]
+            watch = _Stopwatch(self._interpolate(frames_FHWC, factor))
+            started = time.perf_counter()
+            written = video.encode(
+                watch, path, width=width, height=height, frame_rate=rate, settings=self._encoding, tag=file_tag(clip)
+            )
+            assert written == num_frames, (written, num_frames)
+            encoded = time.perf_counter()
+            folder = self._storage.join(self._output, "data", part_name(int(row["part"])))
+            self._storage.put_file(self._storage.join(folder, clip["file_name"]), path)
+            return clip | {
+                "bytes": path.stat().st_size,
+                "sha256": _sha256(path),
+                "interpolate_s": watch.elapsed_s,
+                "encode_s": encoded - started - watch.elapsed_s,
+                "upload_s": time.perf_counter() - encoded,
+            }
+
+    def _describe(self, row: Row) -> dict[str, Any]:
+        """The columns of the record that are known before the video is made."""
+        return {
+            "clip_id": row["clip_id"],
+            "file_name": row["clip_id"] + video.extension(self._encoding.codec),
+            "image_uri": row["image_uri"],
+            "image_sha256": row["image_sha256"],
+            "image_width": int(row["image_width"]),
+            "image_height": int(row["image_height"]),
+            "fit": self._provenance.fit,
+            "interpolation_model": f"rife-{self._interpolator.name}" if self._interpolator else "",
+            "codec": self._encoding.codec,
+            **parameters(row),
+            "num_inference_steps": self._provenance.num_inference_steps,
+            "model": self._provenance.model,
+            "model_revision": self._provenance.model_revision,
+            "precision": self._provenance.precision,
+            "load_s": float(row["load_s"]),
+            "generate_s": float(row["generate_s"]),
+            "device": row["device"],
+            "stillreel_version": __version__,
+        }
+
+    def _rates(self, fps: int) -> tuple[Fraction, Fraction]:
+        """The interpolation factor and the file's frame rate for a clip conditioned on `fps`."""
+        target = self._interpolation.target_fps
+        if target is not None:
+            if target < fps:
+                raise GenerationError(f"interpolation.target_fps {target} is below the clip's own fps {fps}: raise it")
+            return target / fps, target
+        assert self._interpolation.factor is not None
+        factor = self._interpolation.factor
+        return factor, self._encoding.fps or fps * factor
+
+    def _interpolate(self, frames_FHWC: Pixels, factor: Fraction) -> Iterator[Pixels]:
+        if self._interpolator is None:
+            return iter(frames_FHWC)
+        return self._interpolator.frames(
+            frames_FHWC,
+            factor=factor,
+            loop=self._interpolation.loop,
+            scene_cut_threshold=self._interpolation.scene_cut_threshold,
+            pairs_per_batch=self._interpolation.pairs_per_batch,
+        )
+
+
+class _Stopwatch:
+    """An iterator that keeps the seconds which its source took."""
+
+    def __init__(self, source: Iterable[Pixels]) -> None:
+        self._source = iter(source)
+        self.elapsed_s = 0.0
+
+    def __iter__(self) -> "_Stopwatch":
+        return self
+
+    def __next__(self) -> Pixels:
+        started = time.perf_counter()
+        try:
+            return next(self._source)
+        finally:
+            self.elapsed_s += time.perf_counter() - started
+
+
+def _sha256(path: Path) -> str:
+    with closing(path.open("rb")) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,26 @@
+"""What the stages share: the row's columns for failures, and its parameters."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.records import PARAMETER_FIELDS
+
+Row = dict[str, Any]
+Pixels = npt.NDArray[np.uint8]
+
+NO_IMAGE: Pixels = np.zeros((0, 0, 3), np.uint8)
+NO_FRAMES: Pixels = np.zeros((0, 0, 0, 3), np.uint8)
+WELL = {"stage": "", "error_type": "", "error": ""}
+_PARAMETERS = [field.name for field in PARAMETER_FIELDS]
+
+
+def failed(row: Row, stage: str, error: Exception) -> Row:
+    """The row marked as failed at `stage`."""
+    return {**row, "stage": stage, "error_type": type(error).__name__, "error": str(error) or repr(error)}
+
+
+def parameters(row: Row) -> dict[str, Any]:
+    """The clip's parameters as Python numbers: Ray hands them over as NumPy scalars in batches, not so in rows."""
+    return {name: np.asarray(row[name]).item() for name in _PARAMETERS}
