@@ -397,7 +397,7 @@ def _reason(uri: str, said: str, error: Exception) -> str:
     scheme, kind = Storage.scheme(uri), type(error).__name__
     extra = _STORES.get(scheme, "")
     if isinstance(error, ImportError):
-        return f"a package is missing ({said})" + (f"; pip install 'stillreel[{extra}]'" if extra else "")
+        return f"a package is missing ({said})" + (f"; pip install -e '.[{extra}]'" if extra else "")
     if isinstance(error, ValueError) and "Protocol not known" in said:
         return f"{scheme}:// is not a known scheme; use a local path, s3://, gs://, abfs:// or https://"
     if isinstance(error, IsADirectoryError):

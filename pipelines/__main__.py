@@ -45,6 +45,11 @@ def run(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFai
         raise typer.Exit(EXIT_INTERRUPTED) from None
     print_summary(summary, console)
     if summary.failed_share > settings.run.max_failed_share:
+        print(
+            f"stillreel: {summary.failed_share:.0%} of the rows failed, more than run.max_failed_share="
+            f"{settings.run.max_failed_share:g}; see {summary.output}/failures, then run --retry-failed",
+            file=sys.stderr,
+        )
         raise typer.Exit(EXIT_FAILED)
 
 

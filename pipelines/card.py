@@ -31,7 +31,7 @@ from datasets import load_dataset
 clips = load_dataset("PATH OF THIS FOLDER", split="train")
 
 import duckdb
-duckdb.sql("SELECT file_name, image_uri, duration_s FROM 'PATH OF THIS FOLDER/data/*/metadata.parquet'")
+print(duckdb.sql("SELECT file_name, image_uri, duration_s FROM 'PATH OF THIS FOLDER/data/*/metadata.parquet'"))
 ```
 
 The clips inherit the licences of the images and of the checkpoints that made them.

@@ -243,7 +243,7 @@ def _package_dir(name: str) -> str:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise ValueError(
-            f"the package {name!r} is not installed; the demo's photographs need `pip install stillreel[demo]`"
+            f"the package {name!r} is not installed; the demo's photographs need `pip install -e '.[demo]'`"
         )
     return str(Path(spec.origin).parent)
 
@@ -257,7 +257,9 @@ def _resolve(merged: Any, origins: dict[Path_, str]) -> tuple[Any, list[str]]:
         return _without_missing(OmegaConf.to_container(merged, resolve=True)), []
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
-        reason = str(error).splitlines()[0]
+        reason = (
+            str(error).splitlines()[0].partition("while resolving interpolation: ")[2] or str(error).splitlines()[0]
+        )
         values = _without_missing(OmegaConf.to_container(merged, resolve=False))
         return values, [_sentence(tuple(key.split(".")), reason, origins)]
 

@@ -261,7 +261,9 @@ def _clip_rows(
     reader = read_manifest(
         config.sources, columns=config.columns, storage=storage, chunk_rows=WORK_ROWS, reserved=RESERVED_NAMES
     )
-    plan.notes = reader.notes
+    plan.notes = list(reader.notes)
+    if reader.overrides:
+        plan.notes.append(f"columns of the manifest override the configuration: {', '.join(reader.overrides)}")
     plan.problems = reader.problems
     combinations = expand_variants(config.variants)
     varied = {name for combination in combinations for name in combination}

@@ -89,7 +89,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     for note in plan.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     for reason, count in plan.problems.counts.most_common():
-        console.print(f"{count:,} rows of the manifest cannot be used: {reason}", markup=False, highlight=False)
+        console.print(f"rows of the manifest that cannot be used: {count:,}, {reason}", markup=False, highlight=False)
         for example in plan.problems.examples[reason]:
             console.print(f"  {example}", markup=False, highlight=False)
     counts = {
@@ -97,7 +97,8 @@ def print_plan(plan: Plan, console: Console) -> None:
         "clips wanted": plan.wanted,
         "duplicate rows": plan.duplicates,
         "already there": plan.already_there,
-        "failed before": plan.failed_before,
+        "unusable rows": plan.problems.counts.total(),
+        "failed before (run --retry-failed tries them)": plan.failed_before,
         "to do": plan.to_do,
     }
     console.print(_table({name: f"{count:,}" for name, count in counts.items()}))

@@ -117,7 +117,7 @@ def test_local_errors(tmp_path: Path) -> None:
 def test_schemes_that_cannot_serve() -> None:
     with pytest.raises(StorageError, match=r"gopher:// is not a known scheme; use a local path, s3://"):
         LOCAL.read_bytes("gopher://x/y")
-    with pytest.raises(StorageError, match=r"a package is missing \(.*\); pip install 'stillreel\[gcs\]'"):
+    with pytest.raises(StorageError, match=r"a package is missing \(.*\); pip install -e '\.\[gcs\]'"):
         LOCAL.read_bytes("gs://bucket/key")
     with pytest.raises(StorageError, match="memory:// cannot replace a file at once; write to a local folder"):
         LOCAL.put_bytes("memory://x/y", b"")
