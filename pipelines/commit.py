@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Outcome, part_name
 from actors.storage import Storage
-from pipelines.plan import WorkFile
+from pipelines.plan import WorkFile, read_records
 
 
 class Committer:
@@ -107,9 +107,8 @@ class Committer:
 
     def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
         full = pa.schema([*schema, *self._extras_schema])
-        if not self._storage.exists(uri):
-            return full.empty_table()
-        return pq.read_table(pa.BufferReader(self._storage.read_bytes(uri))).cast(full)
+        stored = read_records(uri, self._storage)
+        return full.empty_table() if stored is None else stored.cast(full)
 
     def _put(self, uri: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()

@@ -257,9 +257,8 @@ def _resolve(merged: Any, origins: dict[Path_, str]) -> tuple[Any, list[str]]:
         return _without_missing(OmegaConf.to_container(merged, resolve=True)), []
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
-        reason = (
-            str(error).splitlines()[0].partition("while resolving interpolation: ")[2] or str(error).splitlines()[0]
-        )
+        first_line = str(error).splitlines()[0]
+        reason = first_line.partition("while resolving interpolation: ")[2] or first_line
         values = _without_missing(OmegaConf.to_container(merged, resolve=False))
         return values, [_sentence(tuple(key.split(".")), reason, origins)]
 

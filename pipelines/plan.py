@@ -152,12 +152,12 @@ def read_holdings(output: str, storage: Storage) -> Holdings:
     failed: dict[int, FailedBefore] = {}
     extras: pa.Schema | None = None
     with ThreadPoolExecutor(_READERS) as readers:
-        for uri, table in zip(clip_files, readers.map(lambda uri: _read(storage, uri), clip_files)):
+        for uri, table in zip(clip_files, readers.map(lambda uri: read_records(uri, storage), clip_files)):
             if table is not None:
                 done.append(_hashes(table["clip_id"].to_pylist()))
                 sizes[_part_of(uri)] += table.num_rows
                 extras = extras or _extras_of(table.schema)
-        for uri, table in zip(failure_files, readers.map(lambda uri: _read(storage, uri), failure_files)):
+        for uri, table in zip(failure_files, readers.map(lambda uri: read_records(uri, storage), failure_files)):
             assert table is not None
             part = _part_of(uri)
             sizes[part] += table.num_rows
@@ -416,8 +416,8 @@ def _merge(sorted_hashes: Hashes, new: Hashes) -> Hashes:
     return np.insert(sorted_hashes, np.searchsorted(sorted_hashes, new), new)
 
 
-def _read(storage: Storage, uri: str) -> pa.Table | None:
-    """One metadata or failures file; None for a part whose first clips were stored and not yet committed."""
+def read_records(uri: str, storage: Storage) -> pa.Table | None:
+    """One metadata or failures file; None where there is none, such as before the first commit of a part."""
     try:
         return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
     except NotFound:

@@ -15,7 +15,7 @@ from actors.errors import GenerationError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
 from actors.settings import InterpolationSettings, VideoSettings
 from actors.stages.device import choose_device
-from actors.stages.row import Pixels, Row, parameters
+from actors.stages.row import Pixels, Row, failed, parameters
 from actors.storage import Storage
 
 
@@ -47,14 +47,12 @@ class Finish:
 
         In: the columns that `Generate` gives. Out: `outcome`, JSON of an `actors.records.Outcome`.
         """
-        clip = failure = None
-        if row["stage"]:
-            failure = Failure(row["stage"], row["error_type"], row["error"])
-        else:
+        clip = None
+        if not row["stage"]:
             try:
                 clip = self._finish(row)
             except Exception as error:  # one bad clip must not end the job
-                failure = Failure("finish", type(error).__name__, str(error) or repr(error))
+                row = failed(row, "finish", error)
         return Outcome(
             clip_id=row["clip_id"],
             part=int(row["part"]),
@@ -62,7 +60,7 @@ class Finish:
             attempts=int(row["attempts"]) + 1,
             finished_at=datetime.now(UTC).isoformat(),
             clip=clip,
-            failure=failure,
+            failure=Failure(row["stage"], row["error_type"], row["error"]) if clip is None else None,
         ).to_row()
 
     def _finish(self, row: Row) -> dict[str, Any]:
