@@ -4,10 +4,11 @@ Each section is defined beside nothing else so that a worker can unpickle it wit
 `description` is what `conf/*.yaml` and the error messages of the configuration say about a field.
 """
 
+import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -37,6 +38,20 @@ class StorageSettings(Section):
     options: dict[str, dict[str, Any]] = Field(
         {}, description="fsspec options per scheme, e.g. {s3: {client_kwargs: {endpoint_url: ...}}}"
     )
+    schemes: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="schemes that image URIs of the manifest may have, e.g. [s3, https], `file` for paths of this "
+        "machine; null: those of manifest and output",
+    )
+
+    @field_validator("schemes")
+    @classmethod
+    def _are_names(cls, schemes: list[str] | None) -> list[str] | None:
+        for scheme in schemes or []:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+                raise ValueError(f"{scheme!r} is no scheme: write it in lower case and without ://, e.g. s3 or file")
+        return schemes
 
 
 class ImageSettings(Section):
@@ -50,6 +65,7 @@ class ImageSettings(Section):
     fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how an image of another shape fills the clip")
     pad_color: tuple[int, int, int] = Field((0, 0, 0), description="RGB, 0..255, of the bars that `fit: pad` adds")
     max_megapixels: float = Field(100.0, gt=0, description="an image with more is refused before it is decoded")
+    max_megabytes: float = Field(100.0, gt=0, description="a larger image file is refused before it is read")
 
     @model_validator(mode="after")
     def _is_landscape(self) -> "ImageSettings":

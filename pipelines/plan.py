@@ -49,7 +49,7 @@ RESERVED_NAMES = frozenset({*CLIP_SCHEMA.names, *FAILURE_SCHEMA.names, *WORK_SCH
 
 # Settings of the sections that describe a clip which do not change it; all others are part of its id.
 WITHOUT_EFFECT_ON_CLIPS = {
-    "image": {"max_megapixels"},
+    "image": {"max_megapixels", "max_megabytes"},
     "model": {"source", "revision", "device", "cache_dir"},  # the content counts, by its revision
     "interpolation": {"weights", "device", "pairs_per_batch"},
 }
