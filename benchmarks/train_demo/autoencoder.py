@@ -178,9 +178,10 @@ class FramePair(nn.Module):
 
 def frame_loss(pair: FramePair, pictures: data.Pictures, rng: np.random.Generator) -> torch.Tensor:
     """Reconstruction error of random patches, their latents noised."""
-    images = _patches(pictures, rng, PATCHES)
+    device = pair.vae.device
+    images = _patches(pictures, rng, PATCHES).to(device)
     latents = _noised(pair.encoder(images))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16):
         decoded = decode_frames(pair.vae.decoder, latents.contiguous(memory_format=torch.channels_last))
     return _reconstruction_error(decoded.float(), images)
 
@@ -189,18 +190,20 @@ def clip_loss(decoder: Any, encoder: LinearEncoder, pictures: data.Pictures, rng
     """Reconstruction error of one moving clip, decoded as a whole with the temporal layers."""
     height, width = CLIP_PATCH_HEIGHT, CLIP_PATCH_WIDTH
     motion = data.random_motion(rng, data.MAX_SPEED_PX * float(rng.random()), height, width)
-    frames = pictures.clip(rng, motion, data.NUM_FRAMES, height, width) * 2 - 1
+    device = encoder.out.weight.device
+    frames = (pictures.clip(rng, motion, data.NUM_FRAMES, height, width) * 2 - 1).to(device)
     with torch.no_grad():
         latents = _noised(encoder(frames))
-    with torch.autocast("cpu", torch.bfloat16):
-        decoded = decoder(latents, torch.zeros(1, data.NUM_FRAMES), num_frames=data.NUM_FRAMES)
+    with torch.autocast(device.type, torch.bfloat16):
+        decoded = decoder(latents, torch.zeros(1, data.NUM_FRAMES, device=device), num_frames=data.NUM_FRAMES)
     return _reconstruction_error(decoded.float(), frames)
 
 
 @torch.no_grad()
 def root_mean_square(encoder: LinearEncoder, pictures: data.Pictures, seed: int = 0) -> float:
     """Of the latents of training pictures: what the scaling factor divides by."""
-    latents = encoder(_patches(pictures, np.random.default_rng(seed), PRINCIPAL_COMPONENT_PATCHES))
+    images = _patches(pictures, np.random.default_rng(seed), PRINCIPAL_COMPONENT_PATCHES)
+    latents = encoder(images.to(encoder.out.weight.device))
     return float(latents.square().mean().sqrt())
 
 

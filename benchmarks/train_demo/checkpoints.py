@@ -37,6 +37,6 @@ def save_svd(vae: AutoencoderKLTemporalDecoder, unet: UNetSpatioTemporalConditio
 
 
 def save_rife(net: IFNet, path: Path) -> None:
-    """Write the weights, under their variant's name."""
+    """Write the weights in half precision, under their variant's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights.save(net, path)
+    weights.save(copy.deepcopy(net).cpu().half(), path)

@@ -103,7 +103,7 @@ def _resume(path: Path, model: nn.Module, average: nn.Module, optimizers: list[t
     """Load what `_save` wrote; the step it was written at, 0 without a file."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):

@@ -12,14 +12,14 @@ from torch import nn
 from actors.rife.ifnet import LEAKY_SLOPE, RGB, IFNet, ResidualConv, Variant
 from benchmarks.train_demo import data
 
-VARIANT = Variant("4.25-demo", (64, 48, 32, 24, 16), (16, 8, 4, 2, 1), (16, 4), 13, "replaced")
+VARIANT = Variant("4.25-demo", (32, 32, 64, 64, 32), (16, 8, 4, 2, 1), (16, 4), 13, "replaced")
 BATCH = 4
 HEIGHT, WIDTH = 128, 192  # what the demo's frames are padded to
 MAX_STEP_PX = 20.0  # between the two frames; the squared random number below makes small steps, the easy ones, frequent
 RESIDUAL_SHARE = 0.3  # of what each residual convolution adds at first
 EDGE_GAIN = 5.0  # about one over the deviation of brightness
-LAST_BLOCK_DISCOUNT = 0.8  # each coarser block's error counts so much less
-FLOW_WEIGHT = 0.1  # of wrong flow relative to the true one, against an error of the whole range of brightness
+LAST_BLOCK_DISCOUNT = 0.9  # each coarser block's error counts so much less
+FLOW_WEIGHT = 0.3  # of wrong flow relative to the true one, against an error of the whole range of brightness
 NEGLIGIBLE_FLOW_PX = 1.0  # keeps the relative error finite
 
 
@@ -67,13 +67,13 @@ def loss(net: IFNet, pictures: data.Pictures, rng: np.random.Generator) -> torch
         frames.append(pictures.clip_at(rng, motion, torch.tensor([0.0, t, 1.0]), HEIGHT, WIDTH))
         flows.append(true_flow(motion, t, HEIGHT, WIDTH))
         times_B.append(t)
-    img0_BCHW, wanted_BCHW, img1_BCHW = torch.stack(frames).unbind(dim=1)
-    flow_B4HW = torch.stack(flows)
+    device = next(net.parameters()).device
+    img0_BCHW, wanted_BCHW, img1_BCHW = torch.stack(frames).to(device).unbind(dim=1)
+    flow_B4HW = torch.stack(flows).to(device)
     flow_size_B111 = flow_B4HW.abs().mean(dim=(1, 2, 3), keepdim=True) + NEGLIGIBLE_FLOW_PX
-    estimates = list(
-        net.estimates(img0_BCHW, img1_BCHW, net.encode(img0_BCHW), net.encode(img1_BCHW), torch.tensor(times_B))
-    )
-    total = torch.zeros(())
+    times = torch.tensor(times_B, device=device)
+    estimates = list(net.estimates(img0_BCHW, img1_BCHW, net.encode(img0_BCHW), net.encode(img1_BCHW), times))
+    total = torch.zeros((), device=device)
     for index, estimate in enumerate(reversed(estimates)):
         picture_error = (estimate.merged() - wanted_BCHW).abs().mean()
         flow_error = ((estimate.flow_B4HW - flow_B4HW).abs() / flow_size_B111).mean()

@@ -22,7 +22,7 @@ HEADS = (2, 2, 2)
 CLIP_WIDTH = 32
 CLIP_SIZE_PX = 224  # what the pipeline resizes every image to
 MICRO_EMBEDDING = 32  # sines and cosines for each of fps, motion bucket and noise strength
-BATCH, HEIGHT_PX, WIDTH_PX = 6, 64, 96  # a step's clips: smaller than the demo's, so that there can be more of them
+BATCH, HEIGHT_PX, WIDTH_PX = 3, 64, 96  # a step's clips: smaller than the demo's, so that there can be more of them
 ANCHOR = 3.0  # as in the autoencoder's decoder
 OUTPUT_ANCHOR = 24.0  # large beside the latents, so that the last group norm hardly changes their scale
 SHIFTED_ANCHOR = 8.0  # what the norm makes of it: still linear in the activation, and fine enough in bfloat16
@@ -30,9 +30,8 @@ CONDITIONING_DROPOUT = 0.07
 # About SVD's own, plus a few of the whole range that the sampler walks through.
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = 0.6, 1.4
 WHOLE_RANGE_SHARE = 0.1
-FAINT_NOISE = (
-    0.15  # EDM's weight would let noise levels far below this, where there is little to decide, rule the gradient
-)
+# EDM's weight would let noise levels far below this, where there is little to decide, rule the gradient.
+FAINT_NOISE = 0.15
 SIGMA_MIN, SIGMA_MAX = 0.002, 700.0
 LOG_AUGMENTATION_MEAN, LOG_AUGMENTATION_STD, MAX_AUGMENTATION = -3.5, 1.0, 1.0
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -58,7 +57,7 @@ def new_image_encoder(seed: int = 0) -> CLIPVisionModelWithProjection:
 def clip_embeddings(encoder: CLIPVisionModelWithProjection, images_BCHW: torch.Tensor) -> torch.Tensor:
     """B,1,CLIP_WIDTH of images in -1..1, prepared as the pipeline does."""
     resized = (_resize_with_antialiasing(images_BCHW, (CLIP_SIZE_PX, CLIP_SIZE_PX)) + 1) / 2
-    mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(values, device=resized.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     embeddings: torch.Tensor = encoder(pixel_values=(resized - mean) / std).image_embeds
     return embeddings[:, None]
 
@@ -167,7 +166,8 @@ class ClipMaker:
         self.pictures = pictures
         self.encoder = encoder
         self.latent_rms = latent_rms
-        self.image_encoder = new_image_encoder()
+        self.device = encoder.out.weight.device
+        self.image_encoder = new_image_encoder().to(self.device)
 
     @torch.no_grad()
     def batch(self, rng: np.random.Generator, size: int, height: int, width: int) -> Batch:
@@ -175,23 +175,23 @@ class ClipMaker:
         buckets = rng.integers(1, 256, size)
         speeds = buckets / 255 * data.MAX_SPEED_PX
         motions = [data.random_motion(rng, float(speed), height, width) for speed in speeds]
-        clips = torch.stack([self.pictures.clip(rng, m, data.NUM_FRAMES, height, width) for m in motions]) * 2 - 1
+        rendered = [self.pictures.clip(rng, motion, data.NUM_FRAMES, height, width) for motion in motions]
+        clips = torch.stack(rendered).to(self.device) * 2 - 1
         latents = self.encoder(clips.flatten(0, 1)).unflatten(0, (size, -1)) / self.latent_rms
         strengths = self._augmentation_strengths(rng, size)
         first = clips[:, 0] + strengths[:, None, None, None] * torch.randn_like(clips[:, 0])
-        kept = torch.from_numpy(rng.random(size) >= CONDITIONING_DROPOUT).float()
+        kept = torch.from_numpy(rng.random(size) >= CONDITIONING_DROPOUT).float().to(self.device)
         fps = torch.from_numpy(rng.integers(3, 31, size)).float()
         return Batch(
             latents,
             self.encoder(first) * kept[:, None, None, None],
             clip_embeddings(self.image_encoder, clips[:, 0]) * kept[:, None, None],
-            torch.stack([fps - 1, torch.from_numpy(buckets).float(), strengths], dim=1),
+            torch.stack([fps - 1, torch.from_numpy(buckets).float(), strengths.cpu()], dim=1).to(self.device),
         )
 
-    @staticmethod
-    def _augmentation_strengths(rng: np.random.Generator, size: int) -> torch.Tensor:
+    def _augmentation_strengths(self, rng: np.random.Generator, size: int) -> torch.Tensor:
         strengths = np.exp(rng.normal(LOG_AUGMENTATION_MEAN, LOG_AUGMENTATION_STD, size))
-        return torch.from_numpy(np.minimum(strengths, MAX_AUGMENTATION)).float()
+        return torch.from_numpy(np.minimum(strengths, MAX_AUGMENTATION)).float().to(self.device)
 
 
 def random_sigmas(rng: np.random.Generator, size: int) -> torch.Tensor:
@@ -205,7 +205,7 @@ def random_sigmas(rng: np.random.Generator, size: int) -> torch.Tensor:
 def training_loss(unet: nn.Module, maker: ClipMaker, rng: np.random.Generator) -> torch.Tensor:
     """The loss of a new batch."""
     batch = maker.batch(rng, BATCH, HEIGHT_PX, WIDTH_PX)
-    return denoising_loss(unet, batch, random_sigmas(rng, BATCH)).mean()
+    return denoising_loss(unet, batch, random_sigmas(rng, BATCH).to(maker.device)).mean()
 
 
 def denoising_loss(unet: nn.Module, batch: Batch, sigmas_B: torch.Tensor) -> torch.Tensor:
@@ -215,7 +215,7 @@ def denoising_loss(unet: nn.Module, batch: Batch, sigmas_B: torch.Tensor) -> tor
     norm = (sigma**2 + 1).sqrt()
     target_v = (noisy / norm**2 - batch.latents_BFCHW) * norm / sigma
     image_latents = batch.image_latents_BCHW[:, None].expand(-1, noisy.shape[1], -1, -1, -1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(noisy.device.type, torch.bfloat16):
         v = unet(
             torch.cat([noisy / norm, image_latents], dim=2),
             0.25 * sigmas_B.log(),
