@@ -1,6 +1,6 @@
 """Train the two small models of the demo, and write the files that ship.
 
-    python -m benchmarks.train_demo [--work out/train_demo] [--checkpoints checkpoints] [--device cpu|cuda] [--threads 2]
+    python -m benchmarks.train_demo [--work DIR] [--checkpoints DIR] [--device cpu|cuda] [--threads N]
 
 Takes about two hours of two CPU cores, or minutes of a GPU, and continues where it was interrupted. It wants
 scikit-image and matplotlib (both in the dev extra) and, for two more photographs, scikit-learn. Afterwards
