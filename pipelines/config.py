@@ -117,6 +117,9 @@ class RunSettings(Section):
 
     flush_s: float = Field(30.0, gt=0, description="seconds between two commits of metadata")
     log_interval_s: float = Field(10.0, gt=0, description="seconds between two progress lines where no terminal is")
+    lease_s: float = Field(
+        120.0, ge=1, description="seconds without a sign of life after which another run may write to the output"
+    )
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
 
 
