@@ -25,6 +25,7 @@ from actors.errors import ManifestError, StorageError
 from actors.settings import Section
 from actors.storage import Storage
 from pipelines.formats import URI_COLUMN, Batch, Format, ImageList, JsonLinesManifest, ManifestFile, open_file
+from pipelines.image_uris import AllowedImages
 from pipelines.manifest_rows import (
     OVERRIDES,
     Marks,
@@ -97,6 +98,7 @@ class _Source:
     first: ManifestFile
     others: Iterator[ManifestFile]
     layout: _Layout
+    allowed: AllowedImages
 
 
 def read_manifest(
@@ -106,6 +108,8 @@ def read_manifest(
     storage: Storage,
     chunk_rows: int = CHUNK_ROWS,
     reserved: Collection[str] = (),
+    output: str | None = None,
+    schemes: Sequence[str] | None = None,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
 
@@ -113,21 +117,27 @@ def read_manifest(
         sources: files, folders, globs and images, in any mixture; each kind of file has its own columns, and a chunk
             has those of all.
         reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
+        output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
+        schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
 
     Raises:
         ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
     """
     with _as_manifest_errors():
-        found = [find_files(source, columns.format, storage) for source in sources]
-        _refuse_columns_of_none([kind for kind, _ in found], columns)
+        found = [(source, *find_files(source, columns.format, storage)) for source in sources]
+        _refuse_columns_of_none([kind for _, kind, _ in found], columns)
+        base = [] if columns.base is None else [columns.base]
         opened: list[_Source] = []
-        for kind, group in groupby(found, key=lambda one: one[0]):
-            files = [files for _, files in group]
+        for kind, group in groupby(found, key=lambda one: one[1]):
+            alike = list(group)
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
-                images = ImageList(chain.from_iterable(files))
-                opened.append(_Source(images, iter(()), _Layout(URI_COLUMN, None, (), ())))
-            else:
-                opened += [_open_source(kind, uris, columns, storage) for uris in files]
+                images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
+                allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
+                opened.append(_Source(images, iter(()), _Layout(URI_COLUMN, None, (), ()), allowed))
+                continue
+            for source, _, uris in alike:
+                allowed = AllowedImages.beside([source, *base], output, schemes)
+                opened.append(_open_source(kind, uris, columns, storage, allowed))
         return ManifestReader(opened, columns, chunk_rows, reserved)
 
 
@@ -192,9 +202,9 @@ class ManifestReader:
                 _check_part(file, source, self._columns)
                 present = [name for name in source.layout.columns if name in file.schema.names]
                 for batch in file.batches(present, self._chunk_rows):
-                    yield self._normalised(batch, file, source.layout)
+                    yield self._normalised(batch, file, source.layout, source.allowed)
 
-    def _normalised(self, batch: Batch, file: ManifestFile, layout: _Layout) -> pa.Table:
+    def _normalised(self, batch: Batch, file: ManifestFile, layout: _Layout, allowed: AllowedImages) -> pa.Table:
         """The rows of one file as rows of `schema`."""
         marks = Marks(file.uri, batch.rows, self.problems)
         if batch.misnamed is not None:
@@ -203,7 +213,8 @@ class ManifestReader:
         given = {name: _column(batch, name) for name in layout.columns}
         base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
         uris, images = (None if name is None else given[name] for name in (layout.uri, layout.image))
-        columns = image_columns(uris, images, base, " and ".join(filter(None, (layout.uri, layout.image))), marks)
+        empty = " and ".join(filter(None, (layout.uri, layout.image)))
+        columns = image_columns(uris, images, base, empty, allowed, marks)
         for name in layout.overrides:
             columns[name] = override(name, given[name], marks)
         for name in layout.passthrough:
@@ -220,11 +231,13 @@ def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -
             raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
 
 
-def _open_source(kind: Format, files: Iterator[str], columns: ManifestColumns, storage: Storage) -> _Source:
+def _open_source(
+    kind: Format, files: Iterator[str], columns: ManifestColumns, storage: Storage, allowed: AllowedImages
+) -> _Source:
     opened = (open_file(storage, uri, kind) for uri in files)
     first = next(opened)
     layout = _Layout(URI_COLUMN, None, (), ()) if kind == "text" else _layout(first, columns)
-    return _Source(first, opened, layout)
+    return _Source(first, opened, layout, allowed)
 
 
 def _layout(file: ManifestFile, columns: ManifestColumns) -> _Layout:

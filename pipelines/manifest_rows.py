@@ -17,6 +17,7 @@ from annotated_types import Ge, Le
 from actors.records import PARAMETER_FIELDS
 from actors.settings import GenerationSettings
 from actors.storage import Storage
+from pipelines.image_uris import MAX_CHARACTERS, AllowedImages
 
 # Columns of these names override the configured parameters.
 OVERRIDES = {parameter.name: parameter.type for parameter in PARAMETER_FIELDS}
@@ -73,7 +74,7 @@ class Marks:
 
 
 def image_columns(
-    uris: pa.Array | None, images: pa.Array | None, base: str, empty: str, marks: Marks
+    uris: pa.Array | None, images: pa.Array | None, base: str, empty: str, allowed: AllowedImages, marks: Marks
 ) -> dict[str, pa.Array]:
     """`image_uri`, and `image_bytes` where there is an image column.
 
@@ -84,6 +85,7 @@ def image_columns(
         images: the image column, binary or a struct of `bytes` and `path`.
         base: folder that relative URIs start from.
         empty: what to call the columns in the problem of a row that has neither.
+        allowed: which URIs may be fetched; the others are a problem.
     """
     size = len(marks.texts)
     data, name = pa.nulls(size, pa.binary()), pa.nulls(size, pa.string())
@@ -93,10 +95,20 @@ def image_columns(
         name = pc.coalesce(_text_or_null(uris), name)
     embedded = pc.is_valid(data)
     marks.mark(pc.and_(pc.is_null(name), pc.invert(embedded)), f"no image: {empty} is empty")
+    fetched = pc.if_else(embedded, pa.scalar(None, pa.string()), name)
+    _mark_refused(fetched, base, allowed, marks)
     resolved = pc.if_else(embedded, name, _resolved(name, base))
+    # A name of megabytes would stand in every table that this row comes into.
+    resolved = pc.if_else(pc.greater(pc.utf8_length(name), MAX_CHARACTERS), pa.scalar(None, pa.string()), resolved)
     if resolved.null_count:
         resolved = pc.coalesce(resolved, marks.names())
     return {"image_uri": resolved} if images is None else {"image_uri": resolved, "image_bytes": data}
+
+
+def _mark_refused(uris: pa.Array, base: str, allowed: AllowedImages, marks: Marks) -> None:
+    reasons = [None if uri is None else allowed.why_not(uri, base) for uri in uris.to_pylist()]
+    for reason in dict.fromkeys(filter(None, reasons)):
+        marks.mark(pa.array([other == reason for other in reasons]), reason, uris)
 
 
 def _embedded(column: pa.Array) -> tuple[pa.Array, pa.Array]:

@@ -259,7 +259,13 @@ def _clip_rows(
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """The manifest's chunks as clips: `WORK_SCHEMA` without part and attempts, and the pass-through columns."""
     reader = read_manifest(
-        config.sources, columns=config.columns, storage=storage, chunk_rows=WORK_ROWS, reserved=RESERVED_NAMES
+        config.sources,
+        columns=config.columns,
+        storage=storage,
+        chunk_rows=WORK_ROWS,
+        reserved=RESERVED_NAMES,
+        output=config.output,
+        schemes=config.storage.schemes,
     )
     plan.notes = list(reader.notes)
     if reader.overrides:

@@ -18,13 +18,14 @@ LOCAL = Storage()
 def read(
     *sources: Path | str, storage: Storage = LOCAL, reserved: tuple[str, ...] = (), **columns: Any
 ) -> ManifestReader:
-    chunk_rows = columns.pop("chunk_rows", CHUNK_ROWS)
+    chunk_rows, schemes = columns.pop("chunk_rows", CHUNK_ROWS), columns.pop("schemes", None)
     return read_manifest(
         [str(source) for source in sources],
         columns=ManifestColumns(**columns),
         storage=storage,
         chunk_rows=chunk_rows,
         reserved=reserved,
+        schemes=schemes,
     )
 
 
@@ -58,7 +59,7 @@ def write(path: Path, content: str | bytes | pa.Table | dict[str, Any]) -> Path:
 
 def test_csv(tmp_path: Path) -> None:
     text = '\ufeffurl,caption,score\r\nhttps://h/a%20b.jpg,"two\nlines, ""quoted""",007\r\n\r\nsub/b.jpg,"",\r\n'
-    table = rows(read(write(tmp_path / "m.csv", text)))
+    table = rows(read(write(tmp_path / "m.csv", text), schemes=["file", "https"]))
     assert table.to_pydict() == {
         "image_uri": ["https://h/a%20b.jpg", f"{tmp_path}/sub/b.jpg"],
         "problem": [None, None],
@@ -405,6 +406,30 @@ def test_passthrough_list_and_limit(tmp_path: Path) -> None:
     assert table.column_names == ["image_uri", "problem", "b", "url"]
     assert table["url"].to_pylist() == [f"/{i}.jpg" for i in range(7)]
     assert rows(read(manifest, passthrough=[])).column_names == ["image_uri", "problem"]
+
+
+def test_uris_that_may_not_be_fetched_stay_as_problems(tmp_path: Path) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = [
+        {"bytes": None, "path": "https://host/a.jpg"},
+        {"bytes": b"x", "path": "https://host/b.jpg"},  # only a name
+        {"bytes": None, "path": "zip://*::/etc/c.zip"},
+        {"bytes": None, "path": "x" * 10_000},
+    ]
+    manifest = write(tmp_path / "m.parquet", {"image": pa.array(images, kind)})
+    reader = read(manifest)
+    table = rows(reader)
+    refused = "an image's URI must be a path of this machine (storage.schemes can allow others)"
+    assert table["problem"].to_pylist() == [
+        f"{manifest}, row 1: {refused}, not 'https://host/a.jpg'",
+        None,
+        f"{manifest}, row 3: {refused}, not 'zip://*::/etc/c.zip'",
+        f"{manifest}, row 4: an image's URI must have at most 8192 characters, not '{'x' * 59}",
+    ]
+    assert table["image_uri"].to_pylist()[:3] == [image["path"] for image in images[:3]]
+    assert table["image_uri"][3].as_py() == f"{manifest}#row=4"
+    assert reader.problems.counts[refused] == 2
+    assert rows(read(manifest, schemes=["https"]))["problem"].null_count == 2
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------
