@@ -95,7 +95,9 @@ class ActorPool(Section):
 class GenerationPool(ActorPool):
     """The actors that keep SVD resident."""
 
-    batch_size: int = Field(1, ge=1, description="clips per call; the clips are the same for every value")
+    batch_size: int = Field(
+        1, ge=1, description="clips per call of an actor, made one after the other: the files are the same"
+    )
 
 
 class InterpolationPool(ActorPool):
@@ -119,6 +121,10 @@ class RunSettings(Section):
     log_interval_s: float = Field(10.0, gt=0, description="seconds between two progress lines where no terminal is")
     lease_s: float = Field(
         120.0, ge=1, description="seconds without a sign of life after which another run may write to the output"
+    )
+    max_attempts: int = Field(3, ge=1, description="a clip fails after so many deaths of the worker that has it")
+    clip_timeout_s: float | None = Field(
+        3600.0, gt=0, description="a worker that takes longer over one stage of a clip is ended; null: never"
     )
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
 
