@@ -116,6 +116,9 @@ def extension(codec: str) -> str:
     return ".mkv" if _CODECS[codec].container == "matroska" else ".mp4"
 
 
+EXTENSIONS = tuple(sorted({extension(codec) for codec in _CODECS}))
+
+
 def check(settings: VideoSettings) -> list[str]:
     """What is wrong with the settings taken together, one sentence each; an empty list where nothing is."""
     codec, name = _CODECS[settings.codec], settings.codec

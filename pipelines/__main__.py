@@ -1,14 +1,15 @@
 """The command line: `python -m pipelines run|plan`, installed as `stillreel`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from actors.errors import RunError, StillreelError
+from actors.errors import ConfigError, RunError, StillreelError
 from pipelines import run as runs
 from pipelines.config import load_config
+from pipelines.plan import Retry
 from pipelines.report import print_plan, print_summary
 
 EXIT_FAILED = 1
@@ -31,15 +32,28 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. output=DIR generation.seed=7")
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the clips that failed before.")]
+FailedStage = Annotated[
+    Literal["manifest", "load", "generate", "finish"] | None,
+    typer.Option("--stage", help="With --retry-failed: only those that failed at this stage."),
+]
+FailedType = Annotated[
+    str | None, typer.Option("--error-type", help="With --retry-failed: only those with this error_type.")
+]
 
 
 @app.command()
-def run(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFailed = False) -> None:
+def run(
+    config: ConfigFiles,
+    overrides: Overrides = None,
+    retry_failed: RetryFailed = False,
+    stage: FailedStage = None,
+    error_type: FailedType = None,
+) -> None:
     """Make every clip that the dataset does not hold yet."""
     settings = load_config(config, overrides or [])
     console = Console(soft_wrap=True)
     try:
-        summary = runs.run(settings, console, retry_failed=retry_failed)
+        summary = runs.run(settings, console, _retry(retry_failed, stage, error_type))
     except KeyboardInterrupt:
         print("stillreel: interrupted; what is finished is kept, the same command continues.", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -54,10 +68,24 @@ def run(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFai
 
 
 @app.command()
-def plan(config: ConfigFiles, overrides: Overrides = None, retry_failed: RetryFailed = False) -> None:
+def plan(
+    config: ConfigFiles,
+    overrides: Overrides = None,
+    retry_failed: RetryFailed = False,
+    stage: FailedStage = None,
+    error_type: FailedType = None,
+) -> None:
     """Say what a run would do, without starting a model."""
-    planned = runs.plan_only(load_config(config, overrides or []), retry_failed=retry_failed)
+    planned = runs.plan_only(load_config(config, overrides or []), _retry(retry_failed, stage, error_type))
     print_plan(planned, Console(soft_wrap=True))
+
+
+def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> Retry | None:
+    if retry_failed:
+        return Retry(stage, error_type)
+    if stage or error_type:
+        raise ConfigError("--stage and --error-type choose among the clips that failed: add --retry-failed")
+    return None
 
 
 def main() -> None:

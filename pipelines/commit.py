@@ -5,7 +5,7 @@ reader always finds complete Parquet files; a clip's video is stored before its 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,15 @@ class Committer:
     Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work under way.
     """
 
-    def __init__(self, output: str, storage: Storage, extras: pa.Schema, rows_per_part: dict[int, int]) -> None:
+    def __init__(
+        self,
+        output: str,
+        storage: Storage,
+        extras: pa.Schema,
+        rows_per_part: Mapping[int, int],
+        check_lease: Callable[[], None],
+    ) -> None:
+        self._check_lease = check_lease  # raises where another run may be writing by now
         self._output = output
         self._storage = storage
         self._extras_schema = extras
@@ -76,6 +84,7 @@ class Committer:
         Failures go first: a clip that succeeded at a later attempt is, for a moment, in neither file, where the next
         plan would find it missing; the other way round it would stay in both for good.
         """
+        self._check_lease()
         clips_uri, failures_uri = self._uris(number)
         tried = pa.array([outcome.clip_id for outcome in part.new], pa.string())
         made = [_clip_row(outcome) for outcome in part.new if outcome.clip is not None]

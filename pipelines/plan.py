@@ -59,10 +59,24 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class FailedBefore:
-    """Where an earlier failure of a clip is kept, and how often it was tried."""
+    """Where an earlier failure of a clip is kept, how often it was tried, and why it failed the last time."""
 
     part: int
     attempts: int
+    stage: str
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Which of the clips that failed before are tried again; None means any."""
+
+    stage: str | None = None
+    error_type: str | None = None
+
+    def takes(self, failed: FailedBefore) -> bool:
+        """Whether this failure is one of them."""
+        return self.stage in (None, failed.stage) and self.error_type in (None, failed.error_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +176,9 @@ def read_holdings(output: str, storage: Storage) -> Holdings:
             part = _part_of(uri)
             sizes[part] += table.num_rows
             extras = extras or _extras_of(table.schema)
-            for key, attempts in zip(_hashes(table["clip_id"].to_pylist()).tolist(), table["attempts"].to_pylist()):
-                failed[key] = FailedBefore(part, attempts)
+            reasons = (table[name].to_pylist() for name in ("attempts", "stage", "error_type"))
+            for key, *reason in zip(_hashes(table["clip_id"].to_pylist()).tolist(), *reasons):
+                failed[key] = FailedBefore(part, *reason)
     return Holdings(np.unique(np.concatenate(done)), failed, dict(sizes), extras)
 
 
@@ -174,14 +189,14 @@ def make_plan(
     revisions: tuple[str, str],
     *,
     work_folder: str | None = None,
-    retry_failed: bool = False,
+    retry: Retry | None = None,
 ) -> Plan:
     """Read the manifest and decide what is to be made.
 
     Args:
         revisions: from `model_revisions`.
         work_folder: where work files go; None plans only.
-        retry_failed: plan the clips that failed before, and only those.
+        retry: plan the clips that failed before and that it takes, and only those.
 
     Raises:
         ManifestError: the manifest cannot be read, or its pass-through columns do not fit the dataset.
@@ -198,19 +213,23 @@ def make_plan(
         new = first & ~_contains(seen, hashes)
         seen = _merge(seen, hashes[new])
         done = new & _contains(holdings.done, hashes)
-        failed = new & ~done & np.fromiter((key in holdings.failed for key in hashes.tolist()), bool, len(hashes))
+        before = [holdings.failed.get(key) for key in hashes.tolist()]
+        failed = new & ~done & np.array([earlier is not None for earlier in before], bool)
         plan.duplicates += int((~new).sum())
         plan.already_there += int(done.sum())
         plan.failed_before += int(failed.sum())
-        chosen = np.flatnonzero(failed if retry_failed else new & ~done & ~failed)
+        chosen = np.flatnonzero(new & ~done & ~failed)
+        if retry is not None:
+            tried = [one is not None and retry.takes(one) for one in before]
+            chosen = np.flatnonzero(failed & np.array(tried, bool))
         if not len(chosen):
             continue
-        before = [holdings.failed.get(key) for key in hashes[chosen].tolist()]
-        numbers = [earlier.part if earlier else parts.take() for earlier in before]
+        earlier = [before[row] for row in chosen]
+        numbers = [one.part if one else parts.take() for one in earlier]
         plan.to_do += len(chosen)
         plan.rows_per_part.update(numbers)
         if writer is not None:
-            attempts = [earlier.attempts if earlier else 0 for earlier in before]
+            attempts = [one.attempts if one else 0 for one in earlier]
             writer.add(_work_table(rows.take(chosen), extras.take(chosen), plan.extras, numbers, attempts))
     if writer is not None:
         writer.flush()

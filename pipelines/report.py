@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,23 @@ from pipelines.plan import Plan
 STAGE_SECONDS = ("load_s", "generate_s", "interpolate_s", "encode_s", "upload_s")
 # Of each kind of failure, so many are shown in full.
 _EXAMPLES = 3
+# A share of fewer rows than these says little: one bad picture of the first ten is no reason to stop.
+_ROWS_THAT_TELL = 100
+
+# What to do about a kind of failure: by error type, else by stage.
+_REMEDIES = {
+    "ManifestError": "correct these rows of the manifest",
+    "NotFound": "the manifest names files that are not there: upload them, or correct the manifest",
+    "ImageError": "replace these files, or leave them out of the manifest",
+    "StorageError": "see to the store, its credentials or the network",
+    "WorkerDied": "look at the workers' logs and their memory; leave out what kills them",
+    "OutOfMemoryError": "lower image.width and height or generation.num_frames, or use a GPU with more memory",
+    "GenerationError": "another seed, precision=fp32 or bf16, or other parameters may do",
+    "VideoError": "check the video section and the disk that holds temporary files",
+    "load": "see the error, and the workers' logs",
+    "generate": "see the error, and the workers' logs",
+    "finish": "see the error, and the workers' logs",
+}
 
 
 @dataclass(slots=True)
@@ -27,6 +45,8 @@ class Summary:
     run_id: str
     output: str
     plan: Plan
+    status: Literal["done", "interrupted", "stopped", "broke off"] = "broke off"
+    recovered: int = 0
     made: int = 0
     failed: int = 0
     elapsed_s: float = 0.0
@@ -54,34 +74,55 @@ class Summary:
         self.elapsed_s = (datetime.now(UTC) - started).total_seconds()
 
     @property
+    def ended(self) -> int:
+        """Rows that came to an end, as a clip or as a failure."""
+        return self.made + self.failed
+
+    @property
     def failed_share(self) -> float:
         """Failed rows of those that ended, 0..1."""
-        ended = self.made + self.failed
-        return self.failed / ended if ended else 0.0
+        return self.failed / self.ended if self.ended else 0.0
+
+    def fails_too_often(self, max_failed_share: float) -> bool:
+        """Whether it is time to stop: enough rows have ended to tell, and too many of them failed."""
+        return self.ended >= _ROWS_THAT_TELL and self.failed_share > max_failed_share
 
     def to_json(self) -> str:
         """What `summary.json` holds."""
         return json.dumps(
             {
                 "run_id": self.run_id,
+                "status": self.status,
                 "stillreel_version": __version__,
                 "images": self.plan.images,
                 "clips_wanted": self.plan.wanted,
                 "already_there": self.plan.already_there,
                 "failed_before": self.plan.failed_before,
                 "duplicates": self.plan.duplicates,
+                "recovered": self.recovered,
                 "made": self.made,
                 "failed": self.failed,
                 "elapsed_s": round(self.elapsed_s, 3),
                 "mean_stage_s": {name: round(total / max(self.made, 1), 3) for name, total in self.stage_s.items()},
                 "failures": [
-                    {"stage": stage, "error_type": kind, "count": count, "examples": self.examples[stage, kind]}
+                    {
+                        "stage": stage,
+                        "error_type": kind,
+                        "count": count,
+                        "what_to_do": remedy(stage, kind),
+                        "examples": self.examples[stage, kind],
+                    }
                     for (stage, kind), count in self.failures.most_common()
                 ],
             },
             indent=2,
             ensure_ascii=False,
         )
+
+
+def remedy(stage: str, error_type: str) -> str:
+    """What to do about failures of one kind, as a clause."""
+    return _REMEDIES.get(error_type) or _REMEDIES.get(stage, "see the error")
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -113,7 +154,7 @@ def print_summary(summary: Summary, console: Console) -> None:
             console.print(f"{plan.failed_before:,} failed before: try them again with `run --retry-failed`")
         return
     for (stage, kind), count in summary.failures.most_common():
-        console.print(f"{count:,} failed at {stage} ({kind}):", highlight=False)
+        console.print(f"{count:,} failed at {stage} ({kind}); {remedy(stage, kind)}:", highlight=False)
         for example in summary.examples[stage, kind]:
             console.print(f"  {example}", markup=False, highlight=False)
     rows = {
@@ -121,6 +162,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         "failed": f"{summary.failed:,}",
         "already there": f"{plan.already_there:,}",
     }
+    if left := plan.to_do - summary.ended:
+        rows["left to do"] = f"{left:,}"
     for name, total in summary.stage_s.items():
         rows[f"{name.removesuffix('_s')}, seconds a clip"] = f"{total / summary.made:.2f}" if summary.made else "-"
     rows["whole run, seconds"] = f"{summary.elapsed_s:.1f}"

@@ -16,20 +16,20 @@ from pipelines import card
 from pipelines.cluster import check_machine, connected
 from pipelines.commit import Committer
 from pipelines.config import Config, to_yaml
-from pipelines.plan import WORK_ROWS, Plan, WorkFile, make_plan, model_revisions, read_holdings
+from pipelines.plan import WORK_ROWS, Plan, Retry, WorkFile, make_plan, model_revisions, read_holdings
 from pipelines.progress import Progress
 from pipelines.report import Summary, print_plan
 
 
-def plan_only(config: Config, *, retry_failed: bool) -> Plan:
+def plan_only(config: Config, retry: Retry | None) -> Plan:
     """What `run` would do, without starting Ray or a model and without writing anything."""
     storage = Storage(config.storage.options)
     holdings = read_holdings(storage.absolute(config.output), storage)
-    return make_plan(config, storage, holdings, model_revisions(config), retry_failed=retry_failed)
+    return make_plan(config, storage, holdings, model_revisions(config), retry=retry)
 
 
-def run(config: Config, console: Console, *, retry_failed: bool) -> Summary:
-    """Make every clip that the dataset does not hold yet.
+def run(config: Config, console: Console, retry: Retry | None) -> Summary:
+    """Make every clip that the dataset does not hold yet, or those that failed before and that `retry` takes.
 
     Raises:
         StillreelError: the configuration, the manifest or a checkpoint cannot be used; nothing was made.
@@ -46,7 +46,7 @@ def run(config: Config, console: Console, *, retry_failed: bool) -> Summary:
     folder = storage.join(config.output, "_runs", run_id)
     holdings = read_holdings(config.output, storage)
     work_folder = storage.join(folder, "work")
-    plan = make_plan(config, storage, holdings, revisions, work_folder=work_folder, retry_failed=retry_failed)
+    plan = make_plan(config, storage, holdings, revisions, work_folder=work_folder, retry=retry)
     summary = Summary(run_id, config.output, plan)
     print_plan(plan, console)
     if not plan.to_do:
@@ -101,7 +101,7 @@ def _make(
     from pipelines.graph import outcomes, size_pools
 
     pools = size_pools(config, *resources)
-    committer = Committer(config.output, storage, plan.extras, dict(plan.rows_per_part))
+    committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lambda: None)
     card.write(config.output, storage)
     with Progress(plan.to_do, console, config.run.log_interval_s) as progress:
         for work in _executions(plan.work):

@@ -31,7 +31,7 @@ def outcome(clip: str, *, failed: bool = False, part: int = 0) -> Outcome:
 
 
 def committer(output: Path, clips: list[str]) -> Committer:
-    made = Committer(str(output), STORAGE, pa.schema([]), {0: len(clips)})
+    made = Committer(str(output), STORAGE, pa.schema([]), {0: len(clips)}, lambda: None)
     made.begin([work_file(output / "work", clips)])
     return made
 

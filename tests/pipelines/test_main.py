@@ -17,7 +17,7 @@ def test_commands_and_options_are_frozen() -> None:
         name: sorted(option for parameter in sub.params for option in [*parameter.opts, *parameter.secondary_opts])
         for name, sub in command.commands.items()
     }
-    both = ["--config", "--retry-failed", "-c", "overrides"]
+    both = ["--config", "--error-type", "--retry-failed", "--stage", "-c", "overrides"]
     assert options == {"run": both, "plan": both}
 
 
@@ -35,6 +35,8 @@ def test_importing_the_command_line_waits_for_no_model() -> None:
         (["run", "--config", "none.yaml"], "none.yaml: no such file"),
         (["plan", "--config", "conf/demo.yaml", "manifest=none.csv"], "none.csv does not exist"),
         (["plan", "--config", "conf/demo.yaml", "model.source=no/such/folder"], "no/such/folder"),
+        (["run", "--config", "conf/demo.yaml", "--stage", "load"], "add --retry-failed"),
+        (["run", "--config", "conf/demo.yaml", "--retry-failed", "--stage", "fly"], "'fly' is not one of"),
     ],
 )
 def test_mistakes_end_with_exit_code_2_and_no_traceback(arguments: list[str], expected: str) -> None:

@@ -12,7 +12,7 @@ from actors.storage import Storage
 from pipelines import plan as planning
 from pipelines.commit import Committer
 from pipelines.config import Config, load_config
-from pipelines.plan import WITHOUT_EFFECT_ON_CLIPS, Plan, expand_variants, make_plan, read_holdings
+from pipelines.plan import WITHOUT_EFFECT_ON_CLIPS, Plan, Retry, expand_variants, make_plan, read_holdings
 
 STORAGE = Storage()
 REVISIONS = ("rev", "weights")
@@ -28,14 +28,14 @@ def write_manifest(path: Path, rows: int, **columns: list[object]) -> Path:
     return path
 
 
-def plan_of(config: Config, *, work: bool = True, retry_failed: bool = False) -> Plan:
+def plan_of(config: Config, *, work: bool = True, retry: Retry | None = None) -> Plan:
     return make_plan(
         config,
         STORAGE,
         read_holdings(config.output, STORAGE),
         REVISIONS,
         work_folder=f"{config.output}/_runs/r/work" if work else None,
-        retry_failed=retry_failed,
+        retry=retry,
     )
 
 
@@ -52,7 +52,7 @@ def fake_outcome(row: dict[str, object], error: str = "") -> Outcome:
 
 
 def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) -> None:
-    committer = Committer(config.output, STORAGE, plan.extras, dict(plan.rows_per_part))
+    committer = Committer(config.output, STORAGE, plan.extras, plan.rows_per_part, lambda: None)
     committer.begin(plan.work)
     for row in work_rows(plan):
         committer.add(fake_outcome(row, "broken" if row["image_uri"] in failing else ""))
@@ -166,7 +166,7 @@ def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
 def test_failed_clips_are_retried_on_request_and_move(tmp_path: Path) -> None:
     config = config_for(write_manifest(tmp_path / "m.parquet", 3), tmp_path / "out")
     commit(config, plan_of(config), failing=frozenset({"/images/1.jpg", "/images/2.jpg"}))
-    again = plan_of(config, retry_failed=True)
+    again = plan_of(config, retry=Retry())
     assert [(row["image_uri"], row["attempts"]) for row in work_rows(again)] == [
         ("/images/1.jpg", 1),
         ("/images/2.jpg", 1),
@@ -175,9 +175,25 @@ def test_failed_clips_are_retried_on_request_and_move(tmp_path: Path) -> None:
     failures = pq.read_table(tmp_path / "out/failures/part-00000.parquet").to_pylist()
     assert [(row["image_uri"], row["attempts"]) for row in failures] == [("/images/2.jpg", 2)]
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 2
-    commit(config, plan_of(config, retry_failed=True))
+    commit(config, plan_of(config, retry=Retry()))
     assert not (tmp_path / "out/failures/part-00000.parquet").exists()
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("retry", "count"),
+    [
+        (Retry(), 2),
+        (Retry(stage="load"), 2),
+        (Retry(stage="generate"), 0),
+        (Retry(error_type="ImageError"), 2),
+        (Retry("load", "NotFound"), 0),
+    ],
+)
+def test_failed_clips_are_chosen_by_stage_and_error(retry: Retry, count: int, tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 4), tmp_path / "out")
+    commit(config, plan_of(config), failing=frozenset({"/images/1.jpg", "/images/2.jpg"}))
+    assert plan_of(config, retry=retry).to_do == count
 
 
 def test_duplicate_rows_are_made_once(tmp_path: Path) -> None:

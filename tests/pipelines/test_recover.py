@@ -1,0 +1,97 @@
+"""Clips that a run had stored before it was killed are taken into the dataset as they are."""
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from actors import video
+from actors.records import CLIP_SCHEMA, WORK_SCHEMA, file_tag
+from actors.settings import VideoSettings
+from actors.storage import Storage
+from pipelines.recover import recover
+
+STORAGE = Storage()
+RUN = "_runs/20260101T000000Z-abcdef"
+
+
+def leave_work(output: Path, clips: list[str]) -> Path:
+    """The work file of a run that was killed, with a pass-through column, beside that run's configuration."""
+    row = dict.fromkeys(WORK_SCHEMA.names) | {"part": 0, "attempts": 1}
+    rows = [row | {"clip_id": clip, "image_uri": f"/{clip}.png", "caption": f"of {clip}"} for clip in clips]
+    path = output / RUN / "work" / "work-00000.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=WORK_SCHEMA.append(pa.field("caption", pa.string()))), path)
+    (output / RUN / "config.yaml").write_text("model: {source: /models/svd}\n")
+    return path
+
+
+def store_video(output: Path, clip: str, *, tagged_as: str | None = None) -> Path:
+    path = output / "data/part-00000" / f"{clip}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = dict.fromkeys(CLIP_SCHEMA.names) | {"clip_id": tagged_as or clip, "file_name": path.name, "seed": 5}
+    frames = np.zeros((3, 16, 16, 3), np.uint8)
+    video.encode(
+        frames, path, width=16, height=16, frame_rate=Fraction(7), settings=VideoSettings(), tag=file_tag(record)
+    )
+    return path
+
+
+def rows_of(output: Path) -> dict[str, dict]:
+    path = output / "data/part-00000/metadata.parquet"
+    return {row["clip_id"]: row for row in pq.read_table(path).to_pylist()} if path.exists() else {}
+
+
+def test_stored_clips_are_committed_from_their_own_record(tmp_path: Path) -> None:
+    work = leave_work(tmp_path, ["a", "b", "c"])
+    path = store_video(tmp_path, "b")
+    assert recover(str(tmp_path), STORAGE, lambda: None) == 1
+    ((clip, row),) = rows_of(tmp_path).items()
+    assert (clip, row["seed"], row["caption"], row["model"]) == ("b", 5, "of b", "/models/svd")
+    assert (row["bytes"], row["sha256"]) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert not work.exists()
+    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+
+
+def test_recovering_again_adds_nothing_twice(tmp_path: Path) -> None:
+    leave_work(tmp_path, ["a", "b"]).read_bytes()
+    store_video(tmp_path, "a")
+    kept = (tmp_path / RUN / "work/work-00000.parquet").read_bytes()
+    recover(str(tmp_path), STORAGE, lambda: None)
+    (tmp_path / RUN / "work/work-00000.parquet").write_bytes(kept)  # as after a kill before the file was removed
+    store_video(tmp_path, "b")
+    assert recover(str(tmp_path), STORAGE, lambda: None) == 1
+    assert set(rows_of(tmp_path)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("fault", ["not a video", "of another clip", "without a tag"])
+def test_a_file_that_is_not_the_clips_own_is_made_again(fault: str, tmp_path: Path) -> None:
+    leave_work(tmp_path, ["a"])
+    path = store_video(tmp_path, "a", tagged_as="z")
+    if fault == "not a video":
+        path.write_bytes(b"nonsense")
+    elif fault == "without a tag":
+        frames = np.zeros((3, 16, 16, 3), np.uint8)
+        video.encode(frames, path, width=16, height=16, frame_rate=Fraction(7), settings=VideoSettings(), tag="")
+    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+    assert rows_of(tmp_path) == {}
+
+
+def test_half_an_upload_is_cleared_away(tmp_path: Path) -> None:
+    leave_work(tmp_path, ["a"])
+    path = store_video(tmp_path, "a")
+    half = path.with_name(f".{path.name}.0123.tmp")
+    half.write_bytes(path.read_bytes()[:100])
+    recover(str(tmp_path), STORAGE, lambda: None)
+    assert {file.name for file in path.parent.iterdir()} == {"a.mp4", "metadata.parquet"}
+
+
+def test_a_run_killed_while_it_planned_leaves_nothing_to_recover(tmp_path: Path) -> None:
+    work = leave_work(tmp_path, ["a"])
+    (tmp_path / RUN / "config.yaml").unlink()
+    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+    assert not work.exists()
