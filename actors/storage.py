@@ -3,7 +3,8 @@
 A *URI* here is a local path, `file://...`, or anything fsspec has a scheme for (`s3://`, `gs://`, `abfs://`, `https://`).
 Percent-encoding is never touched: what stands in a URI is the object's name.
 
-Every failure leaves as StorageError, in one sentence. All requests pass through `Storage._call`.
+Every failure leaves as StorageError, in one sentence. All requests pass through `Storage._call`, which tries again what
+may pass by itself.
 """
 
 import difflib
@@ -14,24 +15,26 @@ import posixpath
 import re
 import shutil
 import tempfile
-import uuid
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import fsspec
 from fsspec.registry import known_implementations
 from fsspec.utils import glob_translate
 
 from actors.errors import StorageError
+from actors.retries import GIVE_UP_AFTER_S, Fault, fault_of, wait_s
+from actors.storage_errors import NotFound, explained
+from actors.transfers import READ_BUFFER_BYTES, Stream, fetch_at_most, link_local, put_if_absent, too_large, write_local
+
+__all__ = ["NotFound", "Storage"]
 
 T = TypeVar("T")
-
-# A read-ahead that hides 50 ms of latency at 1 Gbit/s, and is small beside a chunk of rows.
-READ_BUFFER_BYTES = 8 * 2**20
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _DOT_SEGMENT = re.compile(r"(^|/)\.\.?(/|$)")
@@ -43,15 +46,9 @@ _S3 = ("s3", "s3a")
 _STORES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 # Low enough for difflib to see `az` in `azure`, and `s3` in `s4`.
 _LIKENESS = 0.5
-_CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or storage.options.s3 (key, secret; anon)",
-    "gcs": "GOOGLE_APPLICATION_CREDENTIALS or storage.options.gs (token)",
-    "azure": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or storage.options.abfs",
-}
-
-
-class NotFound(StorageError):  # noqa: N818 - reads as what it says: `except NotFound`
-    """There is no such file, object or bucket."""
+# aiohttp's own limit is five minutes for the whole answer: long for a server that is silent, short for a large file.
+_HTTP_CONNECT_S = 15.0
+_HTTP_SILENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +57,12 @@ class Storage:
 
     `options`: fsspec's options per scheme, e.g. `{"s3": {"client_kwargs": {"endpoint_url": ...}}}`. All schemes of one
     store share them (`s3`, `S3`, `s3a`).
+    `attempts`: how often a request is tried before a failure that might pass by itself is raised.
     Every method raises StorageError, and NotFound where that is the reason.
     """
 
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attempts: int = 5
 
     @staticmethod
     def check_options(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -119,28 +118,31 @@ class Storage:
         return pattern[:first].rpartition("/")[0]
 
     def filesystem(self, uri: str) -> Any:
-        """The fsspec filesystem of `uri`, for libraries that take one; fsspec keeps one per process and options."""
-        return self._call("reached", uri, lambda fs, _: fs)
+        """The fsspec filesystem of `uri`, for libraries that take one; what it retries is up to it."""
+        return self._call("reached", uri, lambda _fs, _path: self._locate(uri)[0])
 
     def native_path(self, uri: str) -> str:
         """`uri` as `filesystem(uri)` names it: without the scheme, mostly."""
         return self._call("reached", uri, lambda _, path: path)
 
-    def read_bytes(self, uri: str) -> bytes:
-        """The whole file."""
+    def read_bytes(self, uri: str, max_bytes: int | None = None) -> bytes:
+        """The whole file; one of more than `max_bytes` is refused, over http(s) as soon as so many have come."""
+        if max_bytes is not None and self.scheme(uri) in _HTTP:
+            return self._call("read", uri, partial(fetch_at_most, max_bytes, uri))
+        if max_bytes is not None and self.size(uri) > max_bytes:
+            raise too_large(uri, max_bytes)
         return cast(bytes, self._call("read", uri, lambda fs, path: fs.cat_file(path)))
 
     def open(self, uri: str) -> io.BufferedReader:
         """A seekable stream for reading, to be closed by the caller; reading from it raises StorageError too."""
         if self.scheme(uri) in _HTTP:
             return self._download(uri)
-        opened = self._call("read", uri, lambda fs, path: fs.open(path, "rb", block_size=READ_BUFFER_BYTES))
-        return io.BufferedReader(_Stream(self, uri, opened), READ_BUFFER_BYTES)
+        return io.BufferedReader(Stream(uri, partial(self._call, "read", uri)), READ_BUFFER_BYTES)
 
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write a file so that a reader sees all of it or what was there before."""
         if self.is_local(uri):
-            self._replace_local(uri, lambda file: file.write(data))
+            self._call("written", uri, partial(write_local, lambda file: file.write(data), Path.replace))
         else:
             self._refuse_torn_writes(uri)
             self._call("written", uri, lambda fs, path: fs.pipe_file(path, data))
@@ -148,11 +150,32 @@ class Storage:
     def put_file(self, uri: str, source: Path) -> None:
         """Copy a file of this machine to `uri`, whole or not at all, as `put_bytes` does."""
         if self.is_local(uri):
-            with source.open("rb") as opened:
-                self._replace_local(uri, lambda file: shutil.copyfileobj(opened, file, READ_BUFFER_BYTES))
+
+            def copy(file: IO[bytes]) -> None:
+                with source.open("rb") as opened:
+                    shutil.copyfileobj(opened, file, READ_BUFFER_BYTES)
+
+            self._call("written", uri, partial(write_local, copy, Path.replace))
         else:
             self._refuse_torn_writes(uri)
             self._call("written", uri, lambda fs, path: fs.put_file(str(source), path))
+
+    def create_bytes(self, uri: str, data: bytes) -> bool:
+        """Write a file, whole, only where there is none; False if there is one. Of several at once, one succeeds.
+
+        `data` is to hold something that no other writer has, such as a random token: when the answer to a write was
+        lost, the file that the next attempt finds is known as ours by its content.
+        """
+        if self.is_local(uri):
+            link = partial(link_local, uri)
+            created = self._call("created", uri, partial(write_local, lambda file: file.write(data), link))
+        else:
+            self._refuse_torn_writes(uri)
+            created = self._call("created", uri, partial(put_if_absent, uri, data))
+        if not created:
+            with suppress(NotFound):
+                created = self.read_bytes(uri) == data
+        return created
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or a folder; a refusal by the store is an error, not a no."""
@@ -172,8 +195,10 @@ class Storage:
     def size(self, uri: str) -> int:
         """Bytes in the file."""
         info = self._info(uri)
-        if info["type"] == "directory":
-            raise StorageError(f"{uri} is a folder, not a file")
+        if info["type"] in ("directory", "other"):
+            raise StorageError(
+                f"{uri} is a {'folder' if info['type'] == 'directory' else 'device or pipe'}, not a file"
+            )
         return int(info["size"])
 
     def remove(self, uri: str) -> None:
@@ -202,9 +227,10 @@ class Storage:
             pages = self._s3_pages(folder, Delimiter="/")
             prefixes = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
             return sorted(f"{_s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
-        list_one = _scan if self.is_local(folder) else _list_folders
         try:
-            return sorted(self._call("listed", self.absolute(folder), list_one))
+            if self.is_local(folder):
+                return sorted(self._call("listed", self.absolute(folder), _scan)[1])
+            return sorted(self._call("listed", folder, _list_folders))
         except NotFound:
             return []
 
@@ -226,22 +252,46 @@ class Storage:
         return cast(dict[str, Any], self._call("found", uri, lambda fs, path: fs.info(path)))
 
     def _call(self, done: str, uri: str, operation: Callable[[Any, str], T]) -> T:
-        """`operation(filesystem, path)`; whatever it raises becomes a StorageError saying that `uri` was not `done`."""
-        try:
-            filesystem, path = self._locate(uri)
-            return operation(filesystem, path)
-        except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
-            raise _explained(done, uri, error) from error
+        """`operation(filesystem, path)`, tried again while it fails with what may pass by itself.
 
-    def _locate(self, uri: str) -> tuple[Any, str]:
-        """The filesystem of `uri` and the path in it; fsspec keeps the filesystems, one per process and options."""
-        if self.is_local(uri):
+        Whatever it raises in the end becomes a StorageError saying that `uri` was not `done`.
+        """
+        attempt, started = 0, time.monotonic()
+        while True:
+            attempt += 1
+            try:
+                filesystem, path = self._locate(uri, retries=False)
+                return operation(filesystem, path)
+            except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
+                fault = fault_of(error)
+                is_last = attempt >= self.attempts or time.monotonic() - started > GIVE_UP_AFTER_S
+                if fault is Fault.LASTING or is_last:
+                    scheme = self.scheme(uri)
+                    raise explained(error, done, uri, scheme, _STORES.get(scheme, ""), attempt) from error
+            if fault is Fault.EXPIRED:  # a new filesystem looks for credentials anew
+                fsspec.get_filesystem_class(self.scheme(uri)).clear_instance_cache()
+            time.sleep(wait_s(attempt))
+
+    def _locate(self, uri: str, *, retries: bool = True) -> tuple[Any, str]:
+        """The filesystem of `uri` and the path in it; fsspec keeps the filesystems, one per thread and options.
+
+        Without `retries` S3's clients try once: botocore's five times within s3fs's five, within ours, would turn one
+        request to a dead store into a hundred and many minutes.
+        """
+        scheme = self.scheme(uri)
+        if scheme in _LOCAL:
             return fsspec.filesystem("file"), str(_local_path(uri))
         # fsspec's listings cache would hide what other workers write.
         options: dict[str, Any] = {"use_listings_cache": False}
-        for name in _names_of_one_store(self.scheme(uri), self.options):
+        for name in _names_of_one_store(scheme, self.options):
             options |= self.options[name]
+        if not retries and scheme in _S3:
+            options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | options.get("config_kwargs", {})
+        if not retries and scheme in _HTTP:
+            options["client_kwargs"] = {"timeout": _http_timeout()} | options.get("client_kwargs", {})
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
+        if not retries and scheme in _S3:
+            filesystem.retries = 1  # s3fs has no argument for it
         return filesystem, path
 
     def _refuse_torn_writes(self, uri: str) -> None:
@@ -251,27 +301,14 @@ class Storage:
                 f"write to a local folder or to one of {', '.join(name + '://' for name in _STORES)}"
             )
 
-    def _replace_local(self, uri: str, write: Callable[[IO[bytes]], object]) -> None:
-        def replace(_fs: object, path: str) -> None:
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_beside(target) as temporary:
-                with temporary.open("xb") as file:
-                    write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-
-        self._call("written", uri, replace)
-
     def _walk_local(self, folder: str) -> Iterator[str]:
-        def refuse(error: OSError) -> None:
-            if not isinstance(error, FileNotFoundError):
-                raise _explained("listed", folder, error) from error
-
-        for within, subfolders, names in os.walk(self.absolute(folder), onerror=refuse):
-            subfolders.sort()
-            yield from (f"{within.rstrip('/')}/{name}" for name in sorted(names))
+        try:
+            files, subfolders = self._call("listed", self.absolute(folder), _scan)
+        except NotFound:
+            return
+        yield from sorted(files)
+        for subfolder in sorted(subfolders):
+            yield from self._walk_local(subfolder)
 
     def _walk_s3(self, folder: str) -> Iterator[str]:
         keys = (entry["Key"] for page in self._s3_pages(folder) for entry in page.get("Contents", ()))
@@ -289,42 +326,10 @@ class Storage:
             request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-class _Stream(io.RawIOBase):
-    """An opened fsspec file whose reads go through `Storage._call`."""
+def _http_timeout() -> Any:
+    import aiohttp  # an extra of fsspec: only whoever reads http(s) needs it
 
-    def __init__(self, storage: Storage, uri: str, opened: BinaryIO) -> None:
-        self._storage, self._uri, self._opened = storage, uri, opened
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._opened.seekable()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._opened.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._opened.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._storage._call("read", self._uri, lambda _fs, _path: self._opened.read(len(buffer)))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._opened.close()
-        super().close()
-
-
-@contextmanager
-def _temporary_beside(target: Path) -> Iterator[Path]:
-    """A hidden name in the folder of `target`, gone afterwards; dataset readers pass over names with a dot."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+    return aiohttp.ClientTimeout(total=None, sock_connect=_HTTP_CONNECT_S, sock_read=_HTTP_SILENCE_S)
 
 
 def _list_s3_page(request: dict[str, str], filesystem: Any, _path: str) -> dict[str, Any]:
@@ -337,9 +342,16 @@ def _s3_bucket(uri: str) -> str:
     return root + uri[len(root) :].partition("/")[0]
 
 
-def _scan(_filesystem: object, path: str) -> list[str]:
+def _scan(_filesystem: object, path: str) -> tuple[list[str], list[str]]:
+    """The files and the folders in a local folder; a link to a folder is neither."""
+    files, folders = [], []
     with os.scandir(path) as entries:
-        return [f"{path.rstrip('/')}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{path.rstrip('/')}/{entry.name}")
+            elif not entry.is_dir():
+                files.append(f"{path.rstrip('/')}/{entry.name}")
+    return files, folders
 
 
 def _list_folders(filesystem: Any, path: str) -> list[str]:
@@ -379,37 +391,3 @@ def _root(uri: str) -> str:
 
 def _local_path(uri: str) -> Path:
     return Path(uri.removeprefix("file://"))
-
-
-def _explained(done: str, uri: str, error: Exception) -> StorageError:
-    if isinstance(error, StorageError):
-        return error
-    said = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-    if isinstance(error, FileNotFoundError):
-        if "bucket does not exist" in said:
-            return NotFound(f"{uri} could not be {done}: the bucket does not exist; create it, or correct the name")
-        return NotFound(f"{uri} does not exist")
-    return StorageError(f"{uri} could not be {done}: {_reason(uri, said, error)}")
-
-
-def _reason(uri: str, said: str, error: Exception) -> str:
-    """What went wrong, and what to do about it."""
-    scheme, kind = Storage.scheme(uri), type(error).__name__
-    extra = _STORES.get(scheme, "")
-    if isinstance(error, ImportError):
-        return f"a package is missing ({said})" + (f"; pip install -e '.[{extra}]'" if extra else "")
-    if isinstance(error, ValueError) and "Protocol not known" in said:
-        return f"{scheme}:// is not a known scheme; use a local path, s3://, gs://, abfs:// or https://"
-    if isinstance(error, IsADirectoryError):
-        return "it is a folder, not a file"
-    if kind in ("NoCredentialsError", "PartialCredentialsError"):
-        return f"there are no credentials; set {_CREDENTIALS[extra]}"
-    if isinstance(error, PermissionError) and scheme in _LOCAL:
-        return "this user has no permission"
-    if isinstance(error, PermissionError):
-        return f"access denied ({said}); check {_CREDENTIALS.get(extra, 'storage.options.' + scheme)}"
-    if status := getattr(error, "status", None):
-        return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
-    if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in kind or "Timeout" in kind:
-        return f"no connection ({said}); check the network, and the endpoint in storage.options.{scheme}"
-    return said

@@ -4,9 +4,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
+from actors import retries
 from actors.errors import StorageError
 from actors.storage import NotFound, Storage
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 
 
 LOCAL = Storage()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,9 @@ def test_a_failed_local_put_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StorageError, match=r"clip.mp4 could not be written: No space left on device$"):
+    with pytest.raises(
+        StorageError, match=r"clip.mp4 could not be written: No space left on device \(tried 5 times\)$"
+    ):
         LOCAL.put_bytes(str(target), b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.mp4", b"old")]
 
@@ -180,10 +189,11 @@ def test_storage_travels_to_workers() -> None:
     ],
 )
 def test_all_names_of_a_store_share_its_options(given: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-    monkeypatch.setattr("fsspec.core.url_to_fs", lambda uri, **options: (seen.append(options), uri))
+    seen: list[dict[str, object]] = []
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda uri, **options: (seen.append(options), Mock(), uri)[1:])
     Storage({given: {"key": "k"}, "memory": {"key": "other"}}).filesystem(uri)
-    assert seen == [{"use_listings_cache": False, "key": "k"}]
+    assert seen[-1] == {"use_listings_cache": False, "key": "k"}
+    assert all(options.items() >= {"key": "k"}.items() for options in seen)
 
 
 @pytest.mark.parametrize(
@@ -285,10 +295,13 @@ def test_s3_folders_are_listed_without_their_objects(
     objects = [f"{folder}/{name}" for folder in folders for name in ("0.mp4", "1.mp4", "sub/2.mp4")]
     filesystem.pipe(dict.fromkeys([*objects, f"{s3_bucket}/data/loose", f"{s3_bucket}/data/"], b""))
     requests: list[str] = []
-    call = filesystem.call_s3
-    monkeypatch.setattr(
-        filesystem, "call_s3", lambda method, **given: (requests.append(method), call(method, **given))[1]
-    )
+    call = type(filesystem).call_s3
+
+    def count_request(self: object, method: str, **given: object) -> object:
+        requests.append(method)
+        return call(self, method, **given)
+
+    monkeypatch.setattr(type(filesystem), "call_s3", count_request)
     assert s3_storage.list_folders(f"{s3_bucket}/data") == folders
     assert len(requests) == 3  # of 20 folders or loose objects each, not of 132 objects
     assert s3_storage.list_folders(s3_bucket) == [f"{s3_bucket}/data"]

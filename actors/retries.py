@@ -1,0 +1,142 @@
+"""Which failures of a store pass by themselves, and how long to wait before the next attempt.
+
+The clients (botocore, aiohttp, azure, google) share no base class and none has to be installed, so their errors are
+known by what they carry: an HTTP status, an error code of the store, or the names of their classes.
+"""
+
+import errno
+import random
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+# The AWS SDKs' own values: a second is what a throttled store needs to recover, twenty is where longer helps nobody.
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 20.0
+# Attempts end after this time too. A request that stalls fails after 15 to 30 s, and the clients of Google and Azure
+# try again for half a minute on their own: five of those would hide a dead store for minutes.
+GIVE_UP_AFTER_S = 120.0
+
+_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+# What S3, and stores that speak as it does, answer with another status, or in the middle of one.
+_PASSING_CODES = frozenset(
+    {
+        "BadDigest",
+        "ConditionalRequestConflict",
+        "IncompleteBody",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+# A HEAD has no body to name its error in: S3 answers it with a bare 400 when the token has expired.
+_EXPIRED_CODES = frozenset(
+    {
+        "400",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAuthenticationInfo",
+        "RequestExpired",
+        "TokenRefreshRequired",
+    }
+)
+# Full, failing and stale file systems, also of the temporary folder that a download goes through.
+_PASSING_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH})
+_PASSING_KINDS = frozenset(
+    {
+        "ChecksumError",  # gcsfs
+        "ClientConnectionError",  # aiohttp, as the next
+        "ClientPayloadError",
+        "ConnectionError",  # Python's own, botocore's, and that of requests
+        "HTTPClientError",  # botocore
+        "IncompleteReadError",  # botocore and azure
+        "ResponseParserError",  # botocore: half an answer is no XML
+        "ServiceRequestError",  # azure, as the next
+        "ServiceResponseError",
+        "TimeoutError",
+        "TransportError",  # google.auth
+        "TruncatedRead",
+    }
+)
+_EXPIRED_KINDS = frozenset({"CredentialRetrievalError", "MetadataRetrievalError", "RefreshError"})
+
+
+class Fault(Enum):
+    """What a failure calls for."""
+
+    LASTING = "the next attempt would fail as well"
+    PASSING = "another attempt"
+    EXPIRED = "another attempt, with credentials read anew"
+
+
+class TruncatedRead(OSError):  # noqa: N818 - what has happened, as TimeoutError's siblings say it
+    """Fewer bytes came than the store had promised."""
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Judge `error` by the store's own answer where it carries one, else by its kind."""
+    causes = list(_causes(error))
+    if answer := next(filter(None, map(_answer, causes)), None):
+        return _judge_answer(*answer)
+    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    if kinds & _EXPIRED_KINDS:
+        return Fault.EXPIRED
+    if "certificate" in str(error).lower():  # an error of the connection, says its kind, but no other will be better
+        return Fault.LASTING
+    if kinds & _PASSING_KINDS or any(getattr(cause, "errno", None) in _PASSING_ERRNO for cause in causes):
+        return Fault.PASSING
+    return Fault.LASTING
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether a conditional write was refused because there is something already."""
+    answers = filter(None, map(_answer, _causes(error)))
+    return isinstance(error, FileExistsError) or any(status == 412 for status, _ in answers)
+
+
+def is_unsupported(error: BaseException) -> bool:
+    """Whether the store does not know how to do what was asked of it."""
+    answers = filter(None, map(_answer, _causes(error)))
+    return isinstance(error, NotImplementedError) or any(status == 501 for status, _ in answers)
+
+
+def wait_s(attempt: int) -> float:
+    """Seconds between attempt number `attempt` (from 1) and the next: exponential, with full jitter.
+
+    Drawn from the whole range, so that a thousand workers that failed in one moment do not come back in one.
+    """
+    return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it was raised from: s3fs raises an OSError from botocore's error, which knows more."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _answer(error: BaseException) -> tuple[int, str] | None:
+    """HTTP status and error code ("" where there is none) of the store's answer that `error` carries."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return int(status), str(response.get("Error", {}).get("Code", ""))
+    for name, code in (("status", ""), ("status_code", "error_code"), ("code", "")):  # aiohttp, azure, gcsfs
+        status = getattr(error, name, None)
+        if str(status).isdigit():
+            return int(str(status)), str(getattr(error, code, ""))
+    return None
+
+
+def _judge_answer(status: int, code: str) -> Fault:
+    if code in _EXPIRED_CODES:
+        return Fault.EXPIRED
+    if status in _PASSING_STATUS or code in _PASSING_CODES:
+        return Fault.PASSING
+    return Fault.LASTING
