@@ -63,6 +63,7 @@ CLIP_SCHEMA = pa.schema(
         pa.field("encode_s", pa.float64()),
         pa.field("upload_s", pa.float64()),
         pa.field("device", pa.string()),
+        pa.field("memory_mode", pa.string()),
         pa.field("stillreel_version", pa.string()),
         pa.field("created_at", pa.timestamp("us", tz="UTC")),
     ]
@@ -88,7 +89,8 @@ def part_name(part: int) -> str:
 
 # A clip's own file carries only what another run on the same versions would find again: no times and no machine (the
 # model is there by its revision, not by the path that it was read from), and neither its own size nor its own hash,
-# which it cannot know.
+# which it cannot know. The memory mode is there, although the machine decides on it: it changes pixels, and no other
+# place says so where the row itself was lost.
 NOT_IN_FILE = frozenset(
     {"bytes", "sha256", "model", "device", "created_at"} | {name for name in CLIP_SCHEMA.names if name.endswith("_s")}
 ) - {"duration_s"}

@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 
 from actors.errors import ConfigError, RunError, StillreelError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
+from actors.stages.attempts import Attempts, RemoteLedger
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
@@ -103,54 +104,106 @@ def _actors(pool: ActorPool, gpus: float) -> int:
     return max(1, int(gpus / pool.num_gpus)) if pool.num_gpus else 1
 
 
-def outcomes(
-    work: Sequence[WorkFile], config: Config, provenance: Provenance, storage: Storage, pools: Pools
-) -> Iterator[Outcome]:
-    """Run the stages over the work files; every row comes back exactly once, as soon as it is done, in any order."""
-    context = DataContext.get_current()
-    context.enable_progress_bars = False  # progress is ours to print
-    context.execution_options.preserve_order = False
+class Graph:
+    """The stages for the length of one run, with the ledger of what they try; a context manager."""
 
-    # 1. Read the plan's work rows, one per block (1:1): a row is the unit of work, retry and failure.
-    rows = ray.data.read_parquet(
-        [storage.native_path(file.uri) for file in work],
-        filesystem=storage.filesystem(work[0].uri),
-        columns=WORK_SCHEMA.names,
-    ).repartition(target_num_rows_per_block=1, strict=True)
+    def __init__(
+        self,
+        config: Config,
+        provenance: Provenance,
+        storage: Storage,
+        pools: Pools,
+        *,
+        generate: type[Generate] = Generate,
+        finish: type[Finish] = Finish,
+    ) -> None:
+        self._config = config
+        self._provenance = provenance
+        self._storage = storage
+        self._pools = pools
+        self._generate = generate
+        self._finish = finish
+        self._ledger = RemoteLedger(config.run.max_attempts)
+        self._attempts = Attempts(self._ledger, config.run.clip_timeout_s)
 
-    # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state.
-    images = rows.map(
-        load_image,
-        fn_kwargs={"storage": storage, "settings": config.image},
-        num_cpus=config.workers.load.num_cpus,
-    )
+    def __enter__(self) -> "Graph":
+        return self
 
-    # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
-    clips = images.map_batches(
-        Generate,
-        fn_constructor_args=(config.model, config.generation, config.image, storage),
-        batch_size=config.workers.generate.batch_size,
-        batch_format="numpy",
-        compute=ActorPoolStrategy(size=pools.generate_actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR),
-        num_gpus=pools.generate_gpus,
-        num_cpus=config.workers.generate.num_cpus,
-        udf_modifying_row_count=False,
-    )
+    def __exit__(self, *error: object) -> None:
+        self._ledger.stop()
 
-    # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
-    finished = clips.map(
-        Finish,
-        fn_constructor_args=(config.interpolation, config.video, provenance, config.output, storage),
-        compute=ActorPoolStrategy(size=pools.interpolate_actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR),
-        num_gpus=pools.interpolate_gpus,
-        num_cpus=config.workers.interpolate.num_cpus,
-    )
+    def drain(self) -> None:
+        """Begin with no other clip; `outcomes` goes on to give those that have begun, and ends."""
+        self._ledger.drain()
 
-    try:
-        for batch in finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
-            yield from map(Outcome.from_json, batch["outcome"].to_pylist())
-    except RayError as error:
-        raise _explained(error) from error
+    def in_flight(self) -> list[str]:
+        """The ids of the clips that `generate` has begun with and whose outcome is not made yet."""
+        return self._ledger.in_flight()
+
+    def outcomes(self, work: Sequence[WorkFile]) -> Iterator[Outcome]:
+        """Run the stages over the work files; every row comes back exactly once, as soon as it is done, in any order.
+
+        Only after `drain` rows stay away: those that no stage began with.
+
+        Raises:
+            StillreelError: a worker cannot start, or Ray broke off.
+        """
+        config = self._config
+        context = DataContext.get_current()
+        context.enable_progress_bars = False  # progress is ours to print
+        context.execution_options.preserve_order = False
+
+        # 1. Read the plan's work rows, one per block (1:1): a row is the unit of work, retry and failure.
+        rows = ray.data.read_parquet(
+            [self._storage.native_path(file.uri) for file in work],
+            filesystem=self._storage.filesystem(work[0].uri),
+            columns=WORK_SCHEMA.names,
+        ).repartition(target_num_rows_per_block=1, strict=True)
+
+        # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state.
+        images = rows.map(
+            load_image,
+            fn_kwargs={"storage": self._storage, "settings": config.image, "attempts": self._attempts},
+            num_cpus=config.workers.load.num_cpus,
+        )
+
+        # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
+        clips = images.map_batches(
+            self._generate,
+            fn_constructor_args=(config.model, config.generation, config.image, self._storage, self._attempts),
+            batch_size=config.workers.generate.batch_size,
+            batch_format="numpy",
+            compute=_pool(self._pools.generate_actors),
+            num_gpus=self._pools.generate_gpus,
+            num_cpus=config.workers.generate.num_cpus,
+            udf_modifying_row_count=False,
+        )
+
+        # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
+        finished = clips.map(
+            self._finish,
+            fn_constructor_args=(
+                config.interpolation,
+                config.video,
+                self._provenance,
+                config.output,
+                self._storage,
+                self._attempts,
+            ),
+            compute=_pool(self._pools.interpolate_actors),
+            num_gpus=self._pools.interpolate_gpus,
+            num_cpus=config.workers.interpolate.num_cpus,
+        )
+
+        try:
+            for batch in finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+                yield from map(Outcome.from_json, filter(None, batch["outcome"].to_pylist()))
+        except RayError as error:
+            raise _explained(error) from error
+
+
+def _pool(actors: int) -> ActorPoolStrategy:
+    return ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR)
 
 
 def _explained(error: RayError) -> StillreelError:

@@ -98,16 +98,19 @@ def _make(
     console: Console,
 ) -> None:
     # Ray Data, torch and diffusers take seconds to import: a run that has nothing to do, and `plan`, go without.
-    from pipelines.graph import outcomes, size_pools
+    from pipelines.graph import Graph, size_pools
 
     pools = size_pools(config, *resources)
     committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lambda: None)
     card.write(config.output, storage)
-    with Progress(plan.to_do, console, config.run.log_interval_s) as progress:
+    with (
+        Progress(plan.to_do, console, config.run.log_interval_s) as progress,
+        Graph(config, provenance, storage, pools) as graph,
+    ):
         for work in _executions(plan.work):
             committer.begin(work)
             try:
-                for outcome in outcomes(work, config, provenance, storage, pools):
+                for outcome in graph.outcomes(work):
                     committer.add(outcome)
                     summary.add(outcome)
                     progress.advance(summary.made, summary.failed)

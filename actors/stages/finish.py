@@ -14,8 +14,9 @@ from actors import __version__, rife, video
 from actors.errors import GenerationError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
 from actors.settings import InterpolationSettings, VideoSettings
+from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
-from actors.stages.row import Pixels, Row, failed, parameters
+from actors.stages.row import NO_OUTCOME, UNSTARTED, Pixels, Row, parameters
 from actors.storage import Storage
 
 
@@ -29,39 +30,44 @@ class Finish:
         provenance: Provenance,
         output: str,
         storage: Storage,
+        attempts: Attempts,
     ) -> None:
         self._interpolation = interpolation
         self._encoding = encoding
         self._provenance = provenance
         self._output = output
         self._storage = storage
-        self._interpolator: rife.Interpolator | None = None
-        if interpolation.weights is not None:
-            weights = rife.fetch(interpolation.weights, storage)
-            self._interpolator = rife.Interpolator.load(
-                weights, device=choose_device(interpolation.device), precision=interpolation.precision
-            )
+        self._attempts = attempts
+        with attempts.start("finish"):
+            self._interpolator = self._load_interpolator()
 
     def __call__(self, row: Row) -> Row:
         """Turn one clip's frames into a stored video.
 
-        In: the columns that `Generate` gives. Out: `outcome`, JSON of an `actors.records.Outcome`.
+        In: the columns that `Generate` gives. Out: `outcome`, JSON of an `actors.records.Outcome`; "" for a row that
+        the run did not begin with.
         """
-        clip = None
-        if not row["stage"]:
-            try:
-                clip = self._finish(row)
-            except Exception as error:  # one bad clip must not end the job
-                row = failed(row, "finish", error)
+        if row["stage"] == UNSTARTED:
+            return dict(NO_OUTCOME)
+        row = self._attempts.attempt({**row, "clip": None}, "finish", lambda row: {**row, "clip": self._finish(row)})
+        self._attempts.ledger.leave(row["clip_id"])
         return Outcome(
             clip_id=row["clip_id"],
             part=int(row["part"]),
             image_uri=row["image_uri"],
             attempts=int(row["attempts"]) + 1,
             finished_at=datetime.now(UTC).isoformat(),
-            clip=clip,
-            failure=Failure(row["stage"], row["error_type"], row["error"]) if clip is None else None,
+            clip=row["clip"],
+            failure=Failure(row["stage"], row["error_type"], row["error"]) if row["stage"] else None,
         ).to_row()
+
+    def _load_interpolator(self) -> rife.Interpolator | None:
+        if self._interpolation.weights is None:
+            return None
+        weights = rife.fetch(self._interpolation.weights, self._storage)
+        return rife.Interpolator.load(
+            weights, device=choose_device(self._interpolation.device), precision=self._interpolation.precision
+        )
 
     def _finish(self, row: Row) -> dict[str, Any]:
         frames_FHWC = row["frames_FHWC"]
@@ -116,6 +122,7 @@ class Finish:
             "load_s": float(row["load_s"]),
             "generate_s": float(row["generate_s"]),
             "device": row["device"],
+            "memory_mode": row["memory_mode"],
             "stillreel_version": __version__,
         }
 

@@ -1,9 +1,8 @@
-"""Animate images with SVD. Axes: B clips, F frames, H height, W width, C channels."""
+"""Animate images with SVD. Axes: F frames, H height, W width, C channels."""
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,78 +10,133 @@ import torch
 
 from actors.errors import GenerationError
 from actors.settings import GenerationSettings, ImageSettings, ModelSettings
+from actors.stages.attempts import Attempts, is_out_of_memory
 from actors.stages.device import choose_device
-from actors.stages.row import NO_FRAMES, Row, failed, parameters
+from actors.stages.row import NO_FRAMES, Pixels, Row, parameters
 from actors.storage import Storage
 from actors.svd.checkpoint import locate
 from actors.svd.conditioning import ClipParameters
-from actors.svd.model import load
-from actors.svd.sampler import check_size, generate
+from actors.svd.model import SvdModel, load
+from actors.svd.sampler import GeneratedClips, check_size, generate
+
+# How a clip is made where memory is short, from the fastest to the smallest; a worker only ever goes on in this order.
+MemoryMode = Literal["resident", "chunked", "offload"]
+_TIGHTER: dict[MemoryMode, MemoryMode] = {"resident": "chunked", "chunked": "offload"}
+# Frames that are decoded together where a whole clip does not fit: a third of the memory that 25 take. One number for
+# both modes, so that they make the same pixels.
+_CHUNK_FRAMES = 8
+
+# Mean levels, 0..255. A network that overflows without NaN gives levels of 0 everywhere; rounding leaves less than 1. A
+# clip begins with its picture, so that it can only be black by right where the picture nearly is: photographs of the
+# night sky have means of 2 to 10, and below that nothing is said.
+_BLACK_LEVEL = 1.0
+_DARK_PICTURE_LEVEL = 10.0
+# Pixels apart that are looked at: enough for a mean, and no time beside the 44 MB of a clip.
+_STRIDE = 8
 
 
 class Generate:
     """SVD, resident. One instance per actor."""
 
     def __init__(
-        self, model: ModelSettings, generation: GenerationSettings, image: ImageSettings, storage: Storage
+        self,
+        model: ModelSettings,
+        generation: GenerationSettings,
+        image: ImageSettings,
+        storage: Storage,
+        attempts: Attempts,
     ) -> None:
-        folder = locate(
-            model.source,
-            revision=model.revision,
-            variant=model.variant,
-            cache_dir=model.cache_dir,
-            storage_options=storage.options,
-        )
-        device = choose_device(model.device)
-        self._model = load(folder, variant=model.variant, precision=model.precision, device=device)
-        check_size(self._model, width=image.width, height=image.height, num_frames=generation.num_frames)
         self._settings = generation
         self._decode_chunk_frames = model.decode_chunk_frames
-        self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        self._memory_mode: MemoryMode = "chunked" if model.decode_chunk_frames else "resident"
+        self._attempts = attempts
+        with attempts.start("generate"):
+            device = choose_device(model.device)
+            self._model = _load(model, storage, device)
+            check_size(self._model, width=image.width, height=image.height, num_frames=generation.num_frames)
+            self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
-    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> Iterator[dict[str, Any]]:
-        """Animate a batch of images; clips of one shape share a call.
+    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> Generator[dict[str, Any], None, None]:
+        """Animate a batch of images, one after the other.
 
         In: the columns that `load_image` gives. Out, one row at a time: the same without `image_HWC`, and
-        `frames_FHWC` (uint8), `generate_s` (the clip's share of its call), `device`.
+        `frames_FHWC` (uint8), `generate_s`, `device`, `memory_mode`.
         """
-        rows = _rows(batch)
-        by_shape: dict[tuple[int, ...], list[Row]] = defaultdict(list)
-        for row in rows:
-            by_shape[row["image_HWC"].shape if not row["stage"] else ()].append(row)
-        for shape, alike in by_shape.items():
-            yield from map(_as_batch, self._animate(alike) if shape else map(self._passed_by, alike))
+        # All before the first is given out: of generators Ray runs several at a time, and where one is run again after
+        # its worker died, what it had given out is taken as given.
+        made = [self._attempt(row) for row in _rows(batch)]
+        return (_as_batch(row) for row in made)
 
-    def _animate(self, rows: list[Row]) -> list[Row]:
-        try:
-            return self._sample(rows)
-        except Exception as error:  # one bad clip must not end the job, nor its neighbours in the batch
-            if len(rows) > 1:
-                return [made for row in rows for made in self._animate([row])]
-            return [self._passed_by(failed(rows[0], "generate", error))]
+    def _attempt(self, row: Row) -> Row:
+        image_HWC = row.pop("image_HWC")
+        row |= {"frames_FHWC": NO_FRAMES, "generate_s": 0.0, "device": self._device_name, "memory_mode": ""}
+        return self._attempts.attempt(row, "generate", lambda row: self._animate(row, image_HWC))
 
-    def _sample(self, rows: list[Row]) -> list[Row]:
+    def _animate(self, row: Row, image_HWC: Pixels) -> Row:
         started = time.perf_counter()
-        clips = generate(
-            self._model,
-            np.stack([row["image_HWC"] for row in rows]),
-            [ClipParameters(**parameters(row)) for row in rows],
-            num_frames=self._settings.num_frames,
-            num_inference_steps=self._settings.num_inference_steps,
-            decode_chunk_frames=self._decode_chunk_frames,
-        )
-        share_s = (time.perf_counter() - started) / len(rows)
-        return [
-            self._passed_by(row) | {"generate_s": share_s, "frames_FHWC": frames_FHWC}
-            if finite
-            else self._passed_by(failed(row, "generate", GenerationError("the model made frames that are not numbers")))
-            for row, frames_FHWC, finite in zip(rows, clips.frames_BFHWC, clips.finite)
-        ]
+        clips = self._generate_in_memory(image_HWC, ClipParameters(**parameters(row)))
+        frames_FHWC = clips.frames_BFHWC[0]
+        if not clips.finite[0]:
+            raise GenerationError("the model made frames that are not numbers")
+        if _is_black(frames_FHWC) and image_HWC[::_STRIDE, ::_STRIDE].mean() >= _DARK_PICTURE_LEVEL:
+            raise GenerationError("the model made a black clip of a picture that is not black")
+        elapsed_s = time.perf_counter() - started
+        return row | {"frames_FHWC": frames_FHWC, "generate_s": elapsed_s, "memory_mode": self._memory_mode}
 
-    def _passed_by(self, row: Row) -> Row:
-        """The row as it leaves this stage without frames."""
-        kept = {name: value for name, value in row.items() if name != "image_HWC"}
-        return kept | {"frames_FHWC": NO_FRAMES, "generate_s": 0.0, "device": self._device_name}
+    def _generate_in_memory(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips:
+        """Go on to a tighter memory mode, for this clip and all that follow, until the clip fits.
+
+        Raises:
+            GenerationError: it fits in none.
+        """
+        while (clips := self._generate(image_HWC, clip)) is None:
+            # Not while the error is handled: it holds the tensors of the try that failed.
+            torch.cuda.empty_cache()
+            if self._memory_mode not in _TIGHTER:
+                raise GenerationError(
+                    "out of GPU memory, although the networks took turns and few frames were decoded at a time: lower "
+                    "image.width and height, generation.num_frames, model.decode_chunk_frames or the actors per GPU"
+                )
+            self._memory_mode = _TIGHTER[self._memory_mode]
+        return clips
+
+    def _generate(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips | None:
+        """None: out of memory."""
+        try:
+            return generate(
+                self._model,
+                image_HWC[np.newaxis],
+                [clip],
+                num_frames=self._settings.num_frames,
+                num_inference_steps=self._settings.num_inference_steps,
+                decode_chunk_frames=self._chunk_frames(),
+                offload=self._memory_mode == "offload",
+            )
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error):
+                return None
+            raise
+
+    def _chunk_frames(self) -> int | None:
+        if self._decode_chunk_frames or self._memory_mode == "resident":
+            return self._decode_chunk_frames
+        return _CHUNK_FRAMES
+
+
+def _load(model: ModelSettings, storage: Storage, device: torch.device) -> SvdModel:
+    folder = locate(
+        model.source,
+        revision=model.revision,
+        variant=model.variant,
+        cache_dir=model.cache_dir,
+        storage_options=storage.options,
+    )
+    return load(folder, variant=model.variant, precision=model.precision, device=device)
+
+
+def _is_black(frames_FHWC: Pixels) -> bool:
+    """Whether no frame shows anything."""
+    return bool(frames_FHWC[:, ::_STRIDE, ::_STRIDE].mean(axis=(1, 2, 3)).max() < _BLACK_LEVEL)
 
 
 def _rows(batch: dict[str, npt.NDArray[Any]]) -> list[Row]:

@@ -4,31 +4,33 @@ import time
 
 from actors import images
 from actors.settings import ImageSettings
-from actors.stages.row import NO_IMAGE, WELL, Row, failed
+from actors.stages.attempts import Attempts
+from actors.stages.row import NO_IMAGE, WELL, Row
 from actors.storage import Storage
 
 
-def load_image(row: Row, *, storage: Storage, settings: ImageSettings) -> Row:
+def load_image(row: Row, *, storage: Storage, settings: ImageSettings, attempts: Attempts) -> Row:
     """Fetch, decode, orient and fit one image.
 
     In: the columns of `WORK_SCHEMA`. Out: the same without `image_bytes` and `problem`, and
     `image_HWC` (uint8), `image_sha256`, `image_width`, `image_height`, `load_s`, `stage`, `error_type`, `error`.
     """
-    started = time.perf_counter()
     data, problem = row.pop("image_bytes"), row.pop("problem")
     row |= {"image_HWC": NO_IMAGE, "image_sha256": "", "image_width": 0, "image_height": 0, "load_s": 0.0, **WELL}
     if problem:
         return {**row, "stage": "manifest", "error_type": "ManifestError", "error": problem}
-    try:
-        image = images.decode(
-            storage.read_bytes(row["image_uri"]) if data is None else bytes(data),
-            max_megapixels=settings.max_megapixels,
-        )
-        width, height = images.clip_size(image.width, image.height, settings)
-        pixels_HWC = images.fit(
-            image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color
-        )
-    except Exception as error:  # one bad image must not end the job
-        return failed(row, "load", error)
+    return attempts.attempt(row, "load", lambda row: _load(row, data, storage, settings))
+
+
+def _load(row: Row, data: bytes | None, storage: Storage, settings: ImageSettings) -> Row:
+    started = time.perf_counter()
+    image = images.decode(
+        storage.read_bytes(row["image_uri"]) if data is None else bytes(data),
+        max_megapixels=settings.max_megapixels,
+    )
+    width, height = images.clip_size(image.width, image.height, settings)
+    pixels_HWC = images.fit(
+        image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color
+    )
     facts = {"image_sha256": image.sha256, "image_width": image.width, "image_height": image.height}
     return {**row, **facts, "image_HWC": pixels_HWC, "load_s": time.perf_counter() - started}

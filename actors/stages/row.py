@@ -1,4 +1,4 @@
-"""What the stages share: the row's columns for failures, and its parameters."""
+"""What the stages share: the row's columns for failures, what stands in for a row's pixels, and its parameters."""
 
 from typing import Any
 
@@ -13,6 +13,9 @@ Pixels = npt.NDArray[np.uint8]
 NO_IMAGE: Pixels = np.zeros((0, 0, 3), np.uint8)
 NO_FRAMES: Pixels = np.zeros((0, 0, 0, 3), np.uint8)
 WELL = {"stage": "", "error_type": "", "error": ""}
+# The `stage` of a row that a run which is to end does not begin with, and what the last stage makes of it.
+UNSTARTED = "unstarted"
+NO_OUTCOME = {"outcome": ""}
 _PARAMETERS = [field.name for field in PARAMETER_FIELDS]
 
 

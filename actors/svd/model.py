@@ -27,7 +27,7 @@ _HEADER_LENGTH_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class SvdModel:
-    """Everything that sampling needs, on `device`; nothing in here changes after loading.
+    """Everything that sampling needs, on `device` unless `bring_in` sends some of it away; no number ever changes.
 
     The VAE stays in two parts. Its encoder overflows in half precision, so it is held in fp32 (34 M parameters in SVD)
     rather than cast to and fro for every clip.
@@ -83,6 +83,15 @@ def load(folder: Path, *, variant: str | None = None, precision: Precision, devi
         dtype=dtype,
         device=device,
     )
+
+
+def bring_in(model: SvdModel, *networks: nn.Module) -> None:
+    """Put `networks` on the model's device and its other networks on the CPU: these first, there is no room for all."""
+    for network in (model.unet, model.image_encoder, model.vae_encoder, model.vae_decoder):
+        if network not in networks:
+            network.to("cpu")
+    for network in networks:
+        network.to(model.device)
 
 
 def _network(cls: Any, folder: Path, component: str, variant: str | None, **dtype: torch.dtype) -> Any:

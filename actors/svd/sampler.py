@@ -1,7 +1,8 @@
 """Stable Video Diffusion: from images to the frames of clips, step by step.
 
-A clip depends on its own image, parameters and seed alone, never on the batch that it rides in. Noise and frames are
-those of diffusers' `StableVideoDiffusionPipeline` for one image and `torch.Generator().manual_seed(seed)`.
+A clip depends on its own image, parameters and seed alone, never on the batch that it rides in, not even in its last
+bit. Noise and frames are those of diffusers' `StableVideoDiffusionPipeline` for one image and
+`torch.Generator().manual_seed(seed)`.
 
 Notation after Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models" (EDM).
 Shapes: B clips, F frames, H W pixels, h w latent pixels, C channels; N = B, or 2B with the unconditional half in front.
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from actors.errors import ConfigError
 from actors.svd.conditioning import ClipParameters, Conditioning, condition
-from actors.svd.model import SvdModel
+from actors.svd.model import SvdModel, bring_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def generate(
     num_frames: int,
     num_inference_steps: int,
     decode_chunk_frames: int | None = None,
+    offload: bool = False,
 ) -> GeneratedClips:
     """Animate a batch of images of one size.
 
@@ -58,6 +60,7 @@ def generate(
         num_inference_steps: denoising steps.
         decode_chunk_frames: decode so many frames of a clip at a time, which saves memory and changes every pixel a
             little, since the decoder looks across frames; None: whole clips.
+        offload: keep on the device only the networks that are at work. Saves memory, takes time, changes nothing.
 
     Raises:
         ConfigError: the checkpoint cannot make clips of this size or length.
@@ -71,6 +74,7 @@ def generate(
         num_frames=num_frames,
         num_inference_steps=num_inference_steps,
         decode_chunk_frames=decode_chunk_frames,
+        offload=offload,
     )
     for index, frames_FCHW in enumerate(decoded):
         frames_BFHWC[index] = to_uint8(frames_FCHW).cpu().numpy()
@@ -87,18 +91,44 @@ def generate_frames(
     num_frames: int,
     num_inference_steps: int,
     decode_chunk_frames: int | None = None,
+    offload: bool = False,
 ) -> Iterator[Tensor]:
     """The same, clip by clip, as the decoder leaves them: (F, C, H, W), fp32, -1..1 and a little beyond."""
     assert len(images_BHWC) == len(clips), (len(images_BHWC), len(clips))
     height, width = images_BHWC.shape[1:3]
     check_size(model, width=width, height=height, num_frames=num_frames)
     schedule = noise_schedule(model, num_inference_steps)
-    noises = [clip_noise(model, clip.seed, height=height, width=width, num_frames=num_frames) for clip in clips]
-    image_noise_BCHW, noise_BFChw = (torch.stack(kind).to(model.device) for kind in zip(*noises, strict=True))
-    conditioning = condition(model, to_float(images_BHWC, model.device), image_noise_BCHW, clips, num_frames)
-    latents_BFChw = denoise(model, noise_BFChw * schedule.initial_sigma, conditioning, schedule)
-    for latents_FChw in latents_BFChw:
+    # The networks see one clip at a time: in a batch they round otherwise, which would be seen in the file. A clip of
+    # full size fills a GPU by itself, so that nothing is lost.
+    for index, clip in enumerate(clips):
+        latents_FChw = _sample(model, images_BHWC[[index]], clip, num_frames, schedule, offload=offload)
+        if offload:
+            bring_in(model, model.vae_decoder)
         yield decode(model, latents_FChw, decode_chunk_frames)
+
+
+def _sample(
+    model: SvdModel,
+    image_1HWC: npt.NDArray[np.uint8],
+    clip: ClipParameters,
+    num_frames: int,
+    schedule: NoiseSchedule,
+    *,
+    offload: bool,
+) -> Tensor:
+    """The latents (F, C, h, w) of one clip."""
+    height, width = image_1HWC.shape[1:3]
+    image_noise_CHW, noise_FChw = (
+        noise.to(model.device)
+        for noise in clip_noise(model, clip.seed, height=height, width=width, num_frames=num_frames)
+    )
+    if offload:
+        bring_in(model, model.image_encoder, model.vae_encoder)
+    image_1CHW = to_float(image_1HWC, model.device)
+    conditioning = condition(model, image_1CHW, image_noise_CHW[None], [clip], num_frames)
+    if offload:
+        bring_in(model, model.unet)
+    return denoise(model, noise_FChw[None] * schedule.initial_sigma, conditioning, schedule)[0]
 
 
 def check_size(model: SvdModel, *, width: int, height: int, num_frames: int) -> None:

@@ -43,6 +43,7 @@ interpolate_s: double
 encode_s: double
 upload_s: double
 device: string
+memory_mode: string
 stillreel_version: string
 created_at: timestamp[us, tz=UTC]"""
 

@@ -22,6 +22,7 @@ from actors.settings import (
     VideoSettings,
 )
 from actors.stages import generate as generate_stage
+from actors.stages.attempts import AttemptLedger, Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
@@ -29,6 +30,7 @@ from actors.storage import Storage
 from actors.video import read_tag
 
 STORAGE = Storage()
+ATTEMPTS = Attempts(AttemptLedger(max_attempts=3))
 IMAGE = ImageSettings(width=96, height=64)
 PROVENANCE = Provenance("model", "revision", "fp32", 2, "crop")
 
@@ -59,7 +61,7 @@ def work_row(**changes: Any) -> dict[str, Any]:
 
 
 def load(**changes: Any) -> dict[str, Any]:
-    return load_image(work_row(**changes), storage=STORAGE, settings=IMAGE)
+    return load_image(work_row(**changes), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
 
 
 def as_batch(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -72,7 +74,7 @@ def as_batch(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def finish(output: Path, interpolation: InterpolationSettings, video: VideoSettings) -> Finish:
-    return Finish(interpolation, video, PROVENANCE, str(output), STORAGE)
+    return Finish(interpolation, video, PROVENANCE, str(output), STORAGE, ATTEMPTS)
 
 
 def generated(**changes: Any) -> dict[str, Any]:
@@ -81,13 +83,13 @@ def generated(**changes: Any) -> dict[str, Any]:
     frames = np.stack([np.broadcast_to(((x + 6 * f) % 256), (64, 96, 3)) for f in range(4)]).astype(np.uint8)
     row = load()
     row.pop("image_HWC")
-    return row | {"frames_FHWC": frames, "generate_s": 0.5, "device": "cpu"} | changes
+    return row | {"frames_FHWC": frames, "generate_s": 0.5, "device": "cpu", "memory_mode": "resident"} | changes
 
 
 @pytest.fixture(scope="module")
 def generate(svd_checkpoint: Path) -> Generate:
     model = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
-    return Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), IMAGE, STORAGE)
+    return Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), IMAGE, STORAGE, ATTEMPTS)
 
 
 def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:

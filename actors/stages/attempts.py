@@ -1,0 +1,263 @@
+"""One stage's try at one clip, and the ledger of tries outside the worker.
+
+Ray runs a clip again whose worker died, and starts a worker again that died at its start, as often as they die. So
+every try is written down where no worker's death reaches it, and the last one that is allowed is followed by a failure
+record. What leaves a worker unfit (a call that never returns, a broken GPU, a start that failed) ends its process on
+purpose: that is the one thing for which Ray gives the clip a fresh worker.
+
+The ledger is a plain object; in a run it lives in a Ray actor of its own, and the stages hold a `RemoteLedger`.
+"""
+
+import os
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, Protocol
+
+from actors.errors import StillreelError
+from actors.stages.row import UNSTARTED, Row, failed
+
+# What torch says where a CUDA context is broken; every later call fails as well, and only a new process gets a new one.
+_BROKEN_GPU = "CUDA error:"
+# Some libraries report in the same words that there was no memory, which breaks nothing.
+_OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
+
+_STAGES = ("load", "generate", "finish")
+# Where a run that is to end takes up nothing new; what has frames is finished.
+_DRAINED_STAGES = ("load", "generate")
+
+
+class WorkerDiedError(StillreelError):
+    """The worker died each time that it was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a stage may do with a clip."""
+
+    verdict: Literal["begin", "unstarted", "give up"]
+    deaths: int = 0  # of its workers, where the verdict is to give up
+    reason: str = ""  # of the last death whose reason is known
+
+
+class Ledger(Protocol):
+    """Where tries are written down. A `key` is a clip_id, or the name of a worker that starts."""
+
+    def begin(self, key: str, stage: str) -> Answer:
+        """Ask to begin, and write it down where the answer is yes."""
+
+    def end(self, key: str, stage: str) -> None:
+        """The stage is done with it, for better or worse."""
+
+    def explain(self, key: str, stage: str, reason: str) -> None:
+        """Why the process that began is about to end; written down when this returns."""
+
+    def leave(self, clip_id: str) -> None:
+        """The clip has left the last stage."""
+
+    def worker_name(self) -> str:
+        """Of the worker that asks; the same after it was started again."""
+
+
+class AttemptLedger:
+    """The ledger itself; it holds a few strings for each clip that is on its way."""
+
+    def __init__(self, max_attempts: int) -> None:
+        self._max_attempts = max_attempts
+        self._begun: Counter[tuple[str, str]] = Counter()
+        self._reasons: dict[tuple[str, str], str] = {}
+        self._in_flight: set[str] = set()
+        self._is_draining = False
+
+    def begin(self, key: str, stage: str) -> Answer:
+        """As in `Ledger`."""
+        attempt = key, stage
+        if self._begun[attempt] >= self._max_attempts:
+            return Answer("give up", self._begun[attempt], self._reasons.get(attempt, _UNKNOWN_REASON))
+        is_new = self._begun[attempt] == 0 and key not in self._in_flight
+        if self._is_draining and stage in _DRAINED_STAGES and is_new:
+            return Answer("unstarted")
+        self._begun[attempt] += 1
+        if stage == "generate":
+            self._in_flight.add(key)
+        return Answer("begin")
+
+    def end(self, key: str, stage: str) -> None:
+        """As in `Ledger`."""
+        self._begun.pop((key, stage), None)
+        self._reasons.pop((key, stage), None)
+
+    def explain(self, key: str, stage: str, reason: str) -> None:
+        """As in `Ledger`."""
+        self._reasons[key, stage] = reason
+
+    def leave(self, clip_id: str) -> None:
+        """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
+        for stage in _STAGES:
+            self.end(clip_id, stage)
+        self._in_flight.discard(clip_id)
+
+    def worker_name(self) -> str:
+        """As in `Ledger`: without Ray, this process is the one worker."""
+        return str(os.getpid())
+
+    def in_flight(self) -> list[str]:
+        """The clips that `generate` has begun with and that have not left `finish`."""
+        return sorted(self._in_flight)
+
+    def drain(self) -> None:
+        """From now on, `load` and `generate` begin with no clip that they have not begun with."""
+        self._is_draining = True
+
+
+class RemoteLedger:
+    """An `AttemptLedger` in a Ray actor, seen from the driver and the workers."""
+
+    def __init__(self, max_attempts: int) -> None:
+        """Start it where the driver runs: only what ends the driver takes the ledger along."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # Should its process be killed, it begins anew: some clips get more tries, none is lost.
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+        self._actor = ray.remote(AttemptLedger).options(**options).remote(max_attempts)
+
+    def begin(self, key: str, stage: str) -> Answer:
+        """As in `Ledger`."""
+        answer: Answer = self._wait_for("begin", key, stage)
+        return answer
+
+    def end(self, key: str, stage: str) -> None:
+        """As in `Ledger`, without waiting: calls of one process arrive in order, before the next try begins."""
+        self._actor.end.options(num_returns=0).remote(key, stage)
+
+    def explain(self, key: str, stage: str, reason: str) -> None:
+        """As in `Ledger`."""
+        self._wait_for("explain", key, stage, reason)
+
+    def leave(self, clip_id: str) -> None:
+        """As in `Ledger`, without waiting."""
+        self._actor.leave.options(num_returns=0).remote(clip_id)
+
+    def worker_name(self) -> str:
+        """As in `Ledger`: Ray starts an actor again under its old id."""
+        import ray
+
+        return str(ray.get_runtime_context().get_actor_id())
+
+    def in_flight(self) -> list[str]:
+        """As in `AttemptLedger`."""
+        clip_ids: list[str] = self._wait_for("in_flight")
+        return clip_ids
+
+    def drain(self) -> None:
+        """As in `AttemptLedger`; it holds when this returns."""
+        self._wait_for("drain")
+
+    def stop(self) -> None:
+        """End the actor."""
+        import ray
+
+        ray.kill(self._actor)
+
+    def _wait_for(self, method: str, *arguments: str) -> Any:
+        import ray
+
+        return ray.get(getattr(self._actor, method).remote(*arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """The rules of a try, as each stage holds them."""
+
+    ledger: Ledger
+    clip_timeout_s: float | None = None
+
+    def attempt(self, row: Row, stage: str, make: Callable[[Row], Row]) -> Row:
+        """`make(row)`; or the row marked as failed, or as unstarted. A row that is marked already passes as it is.
+
+        Whatever `make` raises for one clip must not end the job: it becomes the clip's failure. A call that takes
+        longer than `clip_timeout_s`, and an error that breaks the GPU for all later calls, end the process.
+        """
+        if row["stage"]:
+            return row
+        clip_id = row["clip_id"]
+        answer = self.ledger.begin(clip_id, stage)
+        if answer.verdict == "unstarted":
+            return {**row, "stage": UNSTARTED}
+        if answer.verdict == "give up":
+            deaths = f"the worker died {_times(answer.deaths)} while it had this clip at stage {stage}"
+            return failed(row, stage, WorkerDiedError(f"{deaths}: {answer.reason}"))
+        with self._watch(clip_id, stage):
+            try:
+                done = make(row)
+            except Exception as error:
+                if _breaks_gpu(error):
+                    self._end_process(clip_id, stage, _one_line(error))
+                done = failed(row, stage, error)
+        self.ledger.end(clip_id, stage)
+        return done
+
+    @contextmanager
+    def start(self, stage: str) -> Iterator[None]:
+        """Around the start of a worker: a failure is tried again in a new process, an error of ours is not.
+
+        Raises:
+            StillreelError: as the start raises it; no other try would go better.
+            WorkerDiedError: the worker died at all its starts.
+        """
+        worker, step = self.ledger.worker_name(), f"start of {stage}"
+        answer = self.ledger.begin(worker, step)
+        if answer.verdict == "give up":
+            deaths = f"a worker of stage {stage} died {_times(answer.deaths)} while it started"
+            raise WorkerDiedError(f"{deaths}: {answer.reason}")
+        try:
+            yield
+        except StillreelError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            self._end_process(worker, step, _one_line(error))
+        self.ledger.end(worker, step)
+
+    @contextmanager
+    def _watch(self, clip_id: str, stage: str) -> Iterator[None]:
+        if self.clip_timeout_s is None:
+            yield
+            return
+        reason = f"it took longer than run.clip_timeout_s ({self.clip_timeout_s:g} s)"
+        timer = threading.Timer(self.clip_timeout_s, self._end_process, (clip_id, stage, reason))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end_process(self, key: str, stage: str, reason: str) -> NoReturn:
+        try:
+            self.ledger.explain(key, stage, reason)
+        finally:
+            os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the GPU had too little memory, whichever library says so."""
+    return any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def _breaks_gpu(error: Exception) -> bool:
+    return _BROKEN_GPU in str(error) and not is_out_of_memory(error)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
