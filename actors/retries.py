@@ -127,11 +127,13 @@ def _answer(error: BaseException) -> tuple[int, str] | None:
     if isinstance(response, dict):  # botocore
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return int(status), str(response.get("Error", {}).get("Code", ""))
-    for name, code in (("status", ""), ("status_code", "error_code"), ("code", "")):  # aiohttp, azure, gcsfs
-        status = getattr(error, name, None)
-        if str(status).isdigit():
-            return int(str(status)), str(getattr(error, code, ""))
-    return None
+    if type(error).__name__ == "HttpError":  # gcsfs
+        return int(getattr(error, "code", None) or 0), ""
+    status: Any = getattr(error, "status_code", None)
+    if isinstance(status, int):  # azure
+        return status, str(getattr(error, "error_code", ""))
+    status = getattr(error, "status", None)
+    return (status, "") if isinstance(status, int) else None  # aiohttp
 
 
 def _judge_answer(status: int, code: str) -> Fault:
