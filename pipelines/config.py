@@ -120,7 +120,10 @@ class RunSettings(Section):
     flush_s: float = Field(30.0, gt=0, description="seconds between two commits of metadata")
     log_interval_s: float = Field(10.0, gt=0, description="seconds between two progress lines where no terminal is")
     lease_s: float = Field(
-        120.0, ge=1, description="seconds without a sign of life after which another run may write to the output"
+        120.0,
+        ge=1,
+        le=86_400,
+        description="seconds without a sign of life after which another run may write to the output",
     )
     max_attempts: int = Field(3, ge=1, description="a clip fails after so many deaths of the worker that has it")
     clip_timeout_s: float | None = Field(
