@@ -1,6 +1,6 @@
 """The Ray Data graph: the stages of one image, in order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -14,6 +14,7 @@ from actors.stages.attempts import Attempts, RemoteLedger
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
+from actors.stages.row import Row
 from actors.storage import Storage
 from pipelines.config import ActorPool, Config
 from pipelines.plan import WorkFile
@@ -104,6 +105,15 @@ def _actors(pool: ActorPool, gpus: float) -> int:
     return max(1, int(gpus / pool.num_gpus)) if pool.num_gpus else 1
 
 
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The code of each stage; benchmarks put in a model that costs nothing, tests one that fails."""
+
+    load: Callable[..., Row] = load_image
+    generate: type = Generate
+    finish: type = Finish
+
+
 class Graph:
     """The stages for the length of one run, with the ledger of what they try; a context manager."""
 
@@ -113,16 +123,13 @@ class Graph:
         provenance: Provenance,
         storage: Storage,
         pools: Pools,
-        *,
-        generate: type[Generate] = Generate,
-        finish: type[Finish] = Finish,
+        stages: Stages = Stages(),
     ) -> None:
         self._config = config
         self._provenance = provenance
         self._storage = storage
         self._pools = pools
-        self._generate = generate
-        self._finish = finish
+        self._stages = stages
         self._ledger = RemoteLedger(config.run.max_attempts)
         self._attempts = Attempts(self._ledger, config.run.clip_timeout_s)
 
@@ -157,19 +164,19 @@ class Graph:
         rows = ray.data.read_parquet(
             [self._storage.native_path(file.uri) for file in work],
             filesystem=self._storage.filesystem(work[0].uri),
-            columns=WORK_SCHEMA.names,
-        ).repartition(target_num_rows_per_block=1, strict=True)
+        )
+        rows = rows.select_columns(WORK_SCHEMA.names).repartition(target_num_rows_per_block=1, strict=True)
 
         # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state.
         images = rows.map(
-            load_image,
+            self._stages.load,
             fn_kwargs={"storage": self._storage, "settings": config.image, "attempts": self._attempts},
             num_cpus=config.workers.load.num_cpus,
         )
 
         # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
         clips = images.map_batches(
-            self._generate,
+            self._stages.generate,
             fn_constructor_args=(config.model, config.generation, config.image, self._storage, self._attempts),
             batch_size=config.workers.generate.batch_size,
             batch_format="numpy",
@@ -181,7 +188,7 @@ class Graph:
 
         # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
         finished = clips.map(
-            self._finish,
+            self._stages.finish,
             fn_constructor_args=(
                 config.interpolation,
                 config.video,

@@ -51,10 +51,10 @@ class Generate:
         self._memory_mode: MemoryMode = "chunked" if model.decode_chunk_frames else "resident"
         self._attempts = attempts
         with attempts.start("generate"):
-            device = choose_device(model.device)
-            self._model = _load(model, storage, device)
+            self._model = self._load_model(model, storage)
             check_size(self._model, width=image.width, height=image.height, num_frames=generation.num_frames)
-            self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        device = self._model.device
+        self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> Generator[dict[str, Any], None, None]:
         """Animate a batch of images, one after the other.
@@ -66,6 +66,16 @@ class Generate:
         # its worker died, what it had given out is taken as given.
         made = [self._attempt(row) for row in _rows(batch)]
         return (_as_batch(row) for row in made)
+
+    def _load_model(self, model: ModelSettings, storage: Storage) -> SvdModel:
+        folder = locate(
+            model.source,
+            revision=model.revision,
+            variant=model.variant,
+            cache_dir=model.cache_dir,
+            storage_options=storage.options,
+        )
+        return load(folder, variant=model.variant, precision=model.precision, device=choose_device(model.device))
 
     def _attempt(self, row: Row) -> Row:
         image_HWC = row.pop("image_HWC")
@@ -121,17 +131,6 @@ class Generate:
         if self._decode_chunk_frames or self._memory_mode == "resident":
             return self._decode_chunk_frames
         return _CHUNK_FRAMES
-
-
-def _load(model: ModelSettings, storage: Storage, device: torch.device) -> SvdModel:
-    folder = locate(
-        model.source,
-        revision=model.revision,
-        variant=model.variant,
-        cache_dir=model.cache_dir,
-        storage_options=storage.options,
-    )
-    return load(folder, variant=model.variant, precision=model.precision, device=device)
 
 
 def _is_black(frames_FHWC: Pixels) -> bool:
