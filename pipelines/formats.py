@@ -12,12 +12,12 @@ import csv
 import gzip
 import io
 import json
-from collections import defaultdict
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, BinaryIO, Literal, Protocol, cast
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -42,11 +42,16 @@ URI_COLUMN = "image_uri"  # of the formats that have no header
 
 # Bytes of rows held at once: a batch of embedded images must not be a hundred thousand of them.
 BATCH_BYTES = 64 * 2**20
-# No CSV row may be longer than a block, and pyarrow reads up to 32 blocks ahead.
+# pyarrow reads up to 32 blocks of CSV ahead. A row of one line may be longer than a block, up to what follows.
 _CSV_BLOCK_BYTES = 4 * 2**20
+_CSV_LINE_BYTES = 512 * 2**20
 _PARQUET_BUFFER_BYTES = 2**20  # pages are streamed: a column chunk of images may be gigabytes
 _JSON_ROWS = 10_000
+# More is a cell that stands where a name belongs; it would be in every message and every schema.
+_NAME_CHARACTERS = 1000
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +120,17 @@ class ParquetManifest:
         with self._opened() as file:
             self._fields = file.schema_arrow
             self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in self._fields])
-            self._row_bytes = _bytes_per_row(file.metadata)
-        _refuse_doubles(uri, self.schema.names)
+            self._bytes_per_row = _bytes_per_row(file.metadata)
+        _check_names(uri, self.schema.names)
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
         schema = pa.schema([self.schema.field(name) for name in names])
-        bytes_per_row = sum(self._row_bytes.get(name, 0.0) for name in names)
-        size = max(1, min(max_rows, int(BATCH_BYTES / max(bytes_per_row, 1.0))))
+        size = max(1, min(max_rows, int(BATCH_BYTES / max(self._bytes_per_row, 1.0))))
         first = 1
         with self._opened() as file:
             for batch in file.iter_batches(size, columns=list(names)):
                 table = pa.Table.from_batches([batch]).select(list(names)).cast(schema)
+                _check_text(self.uri, first, table)
                 yield Batch(table, pa.array(range(first, first + len(table)), pa.int64()))
                 first += len(table)
 
@@ -135,8 +140,9 @@ class ParquetManifest:
             _refuse_empty(self.uri, stream)
             try:
                 yield pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER_BYTES)
-            except (pa.ArrowException, OSError) as error:
-                raise ManifestError(f"{self.uri} is not a whole Parquet file, though named so ({error})") from error
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                reason = _one_line(str(error))
+                raise ManifestError(f"{self.uri} is not a whole Parquet file, though named so ({reason})") from error
 
 
 class CsvManifest:
@@ -148,38 +154,39 @@ class CsvManifest:
             header = _csv_header(uri, lines, delimiter)
         # pandas writes its index under an empty name.
         self._header = [name.strip() or f"column_{number}" for number, name in enumerate(header, 1)]
-        _refuse_doubles(uri, self._header)
+        _check_names(uri, self._header)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in self._header])
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
         first = 2
         last_value: str | None = None
         with _opened(self._storage, self.uri) as stream:
-            tail = _Tail(stream)
-            for batch in self._read(tail):
+            blocks = _CsvBlocks(stream)
+            for batch in self._read(blocks):
                 table = pa.Table.from_batches([batch])
                 last_value = table.column(table.num_columns - 1)[-1].as_py() if len(table) else last_value
                 for start in range(0, len(table), max_rows):
                     rows = table.slice(start, max_rows)
                     yield Batch(rows.select(list(names)), pa.array(range(first, first + len(rows)), pa.int64()))
                     first += len(rows)
-            if last_value and "\n" in last_value and tail.end != b'"':
+            if last_value and "\n" in last_value and blocks.end != b'"':
                 raise ManifestError(f"{self.uri}, row {first - 1}: a quotation mark is opened and never closed")
 
-    def _read(self, stream: "_Tail") -> Iterator[pa.RecordBatch]:
+    def _read(self, stream: "_CsvBlocks") -> Iterator[pa.RecordBatch]:
         ragged: list[pa_csv.InvalidRow] = []
+        rows = 1
 
         def refuse(row: pa_csv.InvalidRow) -> str:
             ragged.append(row)
             return "error"
 
         try:
-            yield from pa_csv.open_csv(
+            for batch in pa_csv.open_csv(
                 stream,
                 # One thread, because otherwise a ragged row does not know its number.
                 pa_csv.ReadOptions(
                     use_threads=False,
-                    block_size=_CSV_BLOCK_BYTES,
+                    block_size=_CSV_BLOCK_BYTES + _CSV_LINE_BYTES,
                     column_names=self._header,
                     skip_rows_after_names=1,
                 ),
@@ -190,9 +197,11 @@ class CsvManifest:
                     strings_can_be_null=True,
                     quoted_strings_can_be_null=False,
                 ),
-            )
+            ):
+                yield batch
+                rows += len(batch)
         except pa.ArrowInvalid as error:
-            raise ManifestError(f"{self.uri}{_csv_complaint(ragged, error)}") from error
+            raise ManifestError(f"{self.uri}{_csv_complaint(ragged, rows, error)}") from error
 
 
 class JsonLinesManifest:
@@ -201,20 +210,20 @@ class JsonLinesManifest:
     def __init__(self, storage: Storage, uri: str) -> None:
         self.uri, self._storage = uri, storage
         kinds: dict[str, set[type]] = defaultdict(set)
-        for _, row in self._rows():
+        for _, row, _ in self._rows():
             for key, value in row.items():
                 kinds[key].add(type(value) if type(value) is not int or -(2**63) <= value < 2**63 else object)
+        _check_names(uri, list(kinds))
         self.schema = pa.schema([pa.field(name, _json_type(found)) for name, found in kinds.items()])
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
         fields = [self.schema.field(name) for name in names]
-        rows = self._rows()
-        while taken := list(islice(rows, min(max_rows, _JSON_ROWS))):
-            columns = [_json_column([row.get(field.name) for _, row in taken], field.type) for field in fields]
-            numbers = pa.array([number for number, _ in taken], pa.int64())
-            yield Batch(pa.Table.from_arrays(columns, schema=pa.schema(fields)), numbers)
+        for numbers, rows in _batched(self._rows(), min(max_rows, _JSON_ROWS)):
+            columns = [_json_column([row.get(field.name) for row in rows], field.type) for field in fields]
+            yield Batch(pa.Table.from_arrays(columns, schema=pa.schema(fields)), pa.array(numbers, pa.int64()))
 
-    def _rows(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def _rows(self) -> Iterator[tuple[int, Mapping[str, Any], int]]:
+        """The number of each line, its object, and its length."""
         with _text(self._storage, self.uri) as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
@@ -227,7 +236,7 @@ class JsonLinesManifest:
                     raise ManifestError(f"{self.uri}, line {number} cannot be read as JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise ManifestError(f"{self.uri}, line {number} is not a JSON object: {line.strip()[:60]}")
-                yield number, row
+                yield number, row, len(line)
 
 
 class TextManifest:
@@ -257,24 +266,50 @@ class ImageList:
         return _uri_batches(enumerate(self._images, 1), max_rows)
 
 
-class _Tail:
-    """A stream that remembers the last byte read that is not white space."""
+class _CsvBlocks:
+    """A stream for pyarrow, which needs the end of a line in every block.
+
+    Attributes:
+        end: the last byte read that is not white space.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.end = b""
         self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
+    def read(self, _size: int = -1) -> bytes:
+        pieces = [self._stream.read(_CSV_BLOCK_BYTES)]
+        while pieces[-1] and not _has_line_end(pieces[-1]) and len(pieces) * _CSV_BLOCK_BYTES <= _CSV_LINE_BYTES:
+            pieces.append(self._stream.read(_CSV_BLOCK_BYTES) or b"\n")
+        data = b"".join(pieces)
         if data.strip():
             self.end = data.rstrip()[-1:]
         return data
 
 
+def _has_line_end(data: bytes) -> bool:
+    return b"\n" in data or b"\r" in data
+
+
+def _batched(numbered: Iterator[tuple[int, T, int]], max_rows: int) -> Iterator[tuple[list[int], list[T]]]:
+    """Numbers and rows of (number, row, length), `max_rows` at a time, and fewer where BATCH_BYTES come first."""
+    numbers: list[int] = []
+    rows: list[T] = []
+    size = 0
+    for number, row, length in numbered:
+        numbers.append(number)
+        rows.append(row)
+        size += length
+        if len(rows) >= max_rows or size >= BATCH_BYTES:
+            yield numbers, rows
+            numbers, rows, size = [], [], 0
+    if rows:
+        yield numbers, rows
+
+
 def _uri_batches(numbered: Iterator[tuple[int, str]], max_rows: int) -> Iterator[Batch]:
-    while taken := list(islice(numbered, max_rows)):
-        numbers, uris = zip(*taken, strict=True)
+    for numbers, uris in _batched(((number, uri, len(uri)) for number, uri in numbered), max_rows):
         misnamed = pa.array([not _is_utf8(uri) for uri in uris])
         spelled = pa.array([_spelled(uri) for uri in uris], pa.string())
         yield Batch(pa.table({URI_COLUMN: spelled}), pa.array(numbers, pa.int64()), misnamed)
@@ -303,7 +338,7 @@ def _opened(storage: Storage, uri: str) -> Iterator[BinaryIO]:
             if unpacked.peek(2)[:2] in _UTF16_MARKS:
                 raise ManifestError(f"{uri} is UTF-16 text: save it as UTF-8")
             yield cast(BinaryIO, unpacked)
-        except (gzip.BadGzipFile, EOFError) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ManifestError(f"{uri} is not a whole gzip file, though named so ({error})") from error
 
 
@@ -322,20 +357,38 @@ def _refuse_empty(uri: str, stream: io.BufferedReader) -> None:
         raise ManifestError(f"{uri} is empty: it has 0 bytes")
 
 
-def _refuse_doubles(uri: str, names: Sequence[str]) -> None:
-    doubles = sorted({name for name in names if names.count(name) > 1})
-    if doubles:
-        raise ManifestError(f"{uri}: column {doubles[0]!r} appears {names.count(doubles[0])} times; rename all but one")
+def _check_names(uri: str, names: Sequence[str]) -> None:
+    for name, count in Counter(names).items():
+        if len(name) > _NAME_CHARACTERS:
+            raise ManifestError(f"{uri}: a column's name has {len(name)} characters: {name[:60]!r}...; rename it")
+        if "\0" in name or not _is_utf8(name):  # Arrow takes no half of an emoji, and its CSV reader no NUL
+            raise ManifestError(f"{uri}: the name of column {name[:60]!r} holds what is no character; rename it")
+        if count > 1:
+            raise ManifestError(f"{uri}: column {name!r} appears {count} times; rename all but one")
 
 
-def _bytes_per_row(metadata: pq.FileMetaData) -> dict[str, float]:
-    """Uncompressed size of a row's value in each top-level column, averaged over the file."""
-    sizes: dict[str, float] = defaultdict(float)
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            name = column.path_in_schema.partition(".")[0]
-            sizes[name] += column.total_uncompressed_size / max(metadata.num_rows, 1)
-    return sizes
+def _check_text(uri: str, first: int, table: pa.Table) -> None:
+    """Refuse text that is not UTF-8: Parquet's readers and writers trust each other in that."""
+    for name, column in zip(table.column_names, table.columns):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            last = first + len(table) - 1
+            raise ManifestError(f"{uri}: column {name} is damaged in one of rows {first} to {last}: {error}") from error
+
+
+def _bytes_per_row(metadata: pq.FileMetaData) -> float:
+    """Uncompressed size of a row, averaged over the row group where it is largest.
+
+    Columns that nobody reads count, too: pyarrow ends the process when asked for the size of a column whose statistics
+    are damaged.
+    """
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0.0)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -358,13 +411,18 @@ def _csv_header(uri: str, lines: Iterator[str], delimiter: str) -> list[str]:
         raise ManifestError(f"{uri} does not begin with a header: {error}") from error
 
 
-def _csv_complaint(ragged: Sequence[pa_csv.InvalidRow], error: pa.ArrowInvalid) -> str:
+def _csv_complaint(ragged: Sequence[pa_csv.InvalidRow], rows: int, error: pa.ArrowInvalid) -> str:
     if ragged:
         row = ragged[0]
         count = f"{row.actual_columns} fields where the header has {row.expected_columns}"
-        return f", row {row.number}: {count}: {row.text[:60]}"
+        return f", row {row.number}: {count}: {_one_line(row.text)[:60]}"
     if "invalid UTF8" in str(error):
         return f" is not UTF-8 text ({error}): save it as UTF-8"
+    if "straddl" in str(error):
+        return (
+            f": a row after row {rows} is too long, or a quotation mark in it is never closed; rows of several lines "
+            f"may have {_CSV_BLOCK_BYTES // 2**20} MiB here: write larger ones as Parquet"
+        )
     return f" cannot be read as CSV: {error}"
 
 
@@ -380,6 +438,8 @@ def _json_type(found: set[type]) -> pa.DataType:
 
 
 def _json_column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind == pa.float64():  # Arrow takes no int for one that it would have to round
+        return pa.array([value if value is None else float(value) for value in values], kind)
     if kind != pa.string():
         return pa.array(values, kind)
     texts = [

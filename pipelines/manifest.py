@@ -14,7 +14,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from typing import Literal
 
 import pyarrow as pa
@@ -51,6 +51,7 @@ RENAME_PREFIX = "source_"
 
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
+_SHOWN_COLUMNS = 30
 _OWN_COLUMNS = ("image_uri", "image_bytes", "problem")
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
@@ -200,7 +201,8 @@ class ManifestReader:
         for source in self._sources:
             for file in chain([source.first], source.others):
                 _check_part(file, source, self._columns)
-                present = [name for name in source.layout.columns if name in file.schema.names]
+                there = set(file.schema.names)
+                present = [name for name in source.layout.columns if name in there]
                 for batch in file.batches(present, self._chunk_rows):
                     yield self._normalised(batch, file, source.layout, source.allowed)
 
@@ -210,7 +212,11 @@ class ManifestReader:
         if batch.misnamed is not None:
             ends = pc.utf8_slice_codeunits(batch.table[URI_COLUMN], -_SHOWN_CHARACTERS)
             marks.mark(batch.misnamed, "the file's name must be UTF-8 text", ends)
-        given = {name: _column(batch, name) for name in layout.columns}
+        there = set(batch.table.column_names)
+        given = {
+            name: batch.table[name].combine_chunks() if name in there else pa.nulls(len(batch.rows))
+            for name in layout.columns
+        }
         base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
         uris, images = (None if name is None else given[name] for name in (layout.uri, layout.image))
         empty = " and ".join(filter(None, (layout.uri, layout.image)))
@@ -285,7 +291,7 @@ def _uri_column(file: ManifestFile, columns: ManifestColumns, image: str | None)
         raise ManifestError(
             f"{file.uri} has no column with the images' URIs: set columns.uri_column"
             f"{f' (perhaps to {near[0]})' if near else ''}, or name it as one of {', '.join(URI_COLUMNS)}. "
-            f"Its columns are {', '.join(file.schema.names)}"
+            f"Its columns are {_listed(file.schema.names)}"
         )
     return found
 
@@ -299,7 +305,13 @@ def _field(file: ManifestFile, name: str, setting: str) -> pa.Field:
 def _no_such_column(name: str, names: Collection[str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
     guess = f" (perhaps {near[0]})" if near else ""
-    return f"but there is no such column{guess}. The columns are {', '.join(names)}"
+    return f"but there is no such column{guess}. The columns are {_listed(names)}"
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first names, each on one line and not too long."""
+    shown = [" ".join(name.split())[:_SHOWN_CHARACTERS] for name in islice(names, _SHOWN_COLUMNS)]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
 
 
 def _passthrough_types(sources: Sequence[_Source], columns: ManifestColumns) -> dict[str, pa.DataType]:
@@ -365,8 +377,9 @@ def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns) -
     """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
     first = source.first
     may_lack = isinstance(file, JsonLinesManifest)  # there, a key that no line has is as good as null
+    known, there = set(first.schema.names), set(file.schema.names)
     for name in source.layout.columns:
-        if name not in file.schema.names:
+        if name not in there:
             if not may_lack:
                 raise ManifestError(f"column {name} is in {first.uri} and not in {file.uri}: all parts need the same")
             continue
@@ -375,18 +388,12 @@ def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns) -
             _check_override(name, file)
         elif other not in (kind, pa.null()) and name not in columns.types:
             raise ManifestError(_other_type(name, kind, first.uri, other, file.uri))
-    new = [name for name in file.schema.names if name not in first.schema.names]
+    new = [name for name in file.schema.names if name not in known]
     if new and columns.passthrough == "all":
         raise ManifestError(
             f"column {new[0]} is in {file.uri} and not in {first.uri}: all parts need the same, or name those to "
             "keep in columns.passthrough"
         )
-
-
-def _column(batch: Batch, name: str) -> pa.Array:
-    if name not in batch.table.column_names:
-        return pa.nulls(len(batch.rows))
-    return batch.table[name].combine_chunks()
 
 
 def _limited(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:

@@ -158,7 +158,7 @@ def extra(name: str, values: pa.Array, kind: pa.DataType, marks: Marks) -> pa.Ar
     if values.type == kind:
         return values
     converted, bad = _converted(values, kind)
-    marks.mark(bad, f"{name} must be {kind}", values)
+    marks.mark(bad, f"{name} must be {kind}", _within_python(values))
     return converted
 
 
@@ -169,10 +169,18 @@ def _converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]
     try:
         return pc.cast(values, kind), pa.array(np.zeros(len(values), bool))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # at least one value: look at each
-        given = [None if isinstance(value, str) and not value.strip() else value for value in values.to_pylist()]
+        given = [
+            None if isinstance(value, str) and not value.strip() else value
+            for value in _within_python(values).to_pylist()
+        ]
         parsed = [None if value is None else _parsed(value, kind) for value in given]
         bad = [value is not None and result is None for value, result in zip(given, parsed, strict=True)]
         return pa.array(parsed, kind), pa.array(bad, pa.bool_())
+
+
+def _within_python(values: pa.Array) -> pa.Array:
+    """Dates and times as text, because Arrow's reach farther than Python's; all others as they are."""
+    return pc.cast(values, pa.string()) if pa.types.is_temporal(values.type) else values
 
 
 def _parsed(value: Any, kind: pa.DataType) -> Any:
@@ -196,7 +204,13 @@ def _parsed(value: Any, kind: pa.DataType) -> Any:
 
 def is_image_struct(kind: pa.DataType) -> bool:
     """Hugging Face's way to embed an image or a sound."""
-    return bool(pa.types.is_struct(kind)) and {field_.name for field_ in kind} == {"bytes", "path"}
+    if not pa.types.is_struct(kind) or sorted(field_.name for field_ in kind) != ["bytes", "path"]:
+        return False
+    types = pa.types
+    data, path = (kind.field(name).type for name in ("bytes", "path"))
+    is_data = any(is_kind(data) for is_kind in (types.is_binary, types.is_large_binary, types.is_binary_view))
+    is_path = any(is_kind(path) for is_kind in (types.is_string, types.is_large_string, types.is_string_view))
+    return (is_data or types.is_null(data)) and (is_path or types.is_null(path))
 
 
 def is_convertible(kind: pa.DataType) -> bool:
