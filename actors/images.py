@@ -86,14 +86,19 @@ class DecodedImage:
     height: int
 
 
-def decode(data: bytes, *, max_megapixels: float) -> DecodedImage:
+def decode(data: bytes, *, max_megapixels: float, max_bytes: int | None = None) -> DecodedImage:
     """Decode the first picture of a JPEG, PNG, WebP, TIFF, BMP or GIF file to upright 8-bit sRGB.
 
     16-bit and float samples are scaled, not clipped; transparency is laid on white; an embedded ICC profile is
     converted to sRGB, or ignored where it is broken. The size is checked from the header, before any pixel.
 
-    Raises ImageError, whose message says why, for everything that is not wholly readable.
+    Raises ImageError, whose message says why, for everything that is not wholly readable, and for a file of more than
+    `max_bytes` (a decoder's work can grow with the file while the picture stays small).
     """
+    if max_bytes is not None and len(data) > max_bytes:
+        raise ImageError(
+            f"the image file has {len(data) / 1e6:.1f} megabytes: more than image.max_megabytes ({max_bytes / 1e6:g})"
+        )
     image = _load(data, max_megapixels)
     orientation = _orientation(image)
     pixels_HWC = _to_rgb(image)

@@ -68,6 +68,11 @@ class ImageSettings(Section):
     max_megapixels: float = Field(100.0, gt=0, description="an image with more is refused before it is decoded")
     max_megabytes: float = Field(100.0, gt=0, description="a larger image file is refused before it is read")
 
+    @property
+    def max_bytes(self) -> int:
+        """`max_megabytes` as a number of bytes."""
+        return int(self.max_megabytes * 10**6)
+
     @model_validator(mode="after")
     def _is_landscape(self) -> "ImageSettings":
         if self.width < self.height:

@@ -271,6 +271,13 @@ def test_the_size_is_checked_before_the_pixels_are_read():
     assert images.decode(data, max_megapixels=20).width == 5000
 
 
+def test_a_file_that_is_too_large_is_refused_before_it_is_decoded():
+    data = encoded(gradient(), "PNG") + b"\0" * 2_000_000
+    with pytest.raises(ImageError, match=r"has 2\.\d megabytes: more than image\.max_megabytes \(1\.5\)"):
+        images.decode(data, max_megapixels=LIMIT, max_bytes=ImageSettings(max_megabytes=1.5).max_bytes)
+    assert images.decode(data, max_megapixels=LIMIT, max_bytes=len(data)).width == 64
+
+
 def test_a_decompression_bomb_is_refused_by_its_header():
     header = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
     chunk = (
