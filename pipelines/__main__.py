@@ -10,11 +10,13 @@ from actors.errors import ConfigError, RunError, StillreelError
 from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.plan import Retry
-from pipelines.report import print_plan, print_summary
+from pipelines.report import print_plan, print_summary, stopped_early
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+INTERRUPTED = "stillreel: interrupted; what is finished is kept, the same command continues."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +41,9 @@ FailedStage = Annotated[
 FailedType = Annotated[
     str | None, typer.Option("--error-type", help="With --retry-failed: only those with this error_type.")
 ]
+BreakLease = Annotated[
+    bool, typer.Option("--break-lease", help="Write although another run holds the output; only if that one is dead.")
+]
 
 
 @app.command()
@@ -48,16 +53,27 @@ def run(
     retry_failed: RetryFailed = False,
     stage: FailedStage = None,
     error_type: FailedType = None,
+    break_lease: BreakLease = False,
 ) -> None:
     """Make every clip that the dataset does not hold yet."""
     settings = load_config(config, overrides or [])
     console = Console(soft_wrap=True)
     try:
-        summary = runs.run(settings, console, _retry(retry_failed, stage, error_type))
+        summary = runs.run(settings, console, _retry(retry_failed, stage, error_type), break_lease=break_lease)
     except KeyboardInterrupt:
-        print("stillreel: interrupted; what is finished is kept, the same command continues.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     print_summary(summary, console)
+    if summary.status == "interrupted":
+        print(INTERRUPTED, file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.status == "stopped":
+        print(f"stillreel: {stopped_early(summary, settings.run.max_failed_share)}", file=sys.stderr)
+        raise typer.Exit(EXIT_FAILED)
+    if summary.status == "broke off":
+        left = summary.plan.to_do - summary.ended
+        print(f"stillreel: {left:,} rows came to no end; the same command continues with them", file=sys.stderr)
+        raise typer.Exit(EXIT_FAILED)
     if summary.failed_share > settings.run.max_failed_share:
         print(
             f"stillreel: {summary.failed_share:.0%} of the rows failed, more than run.max_failed_share="

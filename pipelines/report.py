@@ -28,7 +28,7 @@ _REMEDIES = {
     "NotFound": "the manifest names files that are not there: upload them, or correct the manifest",
     "ImageError": "replace these files, or leave them out of the manifest",
     "StorageError": "see to the store, its credentials or the network",
-    "WorkerDied": "look at the workers' logs and their memory; leave out what kills them",
+    "WorkerDiedError": "look at the workers' logs and their memory; leave out what kills them",
     "OutOfMemoryError": "lower image.width and height or generation.num_frames, or use a GPU with more memory",
     "GenerationError": "another seed, precision=fp32 or bf16, or other parameters may do",
     "VideoError": "check the video section and the disk that holds temporary files",
@@ -123,6 +123,16 @@ class Summary:
 def remedy(stage: str, error_type: str) -> str:
     """What to do about failures of one kind, as a clause."""
     return _REMEDIES.get(error_type) or _REMEDIES.get(stage, "see the error")
+
+
+def stopped_early(summary: Summary, max_failed_share: float) -> str:
+    """Why a run did not go on to its end, and what to do."""
+    (stage, kind), count = summary.failures.most_common(1)[0]
+    return (
+        f"stopped early: {summary.failed:,} of the first {summary.ended:,} rows failed, more than "
+        f"run.max_failed_share={max_failed_share:g}. Most ({count:,}) failed at {stage} ({kind}): "
+        f"{remedy(stage, kind)}. The same command goes on with the other rows, run --retry-failed with these"
+    )
 
 
 def print_plan(plan: Plan, console: Console) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -16,61 +17,79 @@ from pipelines import card
 from pipelines.cluster import check_machine, connected
 from pipelines.commit import Committer
 from pipelines.config import Config, to_yaml
+from pipelines.interruption import Ending, Interruption, with_pauses
+from pipelines.lease import held
 from pipelines.plan import WORK_ROWS, Plan, Retry, WorkFile, make_plan, model_revisions, read_holdings
 from pipelines.progress import Progress
+from pipelines.recover import recover
 from pipelines.report import Summary, print_plan
+
+# How soon a signal is noticed while no clip comes.
+_LOOK_AROUND_S = 0.5
 
 
 def plan_only(config: Config, retry: Retry | None) -> Plan:
     """What `run` would do, without starting Ray or a model and without writing anything."""
-    storage = Storage(config.storage.options)
+    storage = _storage(config)
     holdings = read_holdings(storage.absolute(config.output), storage)
     return make_plan(config, storage, holdings, model_revisions(config), retry=retry)
 
 
-def run(config: Config, console: Console, retry: Retry | None) -> Summary:
+def run(config: Config, console: Console, retry: Retry | None, *, break_lease: bool = False) -> Summary:
     """Make every clip that the dataset does not hold yet, or those that failed before and that `retry` takes.
 
     Raises:
-        StillreelError: the configuration, the manifest or a checkpoint cannot be used; nothing was made.
-        KeyboardInterrupt: after everything that had arrived was committed.
+        StillreelError: the configuration, the manifest or a checkpoint cannot be used, or another run is writing.
+        KeyboardInterrupt: by a second signal, or before the first clip was begun; what had arrived was committed.
     """
     check_machine(config)
     started = datetime.now(UTC)
-    storage = Storage(config.storage.options)
+    storage = _storage(config)
     config = _with_absolute_paths(config)
     revisions = model_revisions(config)
     if is_on_hub(config.model.source, config.model.revision):  # a branch may move before the last worker has started
         config = config.model_copy(update={"model": config.model.model_copy(update={"revision": revisions[0]})})
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     folder = storage.join(config.output, "_runs", run_id)
-    holdings = read_holdings(config.output, storage)
-    work_folder = storage.join(folder, "work")
-    plan = make_plan(config, storage, holdings, revisions, work_folder=work_folder, retry=retry)
-    summary = Summary(run_id, config.output, plan)
-    print_plan(plan, console)
-    if not plan.to_do:
-        return summary
-    storage.put_bytes(storage.join(folder, "config.yaml"), to_yaml(config).encode())
-    provenance = Provenance(
-        model=config.model.source,
-        model_revision=revisions[0],
-        precision=config.model.precision,
-        num_inference_steps=config.generation.num_inference_steps,
-        fit=config.image.fit,
-    )
     with ExitStack() as last:
+        lease = last.enter_context(
+            held(config.output, storage, run_id=run_id, lease_s=config.run.lease_s, break_lease=break_lease)
+        )
+        if recovered := recover(config.output, storage, lease.check):
+            console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
+        holdings = read_holdings(config.output, storage)
+        work_folder = storage.join(folder, "work")
+        plan = make_plan(config, storage, holdings, revisions, work_folder=work_folder, retry=retry)
+        summary = Summary(run_id, config.output, plan, recovered=recovered)
+        print_plan(plan, console)
+        if not plan.to_do:
+            summary.status = "done"
+            return summary
+        storage.put_bytes(storage.join(folder, "config.yaml"), to_yaml(config).encode())
+        provenance = Provenance(
+            model=config.model.source,
+            model_revision=revisions[0],
+            precision=config.model.precision,
+            num_inference_steps=config.generation.num_inference_steps,
+            fit=config.image.fit,
+        )
         scratch = Path(last.enter_context(tempfile.TemporaryDirectory(prefix="stillreel-")))
         ray_log = scratch / "ray.log"
         ray_log.touch()
         last.callback(lambda: storage.put_file(storage.join(folder, "ray.log"), ray_log))
         last.callback(lambda: storage.put_bytes(storage.join(folder, "summary.json"), summary.to_json().encode()))
         last.callback(lambda: summary.stop_clock(started))
-        for file in plan.work:  # they repeat the manifest, image bytes included, and the next plan writes its own
-            last.callback(storage.remove, file.uri)
         with connected(config, console, ray_log) as resources:
-            _make(config, storage, plan, provenance, summary, resources, console)
+            committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
+            _make(config, storage, committer, provenance, summary, resources, console)
+        if summary.status == "done":  # else the next run looks in them for clips whose rows did not arrive
+            for file in plan.work:
+                storage.remove(file.uri)
     return summary
+
+
+def _storage(config: Config) -> Storage:
+    return Storage(config.storage.options, attempts=config.storage.attempts)
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -91,32 +110,53 @@ def _with_absolute_paths(config: Config) -> Config:
 def _make(
     config: Config,
     storage: Storage,
-    plan: Plan,
+    committer: Committer,
     provenance: Provenance,
     summary: Summary,
     resources: tuple[float, float],
     console: Console,
 ) -> None:
+    """Drain the stages into the dataset until all rows have ended, or the run is to stop."""
     # Ray Data, torch and diffusers take seconds to import: a run that has nothing to do, and `plan`, go without.
     from pipelines.graph import Graph, size_pools
 
     pools = size_pools(config, *resources)
-    committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lambda: None)
     card.write(config.output, storage)
     with (
-        Progress(plan.to_do, console, config.run.log_interval_s) as progress,
+        Progress(summary.plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(config, provenance, storage, pools) as graph,
+        Interruption() as interruption,
     ):
-        for work in _executions(plan.work):
+        ending: Ending | None = None
+        for work in _executions(summary.plan.work):
             committer.begin(work)
             try:
-                for outcome in graph.outcomes(work):
-                    committer.add(outcome)
-                    summary.add(outcome)
-                    progress.advance(summary.made, summary.failed)
+                for outcome in with_pauses(graph.outcomes(work), _LOOK_AROUND_S):
+                    if outcome is not None:
+                        committer.add(outcome)
+                        summary.add(outcome)
+                        progress.advance(summary.made, summary.failed)
                     committer.flush_if_older(config.run.flush_s)
+                    if ending is None and (reason := _reason_to_end(interruption, summary, config)):
+                        summary.status = reason
+                        console.print(f"Stopping; clips under way get {config.run.grace_s:g} s", highlight=False)
+                        ending = Ending(graph, config.run.grace_s)
+                    if ending is not None and ending.is_over():
+                        return
             finally:
                 committer.flush()
+            if ending is not None:
+                break
+    if summary.ended == summary.plan.to_do:
+        summary.status = "done"
+
+
+def _reason_to_end(
+    interruption: Interruption, summary: Summary, config: Config
+) -> Literal["interrupted", "stopped", None]:
+    if interruption.requested:
+        return "interrupted"
+    return "stopped" if summary.fails_too_often(config.run.max_failed_share) else None
 
 
 def _executions(work: Sequence[WorkFile]) -> list[list[WorkFile]]:

@@ -18,7 +18,7 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in command.commands.items()
     }
     both = ["--config", "--error-type", "--retry-failed", "--stage", "-c", "overrides"]
-    assert options == {"run": both, "plan": both}
+    assert options == {"run": ["--break-lease", *both], "plan": both}
 
 
 def test_importing_the_command_line_waits_for_no_model() -> None:
