@@ -125,8 +125,9 @@ def _answer(error: BaseException) -> tuple[int, str] | None:
     """HTTP status and error code ("" where there is none) of the store's answer that `error` carries."""
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return int(status), str(response.get("Error", {}).get("Code", ""))
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)), str(
+            response.get("Error", {}).get("Code", "")
+        )
     if type(error).__name__ == "HttpError":  # gcsfs
         return int(getattr(error, "code", None) or 0), ""
     status: Any = getattr(error, "status_code", None)

@@ -117,7 +117,7 @@ def s3_bucket(s3_storage: Storage) -> str:
 def swift(folder: Path) -> Iterator[S3Server]:
     """Run Swift with all it keeps under `folder`; raise RuntimeError with its log where it does not start."""
     (folder / "swift.conf").write_text(_SWIFT_CONF)
-    ports = dict(zip((*_BACKENDS, "proxy"), _free_ports(len(_BACKENDS) + 1), strict=True))
+    ports = dict(zip((*_BACKENDS, "proxy"), free_ports(len(_BACKENDS) + 1), strict=True))
     with ExitStack() as stack:
         for kind in _BACKENDS:
             _build_ring(folder, kind, ports[kind])
@@ -142,7 +142,7 @@ def _server(folder: Path, kind: str, config: str, port: int, probe: str) -> Iter
         command = [_program(f"swift-{kind}-server"), f"{kind}-server.conf"]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
         try:
-            _wait_until_it_answers(process, log, port, probe)
+            wait_until_it_answers(process, log, port, probe)
             yield
         finally:
             process.terminate()
@@ -153,7 +153,8 @@ def _server(folder: Path, kind: str, config: str, port: int, probe: str) -> Iter
                 process.wait()
 
 
-def _wait_until_it_answers(process: "subprocess.Popen[bytes]", log: IO[bytes], port: int, path: str) -> None:
+def wait_until_it_answers(process: "subprocess.Popen[bytes]", log: IO[bytes], port: int, path: str) -> None:
+    """Until `process` speaks HTTP on `port`; raise RuntimeError with its log where it does not."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -174,7 +175,8 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for opened in sockets:
