@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import ManifestError
+from actors.errors import ManifestError, StorageError
 from actors.storage import Storage
 from pipelines.config import load_config
 from pipelines.plan import RESERVED_NAMES, make_plan, read_holdings
@@ -110,6 +110,27 @@ def test_no_column_or_id_decides_about_a_path(tmp_path: Path) -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", clip_id) for clip_id in table["clip_id"].to_pylist())
     assert not {name.casefold() for name in plan.extras.names} & RESERVED_NAMES
     assert sorted(table["source_file_name"].to_pylist()) == sorted(hostile)
+
+
+def test_odd_names_lead_to_their_files(tmp_path: Path) -> None:
+    names = [
+        "a\nb.jpg",
+        "Grüße 世界 😀.jpg",
+        "r\u0301.jpg",
+        "a%2e%2e%2fb#?x=1.jpg",
+        "'\"$(x);.jpg",
+        "a::b.jpg",
+        "x" * 250,
+    ]
+    for name in names:
+        write(tmp_path / name, name.encode())
+    listed = [*names, "in/../a\nb.jpg", f"../{tmp_path.name}/a\nb.jpg"]
+    uris = rows(read(write(tmp_path / "m.parquet", {"uri": listed})))["image_uri"].to_pylist()
+    assert [Storage().read_bytes(uri).decode() for uri in uris] == [*names, names[0], names[0]]
+    missing = rows(read(write(tmp_path / "m.parquet", {"uri": ["y" * 1024, "a\0b"]})))["image_uri"].to_pylist()
+    for uri in missing:
+        with pytest.raises(StorageError):
+            Storage().read_bytes(uri)
 
 
 # --- Large cells -----------------------------------------------------------------------------------------------------
