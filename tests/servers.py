@@ -168,7 +168,7 @@ def wait_until_it_answers(process: "subprocess.Popen[bytes]", log: IO[bytes], po
         finally:
             connection.close()
     log.seek(0)
-    raise RuntimeError(f"{process.args} did not start:\n{log.read().decode(errors='replace')}")
+    raise RuntimeError(f"{process.args!r} did not start:\n{log.read().decode(errors='replace')}")
 
 
 def _program(name: str) -> str:
