@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import ManifestError, StorageError
+from actors.errors import ConfigError, ManifestError, StorageError
 from actors.storage import Storage
 from pipelines.config import load_config
 from pipelines.plan import RESERVED_NAMES, make_plan, read_holdings
@@ -131,6 +131,21 @@ def test_odd_names_lead_to_their_files(tmp_path: Path) -> None:
     for uri in missing:
         with pytest.raises(StorageError):
             Storage().read_bytes(uri)
+
+
+def test_the_configuration_says_which_schemes_images_may_have(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "m.txt", "/a.jpg\ns3://b/a.jpg\nhttps://h/a.jpg\nhttp://169.254.169.254/a\n")
+
+    def refused(*overrides: str) -> int:
+        config = load_config([], [f"manifest={manifest}", "output=s3://out", "model.source=none", *overrides])
+        nothing = read_holdings(f"{tmp_path}/none", Storage())
+        return make_plan(config, Storage(), nothing, ("rev", "weights")).problems.counts.total()
+
+    assert refused() == 2
+    assert refused("output=/out") == 3
+    assert refused("storage.schemes=[file,s3,https,http]") == 1
+    with pytest.raises(ConfigError, match="'S3://' is no scheme: write it in lower case and without ://"):
+        refused("storage.schemes=[S3://]")
 
 
 # --- Large cells -----------------------------------------------------------------------------------------------------
