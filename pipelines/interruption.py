@@ -1,14 +1,12 @@
 """How a run ends before its time: in good order when it is asked to, at once when it is asked again."""
 
-import queue
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol
 
-T = TypeVar("T")
+from rich.console import Console
 
 # `ray job stop` and Kubernetes send SIGTERM, Ctrl-C sends SIGINT.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -17,9 +15,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_INTERVAL_S = 0.5
 _EMPTY_LOOKS = 3
 
+Reason = Literal["interrupted", "stopped"]
 
-class Draining(Protocol):
-    """What an `Ending` asks of the stages."""
+
+class Stages(Protocol):
+    """What is asked of the stages."""
 
     def drain(self) -> None:
         """Begin no clip any more."""
@@ -28,75 +28,63 @@ class Draining(Protocol):
         """The clips that were begun and have not ended."""
 
 
-class Ending:
-    """No clip is begun any more; those under way may finish within `grace_s`."""
-
-    def __init__(self, stages: Draining, grace_s: float) -> None:
-        self._stages = stages
-        self._until = time.monotonic() + grace_s
-        self._next_look = 0.0
-        self._empty_looks = 0
-        stages.drain()
-
-    def is_over(self) -> bool:
-        """Whether nothing is under way any more, or the time is up. It looks at the stages now and then only."""
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + _LOOK_INTERVAL_S
-            self._empty_looks = 0 if self._stages.in_flight() else self._empty_looks + 1
-        return self._empty_looks >= _EMPTY_LOOKS or now >= self._until
-
-
 class Interruption:
-    """SIGINT and SIGTERM, for the main thread: within it the first signal sets `requested`.
+    """Ends the block that it surrounds, in the main thread, with KeyboardInterrupt.
 
-    The next one raises KeyboardInterrupt wherever the main thread is.
+    The first SIGINT or SIGTERM, or `ask`, lets no clip begin any more; those under way get `grace_s`. Then, or at the
+    next signal, KeyboardInterrupt is raised; `is_over` tells the former from the latter. The block may come to its own
+    end before. A signal's handler interrupts the main thread anywhere, so the waiting is done by another one.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, stages: Stages, grace_s: float, console: Console) -> None:
+        self.reason: Reason | None = None  # why the run ends before its time
+        self.is_over = False  # nothing is under way any more, or the time is up
+        self._stages = stages
+        self._grace_s = grace_s
+        self._console = console
+        self._asked = threading.Event()
+        self._left = False
+        self._thread = threading.Thread(target=self._end, name="interruption", daemon=True)
 
     def __enter__(self) -> "Interruption":
         self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left = True
+        self._asked.set()
+        self._thread.join()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ask(self, reason: Reason) -> None:
+        """Begin to end."""
+        if self.reason is None:
+            self.reason = reason
+            self._asked.set()
+
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
-def with_pauses(items: Iterable[T], every_s: float) -> Iterator[T | None]:
-    """The items as they come, and None whenever `every_s` passed without one.
-
-    They are drawn in a thread of their own, one ahead; it ends with the items, or with the process.
-    """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=1)
-
-    def draw() -> None:
-        end: BaseException = StopIteration()
-        try:
-            for item in items:
-                ready.put((item, None))
-        except BaseException as error:  # whatever it is belongs to the thread that asked for the items
-            end = error
-        ready.put((None, end))
-
-    threading.Thread(target=draw, name="draw", daemon=True).start()
-    while True:
-        try:
-            item, end = ready.get(timeout=every_s)
-        except queue.Empty:
-            yield None
-            continue
-        if isinstance(end, StopIteration):
+        if self._left:
             return
-        if end is not None:
-            raise end
-        yield item
+        if self.reason is not None:
+            raise KeyboardInterrupt
+        self.ask("interrupted")
+
+    def _end(self) -> None:
+        self._asked.wait()
+        until = time.monotonic() + self._grace_s
+        empty_looks = 0
+        if not self._left:
+            self._console.print(f"Stopping; clips under way get {self._grace_s:g} s", highlight=False)
+            self._stages.drain()
+        while not self._left and empty_looks < _EMPTY_LOOKS and time.monotonic() < until:
+            empty_looks = 0 if self._stages.in_flight() else empty_looks + 1
+            time.sleep(_LOOK_INTERVAL_S)
+        self.is_over = True
+        if not self._left:
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGINT)

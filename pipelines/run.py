@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
@@ -17,15 +16,12 @@ from pipelines import card
 from pipelines.cluster import check_machine, connected
 from pipelines.commit import Committer
 from pipelines.config import Config, to_yaml
-from pipelines.interruption import Ending, Interruption, with_pauses
+from pipelines.interruption import Interruption
 from pipelines.lease import held
 from pipelines.plan import WORK_ROWS, Plan, Retry, WorkFile, make_plan, model_revisions, read_holdings
 from pipelines.progress import Progress
 from pipelines.recover import recover
 from pipelines.report import Summary, print_plan
-
-# How soon a signal is noticed while no clip comes.
-_LOOK_AROUND_S = 0.5
 
 
 def plan_only(config: Config, retry: Retry | None) -> Plan:
@@ -125,38 +121,28 @@ def _make(
     with (
         Progress(summary.plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(config, provenance, storage, pools) as graph,
-        Interruption() as interruption,
+        Interruption(graph, config.run.grace_s, console) as interruption,
     ):
-        ending: Ending | None = None
         for work in _executions(summary.plan.work):
             committer.begin(work)
             try:
-                for outcome in with_pauses(graph.outcomes(work), _LOOK_AROUND_S):
-                    if outcome is not None:
-                        committer.add(outcome)
-                        summary.add(outcome)
-                        progress.advance(summary.made, summary.failed)
+                for outcome in graph.outcomes(work):
+                    committer.add(outcome)
+                    summary.add(outcome)
+                    progress.advance(summary.made, summary.failed)
                     committer.flush_if_older(config.run.flush_s)
-                    if ending is None and (reason := _reason_to_end(interruption, summary, config)):
-                        summary.status = reason
-                        console.print(f"Stopping; clips under way get {config.run.grace_s:g} s", highlight=False)
-                        ending = Ending(graph, config.run.grace_s)
-                    if ending is not None and ending.is_over():
-                        return
+                    if summary.fails_too_often(config.run.max_failed_share):
+                        interruption.ask("stopped")
+            except KeyboardInterrupt:
+                if not interruption.is_over:
+                    raise
             finally:
                 committer.flush()
-            if ending is not None:
+            if interruption.reason is not None:
+                summary.status = interruption.reason
                 break
     if summary.ended == summary.plan.to_do:
         summary.status = "done"
-
-
-def _reason_to_end(
-    interruption: Interruption, summary: Summary, config: Config
-) -> Literal["interrupted", "stopped", None]:
-    if interruption.requested:
-        return "interrupted"
-    return "stopped" if summary.fails_too_often(config.run.max_failed_share) else None
 
 
 def _executions(work: Sequence[WorkFile]) -> list[list[WorkFile]]:

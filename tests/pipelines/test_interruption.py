@@ -1,14 +1,15 @@
-"""How a run is told to end, and when it has."""
+"""How a run is told to end, and when it does."""
 
+import io
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
 from pipelines import interruption
-from pipelines.interruption import Ending, Interruption, with_pauses
+from pipelines.interruption import Interruption
 
 
 class Stages:
@@ -27,54 +28,53 @@ class Stages:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interruption, "_LOOK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(interruption, "_LOOK_INTERVAL_S", 0.01)
 
 
-def test_an_ending_waits_for_the_clips_under_way() -> None:
-    stages = Stages(2)
-    ending = Ending(stages, grace_s=60)
-    assert stages.drained == 1
-    assert [ending.is_over() for _ in range(5)] == [False] * 5
-    stages.clips.clear()
-    assert [ending.is_over() for _ in range(3)] == [False, False, True]
-
-
-def test_an_ending_waits_no_longer_than_the_grace_period() -> None:
-    ending = Ending(Stages(1), grace_s=0.05)
-    assert not ending.is_over()
-    time.sleep(0.06)
-    assert ending.is_over()
+def ending(stages: Stages, grace_s: float = 60.0) -> Interruption:
+    return Interruption(stages, grace_s, Console(file=io.StringIO()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_ends(number: signal.Signals) -> None:
+def test_clips_under_way_may_finish(number: signal.Signals) -> None:
+    stages = Stages(2)
     before = signal.getsignal(number)
-    with Interruption() as asked:
-        assert not asked.requested
+    with ending(stages) as end:
         os.kill(os.getpid(), number)
-        assert asked.requested
+        time.sleep(0.2)
+        assert (stages.drained, end.reason, end.is_over) == (1, "interrupted", False)
+        stages.clips = []
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
+            time.sleep(10)
+        assert end.is_over
     assert signal.getsignal(number) is before
 
 
-def test_pauses_come_between_slow_items_and_all_items_come() -> None:
-    def slow() -> Iterator[int]:
-        for number in range(3):
-            time.sleep(0.1)
-            yield number
+def test_no_longer_than_the_grace_period() -> None:
+    with ending(Stages(1), grace_s=0.1) as end:
+        end.ask("stopped")
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+        assert time.monotonic() - started < 5
+        assert (end.is_over, end.reason) == (True, "stopped")
 
-    seen = list(with_pauses(slow(), 0.02))
-    assert [item for item in seen if item is not None] == [0, 1, 2]
-    assert seen.count(None) >= 3
+
+def test_a_second_signal_ends_at_once() -> None:
+    with ending(Stages(1)) as end:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not end.is_over
 
 
-def test_an_error_of_the_items_reaches_the_caller() -> None:
-    def broken() -> Iterator[int]:
-        yield 1
-        raise ValueError("no more")
-
-    items = with_pauses(broken(), 1.0)
-    assert next(items) == 1
-    with pytest.raises(ValueError, match="no more"):
-        next(items)
+def test_a_block_that_ends_by_itself_is_left_alone() -> None:
+    stages = Stages(1)
+    with ending(stages) as end:
+        end.ask("stopped")
+        time.sleep(0.05)
+    time.sleep(0.1)
+    assert stages.drained == 1
+    with ending(stages) as end:
+        pass
+    assert (end.reason, stages.drained) == (None, 1)

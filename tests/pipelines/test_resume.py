@@ -1,0 +1,85 @@
+"""Runs that end before their time, through the command line: what they leave, and what the next one does with it."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.jobs import running_stillreel, stillreel, write_config, write_pictures
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SLOW_ENOUGH = ("run.log_interval_s=0.01", "generation.num_inference_steps=8")
+
+
+def until(folder: Path, count: int, timeout_s: float = 200) -> None:
+    """Wait until so many videos are stored."""
+    deadline = time.monotonic() + timeout_s
+    while len(list(folder.rglob("*.mp4"))) < count:
+        assert time.monotonic() < deadline, f"{len(list(folder.rglob('*.mp4')))} videos after {timeout_s} s"
+        time.sleep(0.05)
+
+
+def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(
+    tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
+) -> None:
+    """Also: while it runs another one is refused, and after the kill the next one starts at once."""
+    pictures = write_pictures(tmp_path / "images", 10)
+    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
+    command = ("run", "--config", config, *SLOW_ENOUGH, "run.flush_s=600")
+    data = tmp_path / "out/data"
+    with running_stillreel(*command) as running:
+        until(tmp_path / "out", 1)
+        refused = stillreel(*command)
+        assert refused.returncode == 1
+        assert "is being written by run" in refused.stderr
+        assert "--break-lease" in refused.stderr
+        until(tmp_path / "out", 3)
+        running.kill()
+    assert not list(data.rglob("metadata.parquet"))  # the first commit would have come after ten minutes
+    time.sleep(5)  # the workers notice that their driver is gone
+    stored = {path: path.stat().st_mtime_ns for path in data.rglob("*.mp4")}
+    assert 3 <= len(stored) < 10
+    done = stillreel(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Recovered {len(stored)} finished clips of an interrupted run" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in stored} == stored
+    clips = pq.read_table(data / "part-00000/metadata.parquet").to_pylist()
+    assert sorted(clip["file_name"] for clip in clips) == sorted(path.name for path in data.rglob("*.mp4"))
+    assert len(clips) == 10
+    assert not list((tmp_path / "out").rglob("work-*.parquet"))
+    statuses = [json.loads(path.read_text())["status"] for path in (tmp_path / "out").rglob("summary.json")]
+    assert statuses == ["done"]
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
+    pictures = write_pictures(tmp_path / "images", 10)
+    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
+    # A clip takes minutes: only the second signal can end this.
+    with running_stillreel("run", "--config", config, "generation.num_inference_steps=20000") as running:
+        assert running.stdout is not None
+        next(line for line in running.stdout if "loading models" in line)
+        time.sleep(15)
+        running.send_signal(signal.SIGTERM)
+        next(line for line in running.stdout if line.startswith("Stopping"))
+        running.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        _, errors = running.communicate(timeout=60)
+    assert time.monotonic() - started < 30
+    assert running.returncode == 130
+    assert errors == "stillreel: interrupted; what is finished is kept, the same command continues.\n"
+
+
+def test_a_run_where_all_fails_stops_early(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
+    (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/none-{number}.png\n" for number in range(2000)))
+    config = write_config(tmp_path / "job.yaml", tmp_path / "list.txt", tmp_path / "out", svd_checkpoint, rife_weights)
+    done = stillreel("run", "--config", config)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "stopped early: " in done.stderr
+    assert "failed at load (NotFound): the manifest names files that are not there" in done.stderr
+    failed = pq.read_table(tmp_path / "out/failures").num_rows
+    assert 100 <= failed < 1500
+    assert f"left to do                   {2000 - failed:,}" in done.stdout
