@@ -1,0 +1,317 @@
+"""Faults inside workers, on a real Ray: whatever dies, every row comes back exactly once."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from ray import cloudpickle
+from ray.cluster_utils import Cluster
+
+from actors.errors import CheckpointError
+from actors.records import WORK_SCHEMA, Outcome, Provenance
+from actors.stages.attempts import Attempts, WorkerDiedError
+from actors.stages.finish import Finish
+from actors.stages.generate import Generate
+from actors.stages.load import load_image
+from actors.storage import Storage
+from pipelines.config import Config, load_config
+from pipelines.graph import Graph, Pools, Stages
+from pipelines.plan import WorkFile
+from tests.jobs import write_config, write_pictures
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module and all that it needs
+
+pytestmark = pytest.mark.slow
+
+PROVENANCE = Provenance("model", "revision", "fp32", 2, "crop")
+POOLS = Pools(generate_actors=1, generate_gpus=0, interpolate_actors=1, interpolate_gpus=0)
+WAIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head with room for all actors of a test; it does not outlive the module."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own: ports, processes
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        head = {"num_cpus": 4, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+class Job:
+    """A work file of `count` pictures, the graph over it, and a folder in which the faults leave marks."""
+
+    def __init__(self, folder: Path, config: Config, count: int) -> None:
+        self.folder = folder
+        self.config = config
+        self.clip_ids = [f"{number:02d}" * 32 for number in range(count)]
+        rows = [
+            {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": path.name, "image_bytes": path.read_bytes()}
+            | {"problem": "", "seed": 1, "fps": 7, "motion_bucket_id": 127, "noise_aug_strength": 0.02}
+            | {"min_guidance_scale": 1.0, "max_guidance_scale": 3.0}
+            for clip_id, path in zip(self.clip_ids, write_pictures(folder / "images", count))
+        ]
+        self.work = WorkFile(str(folder / "work.parquet"), count)
+        pq.write_table(pa.Table.from_pylist(rows, WORK_SCHEMA), self.work.uri)
+
+    def graph(self, stages: Stages, pools: Pools = POOLS) -> Graph:
+        return Graph(self.config, PROVENANCE, Storage(), pools, stages)
+
+    def run(self, stages: Stages, pools: Pools = POOLS) -> dict[str, Outcome]:
+        with self.graph(stages, pools) as graph:
+            outcomes = list(graph.outcomes([self.work]))
+            assert graph.in_flight() == []
+        assert sorted(outcome.clip_id for outcome in outcomes) == self.clip_ids  # each exactly once
+        return {outcome.clip_id: outcome for outcome in outcomes}
+
+    def marks(self, name: str) -> list[str]:
+        path = self.folder / name
+        return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, cluster: Cluster, svd_checkpoint: Path, rife_weights: Path) -> Callable[..., Job]:
+    def make(count: int, **run: Any) -> Job:
+        path = write_config(tmp_path / "c.yaml", tmp_path, tmp_path / "out", svd_checkpoint, rife_weights)
+        overrides = [f"run.{name}={value}" for name, value in run.items()]
+        return Job(tmp_path, load_config([str(path)], overrides), count)
+
+    return make
+
+
+class StillImages:
+    """In place of `Generate`: it repeats the picture, and starts in no time."""
+
+    def __init__(self, *settings: Any) -> None:
+        self._attempts: Attempts = settings[-1]
+        with self._attempts.start("generate"):
+            self.start()
+
+    def start(self) -> None:
+        """For faults."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        row = {name: column[0] for name, column in batch.items()}
+        image_HWC = row.pop("image_HWC")
+        row |= {"frames_FHWC": np.zeros((0, 0, 0, 3), np.uint8), "generate_s": 0.0, "device": "", "memory_mode": ""}
+        row = self._attempts.attempt(row, "generate", lambda row: row | {"frames_FHWC": self.make(image_HWC)})
+        return {name: value[None] if isinstance(value, np.ndarray) else [value] for name, value in row.items()}
+
+    def make(self, image_HWC: Any) -> Any:
+        return np.stack([image_HWC] * 2)
+
+
+class NoVideos:
+    """In place of `Finish`: it writes nothing."""
+
+    def __init__(self, *settings: Any) -> None:
+        self._attempts: Attempts = settings[-1]
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        if row["stage"] == "unstarted":
+            return {"outcome": ""}
+        row = self._attempts.attempt(row, "finish", lambda row: row)
+        self._attempts.ledger.leave(row["clip_id"])
+        assert row["frames_FHWC"].shape[0] == 2, row["error"]
+        return Outcome(row["clip_id"], 0, "", 1, "", clip={"clip_id": row["clip_id"]}).to_row()
+
+
+def mark(folder: Path, name: str, text: object = "mark") -> int:
+    """Write a mark; how many there are now. Called in workers."""
+    with (folder / name).open("a") as file:
+        file.write(f"{text}\n")
+    return len((folder / name).read_text().split())
+
+
+def killed_at(outcome: Outcome) -> str:
+    assert outcome.failure is not None
+    assert outcome.failure.error_type == "WorkerDiedError"
+    return f"{outcome.failure.stage}: {outcome.failure.error}"
+
+
+def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Job]) -> None:
+    job = make_job(6, max_attempts=2)
+    folder, at_load, at_generate, at_finish = job.folder, *job.clip_ids[:3]
+
+    def load(row: dict[str, Any], **options: Any) -> dict[str, Any]:
+        if row["clip_id"] == at_load:
+            row["image_bytes"] = Deadly()
+        return load_image(row, **options)
+
+    class Deadly:
+        def __bytes__(self) -> bytes:
+            mark(folder, "load")
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+    class DeadlyGenerate(Generate):
+        def _animate(self, row: Any, image_HWC: Any) -> Any:
+            if row["clip_id"] == at_generate:
+                mark(folder, "generate")
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super()._animate(row, image_HWC)
+
+    class StuckFinish(Finish):
+        def __call__(self, row: Any) -> Any:
+            self._attempts = replace(self._attempts, clip_timeout_s=1 if row["clip_id"] == at_finish else None)
+            return super().__call__(row)
+
+        def _finish(self, row: Any) -> Any:
+            if row["clip_id"] == at_finish:
+                mark(folder, "finish")
+                time.sleep(1000)
+            return super()._finish(row)
+
+    outcomes = job.run(Stages(load, DeadlyGenerate, StuckFinish))
+    assert {clip_id for clip_id in job.clip_ids if outcomes[clip_id].clip} == set(job.clip_ids[3:])
+    twice = "the worker died 2 times while it had this clip at stage"
+    assert killed_at(outcomes[at_load]).startswith(f"load: {twice} load: a library crashed")
+    assert killed_at(outcomes[at_generate]) == (
+        f"generate: {twice} generate: RuntimeError: CUDA error: an illegal memory access was encountered"
+    )
+    assert killed_at(outcomes[at_finish]) == f"finish: {twice} finish: it took longer than run.clip_timeout_s (1 s)"
+    assert [len(job.marks(stage)) for stage in ("load", "generate", "finish")] == [2, 2, 2]
+
+
+@contextmanager
+def after(sign: Callable[[], object], action: Callable[[], None]) -> Iterator[None]:
+    """Do something as soon as there is a sign, while the block runs."""
+
+    def wait_and_act() -> None:
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            if sign():
+                return action()
+            time.sleep(0.05)
+        return None
+
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Job]) -> None:
+    job = make_job(4)
+    folder, at_generate, at_finish = job.folder, job.clip_ids[1], job.clip_ids[2]
+
+    class SlowOnce(Generate):
+        def _animate(self, row: Any, image_HWC: Any) -> Any:
+            if row["clip_id"] == at_generate and mark(folder, "generate", os.getpid()) == 1:
+                time.sleep(WAIT_S)
+            return super()._animate(row, image_HWC)
+
+    class SlowOnceFinish(Finish):
+        def _finish(self, row: Any) -> Any:
+            clip = super()._finish(row)
+            if row["clip_id"] == at_finish and mark(folder, "finish", os.getpid()) == 1:  # uploaded, and not told
+                time.sleep(WAIT_S)
+            return clip
+
+    def kill(name: str) -> None:
+        os.kill(int(job.marks(name)[0]), signal.SIGKILL)
+
+    with (
+        after(lambda: job.marks("generate"), lambda: kill("generate")),
+        after(lambda: job.marks("finish"), lambda: kill("finish")),
+    ):
+        outcomes = job.run(Stages(load_image, SlowOnce, SlowOnceFinish))
+    assert all(outcome.clip for outcome in outcomes.values())
+    assert [len(job.marks(stage)) for stage in ("generate", "finish")] == [2, 2]
+    assert len(list(folder.rglob("*.mp4"))) == 4
+
+
+def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Job], cluster: Cluster) -> None:
+    job = make_job(8)
+    folder = job.folder
+
+    class Traced(StillImages):
+        def make(self, image_HWC: Any) -> Any:
+            mark(folder, ray.get_runtime_context().get_node_id())
+            time.sleep(0.5)
+            return super().make(image_HWC)
+
+    # Room for one actor of `generate` on each node; what the lost one had waits until there is room on the other.
+    workers = job.config.workers
+    workers = workers.model_copy(update={"generate": workers.generate.model_copy(update={"num_cpus": 3})})
+    job.config = job.config.model_copy(update={"workers": workers})
+    node = cluster.add_node(num_cpus=3, object_store_memory=100 * 2**20)
+    with after(lambda: job.marks(node.node_id), lambda: lose(cluster, node)):
+        outcomes = job.run(Stages(load_image, Traced, NoVideos), Pools(2, 0, 1, 0))
+    assert job.marks(node.node_id), "nothing ran on the second node, so that nothing was tried"
+    assert all(outcome.clip for outcome in outcomes.values())
+
+
+def lose(cluster: Cluster, node: Any) -> None:
+    """End all processes of a node at once, as when its machine is switched off."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    for process in [raylet, *raylet.children(recursive=True)]:
+        process.kill()
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can_ends_the_run(
+    make_job: Callable[..., Job],
+) -> None:
+    job = make_job(2)
+    folder = job.folder
+
+    class Fails(StillImages):
+        error: Exception = OSError("the disk is away")
+        times = 1
+
+        def start(self) -> None:
+            if mark(folder, type(self.error).__name__) <= self.times:
+                raise self.error
+
+    class FailsAlways(Fails):
+        error = MemoryError("no room")
+        times = 99
+
+    class Missing(Fails):
+        error = CheckpointError("unet is missing: copy the checkpoint again")
+        times = 99
+
+    assert all(outcome.clip for outcome in job.run(Stages(load_image, Fails, NoVideos)).values())
+    with pytest.raises(WorkerDiedError, match="generate died 3 times while it started: MemoryError: no room"):
+        job.run(Stages(load_image, FailsAlways, NoVideos))
+    with pytest.raises(CheckpointError, match=r"^unet is missing: copy the checkpoint again$"):
+        job.run(Stages(load_image, Missing, NoVideos))
+    assert [len(job.marks(name)) for name in ("OSError", "MemoryError", "CheckpointError")] == [2, 3, 1]
+
+
+def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Job]) -> None:
+    job = make_job(12)
+    with job.graph(Stages(load_image, StillImages, NoVideos)) as graph:
+        running = graph.outcomes([job.work])
+        first = next(running)
+        graph.drain()
+        begun = set(graph.in_flight())
+        rest = [outcome.clip_id for outcome in running]
+        assert graph.in_flight() == []
+    assert begun <= set(rest)
+    assert len(set(rest)) == len(rest) < 11
+    assert first.clip_id not in rest
