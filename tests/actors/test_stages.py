@@ -4,6 +4,8 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from actors.records import CLIP_SCHEMA, Outcome, Provenance
@@ -27,6 +30,7 @@ from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
 from actors.storage import Storage
+from actors.svd.sampler import GeneratedClips
 from actors.video import read_tag
 
 STORAGE = Storage()
@@ -151,12 +155,125 @@ def test_frames_that_are_not_numbers_are_a_failure(generate: Generate, monkeypat
     made = generate_stage.generate
 
     def broken(*arguments: Any, **options: Any) -> Any:
-        clips = made(*arguments, **options)
-        return type(clips)(clips.frames_BFHWC, tuple(False for _ in clips.finite))
+        return replace(made(*arguments, **options), finite=(False,))
 
     monkeypatch.setattr(generate_stage, "generate", broken)
     batch = next(generate(as_batch([load()])))
     assert (batch["stage"][0], batch["frames_FHWC"].size) == ("generate", 0)
+    assert batch["error"] == ["the model made frames that are not numbers"]
+
+
+@pytest.mark.parametrize(
+    ("picture_level", "frame_levels", "stage"),
+    [
+        (128, [0, 0, 0], "generate"),
+        (12, [0, 0, 0], "generate"),
+        (128, [0, 0, 1], ""),  # one frame shows something
+        (5, [0, 0, 0], ""),  # a photograph of the night
+        (0, [0, 0, 0], ""),
+    ],
+)
+def test_black_clips_are_failures_unless_their_picture_is_dark(
+    generate: Generate, monkeypatch: pytest.MonkeyPatch, picture_level: int, frame_levels: list[int], stage: str
+) -> None:
+    frames_BFHWC = np.broadcast_to(np.array(frame_levels, np.uint8)[None, :, None, None, None], (1, 3, 64, 96, 3))
+    monkeypatch.setattr(generate_stage, "generate", lambda *_, **__: GeneratedClips(frames_BFHWC, (True,)))
+    row = load() | {"image_HWC": np.full((64, 96, 3), picture_level, np.uint8)}
+    batch = next(generate(as_batch([row])))
+    assert batch["stage"] == [stage]
+    if stage:
+        assert batch["error"] == ["the model made a black clip of a picture that is not black"]
+
+
+@pytest.fixture
+def small_gpu(monkeypatch: pytest.MonkeyPatch, svd_checkpoint: Path) -> Callable[..., tuple[Generate, list[Any]]]:
+    """A fresh `Generate` whose GPU has room for certain memory modes only, and the calls that it made of the model."""
+
+    made = generate_stage.generate
+
+    def make(fits: Callable[[dict[str, Any]], bool], **model: Any) -> tuple[Generate, list[Any]]:
+        calls: list[tuple[int | None, bool]] = []
+
+        def sized(*arguments: Any, **options: Any) -> Any:
+            calls.append((options["decode_chunk_frames"], options["offload"]))
+            if not fits(options):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return made(*arguments, **options)
+
+        monkeypatch.setattr(generate_stage, "generate", sized)
+        settings = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu", **model)
+        generation = GenerationSettings(num_frames=10, num_inference_steps=1)
+        return Generate(settings, generation, IMAGE, STORAGE, ATTEMPTS), calls
+
+    return make
+
+
+SmallGpu = Callable[..., tuple[Generate, list[Any]]]
+
+
+def test_short_memory_is_met_step_by_step_and_remembered(small_gpu: SmallGpu) -> None:
+    generate, calls = small_gpu(lambda options: options["offload"])
+    rows = [next(generate(as_batch([load(clip_id=clip_id)]))) for clip_id in ("ab" * 32, "cd" * 32)]
+    assert [row["memory_mode"] for row in rows] == [["offload"], ["offload"]]
+    assert [row["frames_FHWC"].shape[1] for row in rows] == [10, 10]
+    assert calls == [(None, False), (8, False), (8, True), (8, True)]
+
+
+def test_chunked_decoding_comes_before_offloading_and_its_frames_are_the_same(small_gpu: SmallGpu) -> None:
+    frames, modes = [], []
+    for fits in (
+        lambda options: True,
+        lambda options: options["decode_chunk_frames"] is not None,
+        lambda options: options["offload"],
+    ):
+        generate, _ = small_gpu(fits)
+        row = next(generate(as_batch([load()])))
+        frames.append(row["frames_FHWC"])
+        modes += row["memory_mode"]
+    assert modes == ["resident", "chunked", "offload"]
+    np.testing.assert_array_equal(frames[1], frames[2])
+    assert (frames[0] != frames[1]).any()
+
+
+def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) -> None:
+    generate, calls = small_gpu(lambda options: options["offload"], decode_chunk_frames=4)
+    assert next(generate(as_batch([load()])))["memory_mode"] == ["offload"]
+    assert calls == [(4, False), (4, True)]
+
+
+def test_a_clip_that_fits_in_no_way_is_a_failure_that_says_what_to_lower(small_gpu: SmallGpu) -> None:
+    generate, calls = small_gpu(lambda options: False)
+    batch = next(generate(as_batch([load()])))
+    assert (batch["stage"], batch["error_type"]) == (["generate"], ["GenerationError"])
+    assert "lower image.width and height, generation.num_frames" in batch["error"][0]
+    assert len(calls) == 3
+    next(generate(as_batch([load()])))
+    assert len(calls) == 4  # the next clip goes straight to the last mode
+
+
+def test_a_whole_batch_is_made_before_its_first_row_is_given_out(generate: Generate) -> None:
+    """Ray calls the stage one at a time, but runs the generators that it returns at the same time."""
+    ledger = AttemptLedger(max_attempts=3)
+    attempts = generate._attempts
+    generate._attempts = Attempts(ledger)
+    try:
+        rows = generate(as_batch([load(), load(clip_id="cd" * 32)]))
+    finally:
+        generate._attempts = attempts
+    assert ledger.in_flight() == ["ab" * 32, "cd" * 32]
+    assert [row["clip_id"][0] for row in rows] == ["ab" * 32, "cd" * 32]
+
+
+def test_a_row_that_is_not_begun_passes_every_stage_and_has_no_outcome(generate: Generate, tmp_path: Path) -> None:
+    ledger = AttemptLedger(max_attempts=3)
+    ledger.drain()
+    row = load_image(work_row(), storage=STORAGE, settings=IMAGE, attempts=Attempts(ledger))
+    assert list(row) == list(load())
+    batch = next(generate(as_batch([row])))
+    assert (batch["stage"], batch["frames_FHWC"].size) == (["unstarted"], 0)
+    row = {name: column[0] for name, column in batch.items()}
+    assert finish(tmp_path, InterpolationSettings(), VideoSettings())(row) == {"outcome": ""}
+    assert not list(tmp_path.iterdir())
 
 
 def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_weights: Path) -> None:

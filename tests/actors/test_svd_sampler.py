@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,26 +193,30 @@ def test_a_clip_that_is_not_finite_is_told_and_does_not_touch_its_neighbours(mod
     np.testing.assert_array_equal(made.frames_BFHWC[[0, 2]], well.frames_BFHWC)
 
 
-def test_offloading_changes_nothing_and_leaves_only_the_decoder_on_the_device(
+def test_offloading_keeps_only_what_is_at_work_on_the_device_and_changes_nothing(
     model: SvdModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"num_frames": 3, "num_inference_steps": 2}
-    moves: list[tuple[str, str]] = []
     names = ["unet", "image_encoder", "vae_encoder", "vae_decoder"]
+    present = set(names)
+    peaks: list[set[str]] = []
+
+    def move(name: str, device: object) -> None:
+        if str(device) == "cpu":
+            present.discard(name)
+        else:
+            present.add(name)
+            peaks.append(set(present))
+
     for name in names:
-        network = getattr(model, name)
-        monkeypatch.setattr(network, "to", lambda device, name=name: moves.append((name, str(device))))
-    # A device that is not the CPU, by another name: what runs there cannot be told apart here, the moves can.
-    elsewhere = replace(model, device=torch.device("cpu:0"))
-    made = ours(elsewhere, images(1), [CLIP], offload=True, **settings)
-    np.testing.assert_array_equal(made, ours(model, images(1), [CLIP], **settings))
-    here: set[str] = set(names)
-    phases = []
-    for name, device in moves:
-        here = here - {name} if device == "cpu" else here | {name}
-        if (name, device)[1] == "cpu:0":
-            phases.append(set(here))
-    assert phases == [{"image_encoder", "vae_encoder"}] * 2 + [{"unet"}, {"vae_decoder"}]
+        monkeypatch.setattr(getattr(model, name), "to", partial(move, name))
+    settings = {"num_frames": 3, "num_inference_steps": 2}
+    device = replace(model, device=torch.device("cpu:0"))  # the CPU by another name, which tells the moves apart
+    made = ours(device, images(2), [CLIP, UNGUIDED], offload=True, **settings)
+    encoders = {"image_encoder", "vae_encoder"}
+    first, second = peaks[:4], peaks[4:]
+    assert first == [encoders, encoders, {"unet"}, {"vae_decoder"}]
+    assert second == [{"image_encoder"}, encoders, {"unet"}, {"vae_decoder"}]
+    np.testing.assert_array_equal(made, ours(model, images(2), [CLIP, UNGUIDED], **settings))
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
