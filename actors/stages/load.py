@@ -25,8 +25,9 @@ def load_image(row: Row, *, storage: Storage, settings: ImageSettings, attempts:
 def _load(row: Row, data: bytes | None, storage: Storage, settings: ImageSettings) -> Row:
     started = time.perf_counter()
     image = images.decode(
-        storage.read_bytes(row["image_uri"]) if data is None else bytes(data),
+        storage.read_bytes(row["image_uri"], max_bytes=settings.max_bytes) if data is None else bytes(data),
         max_megapixels=settings.max_megapixels,
+        max_bytes=settings.max_bytes,
     )
     width, height = images.clip_size(image.width, image.height, settings)
     pixels_HWC = images.fit(
