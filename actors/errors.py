@@ -8,6 +8,7 @@
     |-- ImageError            an image cannot be used: damaged, too large, not an image
     |-- GenerationError       a clip came out unusable
     |-- VideoError            encoding or probing a video failed
+    |-- WorkerDiedError       a worker died each time that it had the clip (actors.stages.attempts)
     `-- RunError              the run broke off before its end (exit code 1); what is finished is kept
 
 What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises

@@ -1,13 +1,9 @@
 """Make small checkpoints of the very classes that the real ones are made of, with random weights.
 
-    python -m benchmarks.make_checkpoints DIR [--seed N] [--sizes demo|tiny]
-
-writes `DIR/svd`, a Stable Video Diffusion checkpoint in diffusers layout that `model.source` can name, and
-`DIR/rife.safetensors`, a small RIFE network that cross-fades, for `interpolation.weights`. The same seed gives the
-same bytes, so what is generated from it can be compared between machines and between versions.
+For tests and benchmarks that need the code of the networks and not their pictures. The same seed gives the same bytes,
+so what is generated from it can be compared between machines and between versions.
 """
 
-import argparse
 import json
 import math
 from dataclasses import dataclass
@@ -15,13 +11,9 @@ from pathlib import Path
 
 import diffusers
 import torch
-import transformers
 from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
-
-from actors.rife import weights
-from actors.rife.untrained import crossfade_net
 
 # The scheduler of `stabilityai/stable-video-diffusion-img2vid-xt`, its `scheduler_config.json` to the letter.
 SVD_SCHEDULER = {
@@ -52,9 +44,6 @@ _MODEL_INDEX = {
 # CLIP sees 224 pixels in every SVD checkpoint, and diffusers' own pipeline knows no other size.
 CLIP_IMAGE_PIXELS = 224
 
-# GroupNorm has 32 groups throughout these classes, and the spread below which a random decoder paints all grey.
-_FRAME_SPREAD = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class SvdSizes:
@@ -69,16 +58,6 @@ class SvdSizes:
     layers_per_block: int = 1
 
 
-# 15 MB; 8 frames of 224x128 in 10 steps take 2 s on two CPU cores. The VAE shrinks 8 times, as the real one does.
-DEMO_SIZES = SvdSizes(
-    num_frames=8,
-    unet_channels=(32, 64, 64),
-    unet_heads=(1, 2, 2),
-    vae_channels=(32, 32, 32, 64),
-    clip_width=64,
-    clip_patch=32,
-)
-
 # For tests at 16 or 32 pixels: every kind of block once, the VAE shrinks 2 times.
 TINY_SIZES = SvdSizes(
     num_frames=14,
@@ -89,10 +68,8 @@ TINY_SIZES = SvdSizes(
     clip_patch=56,
 )
 
-_SIZES = {"demo": DEMO_SIZES, "tiny": TINY_SIZES}
 
-
-def make_svd_checkpoint(folder: Path, *, seed: int = 0, sizes: SvdSizes = DEMO_SIZES) -> Path:
+def make_svd_checkpoint(folder: Path, *, seed: int = 0, sizes: SvdSizes = TINY_SIZES) -> Path:
     """Write an SVD checkpoint with random weights into `folder` (diffusers layout, safetensors) and return it."""
     generator = torch.Generator().manual_seed(seed)
     networks = {"vae": _vae(sizes), "unet": _unet(sizes), "image_encoder": _image_encoder(sizes)}
@@ -158,21 +135,3 @@ def _draw_weights(network: nn.Module, generator: torch.Generator) -> None:
                 parameter.fill_(1.0)
             else:
                 parameter.copy_(0.1 * noise)
-
-
-def main() -> None:
-    """Read the command line and write the checkpoints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the checkpoints go; made if missing")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sizes", choices=sorted(_SIZES), default="demo")
-    arguments = parser.parse_args()
-    transformers.utils.logging.disable_progress_bar()  # there is nothing to wait for
-    print(make_svd_checkpoint(arguments.folder / "svd", seed=arguments.seed, sizes=_SIZES[arguments.sizes]))
-    rife = arguments.folder / "rife.safetensors"
-    weights.save(crossfade_net(seed=arguments.seed), rife)
-    print(rife)
-
-
-if __name__ == "__main__":
-    main()

@@ -79,8 +79,8 @@ class Interruption:
         empty_looks = 0
         if not self._left:
             self._console.print(f"Stopping; clips under way get {self._grace_s:g} s", highlight=False)
-            self._stages.drain()
         while not self._left and empty_looks < _EMPTY_LOOKS and time.monotonic() < until:
+            self._stages.drain()  # each time: the ledger forgets it where its process is lost
             empty_looks = 0 if self._stages.in_flight() else empty_looks + 1
             time.sleep(_LOOK_INTERVAL_S)
         self.is_over = True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,6 +24,9 @@ from pipelines.progress import Progress
 from pipelines.recover import recover
 from pipelines.report import Summary, print_plan
 
+if TYPE_CHECKING:
+    from pipelines.graph import Stages
+
 
 def plan_only(config: Config, retry: Retry | None) -> Plan:
     """What `run` would do, without starting Ray or a model and without writing anything."""
@@ -31,8 +35,17 @@ def plan_only(config: Config, retry: Retry | None) -> Plan:
     return make_plan(config, storage, holdings, model_revisions(config), retry=retry)
 
 
-def run(config: Config, console: Console, retry: Retry | None, *, break_lease: bool = False) -> Summary:
+def run(
+    config: Config,
+    console: Console,
+    retry: Retry | None,
+    *,
+    break_lease: bool = False,
+    stages: "Stages | None" = None,
+) -> Summary:
     """Make every clip that the dataset does not hold yet, or those that failed before and that `retry` takes.
+
+    `stages` stand in for the real ones (benchmarks of the pipeline alone).
 
     Raises:
         StillreelError: the configuration, the manifest or a checkpoint cannot be used, or another run is writing.
@@ -77,7 +90,7 @@ def run(config: Config, console: Console, retry: Retry | None, *, break_lease: b
         last.callback(lambda: summary.stop_clock(started))
         with connected(config, console, ray_log) as resources:
             committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
-            _make(config, storage, committer, provenance, summary, resources, console)
+            _make(config, storage, committer, provenance, summary, resources, console, stages)
         if summary.status == "done":  # else the next run looks in them for clips whose rows did not arrive
             for file in plan.work:
                 storage.remove(file.uri)
@@ -111,16 +124,17 @@ def _make(
     summary: Summary,
     resources: tuple[float, float],
     console: Console,
+    stages: "Stages | None",
 ) -> None:
     """Drain the stages into the dataset until all rows have ended, or the run is to stop."""
     # Ray Data, torch and diffusers take seconds to import: a run that has nothing to do, and `plan`, go without.
-    from pipelines.graph import Graph, size_pools
+    from pipelines.graph import Graph, Stages, size_pools
 
     pools = size_pools(config, *resources)
     card.write(config.output, storage)
     with (
         Progress(summary.plan.to_do, console, config.run.log_interval_s) as progress,
-        Graph(config, provenance, storage, pools) as graph,
+        Graph(config, provenance, storage, pools, stages or Stages()) as graph,
         Interruption(graph, config.run.grace_s, console) as interruption,
     ):
         for work in _executions(summary.plan.work):

@@ -1,0 +1,90 @@
+"""Kill runs, fail their store, feed them damaged images, repeat them; print what was lost, and end non-zero if any was.
+
+    python -m benchmarks.faults [--runs 100] [--store-clips 1000] [--damaged 1000] [--good 200] [--seed 0] [--keep DIR]
+
+The defaults are the full benchmark (about an hour and a half of two cores). 0 leaves a trial out.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.faults import damaged, jobs, kills, repeats, store
+
+
+def main() -> int:
+    """Read the command line, run the trials, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=100, help="to kill")
+    parser.add_argument("--store-clips", type=int, default=1000)
+    parser.add_argument("--damaged", type=int, default=1000, help="images")
+    parser.add_argument("--good", type=int, default=200, help="images among the damaged ones")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
+    arguments = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()  # there is nothing to wait for
+    with tempfile.TemporaryDirectory() as scratch:
+        folder: Path = arguments.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        table, faults = _run(folder, arguments)
+    Console(soft_wrap=True).print(table)
+    return int(faults > 0)
+
+
+def _run(folder: Path, arguments: argparse.Namespace) -> tuple[Table, int]:
+    models = jobs.make_models(folder)
+    table = Table("trial", "seconds", "faults", "what came of it")
+    total = 0
+    started = time.monotonic()
+
+    def row(name: str, faults: int, text: str) -> None:
+        nonlocal started, total
+        table.add_row(name, f"{time.monotonic() - started:.0f}", str(faults), text)
+        started, total = time.monotonic(), total + faults
+
+    if arguments.runs:
+        tally = kills.trial(folder / "kills", models, arguments.runs, arguments.seed)
+        row(f"{tally.runs} killed runs of {kills.CLIPS} clips", tally.faults, _of_kills(tally))
+    if arguments.store_clips:
+        stored = store.trial(folder / "store", models, arguments.store_clips, arguments.seed)
+        row(f"{stored.wanted} clips, faulty S3", stored.faults, _of_store(stored))
+    if arguments.damaged:
+        bad = damaged.trial(folder / "damaged", models, arguments.good, arguments.damaged, arguments.seed)
+        row(f"{bad.damaged} damaged images among {bad.good}", bad.faults, _of_damaged(bad))
+    again = repeats.trial(folder / "repeats", models)
+    row("the same clips again", again.faults, f"{len(again.sha256)} ways: {', '.join(again.sha256)}")
+    return table, total
+
+
+def _of_kills(tally: kills.Tally) -> str:
+    killed = ", ".join(f"{kind} {count}" for kind, count in (tally.kills or {}).items())
+    return (
+        f"lost {tally.lost}, duplicated {tally.duplicated}, not as described {tally.mismatched}, "
+        f"failed {tally.failed}, stored and made again {tally.paid_twice}, not continued {tally.unfinished}; "
+        f"killed: {killed}; processes left behind {tally.orphans}"
+    )
+
+
+def _of_store(result: store.StoreResult) -> str:
+    found = result.dataset
+    requests = ", ".join(f"{kind} {count}" for kind, count in sorted(result.requests.items()))
+    return (
+        f"lost {found.lost(result.wanted)}, duplicated {found.duplicated}, not as described {found.mismatched}, "
+        f"failed {len(found.failures)}; requests: {requests}"
+    )
+
+
+def _of_damaged(result: damaged.DamagedResult) -> str:
+    found = result.dataset
+    reasons = ", ".join(f"{kind} {count}" for kind, count in result.reasons.most_common())
+    return f"{len(found.clips)} videos, {len(found.failures)} records ({reasons}), {result.crashes} crashed workers"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Jobs that are quick enough to be killed a hundred times: a tiny checkpoint of the real classes, small pictures."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+from PIL import Image
+
+from actors.rife import weights
+from actors.rife.untrained import crossfade_net
+from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
+
+# Ray's processes end within seconds of the one that started them.
+_GONE_WITHIN_S = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The checkpoints that all trials share."""
+
+    svd: Path
+    rife: Path
+
+
+def make_models(folder: Path) -> Models:
+    """Write a tiny SVD checkpoint and a RIFE network that cross-fades."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rife = folder / "rife.safetensors"
+    weights.save(crossfade_net(), rife)
+    return Models(make_svd_checkpoint(folder / "svd", sizes=TINY_SIZES), rife)
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """`count` different small pictures."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 255, (6, 8, 3), np.uint8)
+        Image.fromarray(noise).resize((96, 64), Image.Resampling.BICUBIC).save(folder / f"{number:05d}.png")
+
+
+def write_config(path: Path, models: Models, manifest: str, output: str, **sections: dict[str, Any]) -> Path:
+    """The configuration of a trial's job."""
+    tree: dict[str, Any] = {
+        "manifest": manifest,
+        "output": output,
+        "image": {"width": 64, "height": 64, "orientation": "landscape"},
+        "model": {"source": str(models.svd), "precision": "fp32"},
+        "generation": {"num_frames": 3, "num_inference_steps": 2},
+        "interpolation": {"weights": str(models.rife), "factor": 2, "precision": "fp32"},
+        "video": {"threads": 1},
+        "workers": {
+            "load": {"num_cpus": 0.5},
+            "generate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
+            "interpolate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
+        },
+        "run": {"flush_s": 1, "max_failed_share": 1},
+        "ray": {"object_store_mb": 100, "num_cpus": 2},
+    }
+    for name, section in sections.items():
+        tree[name] = tree.get(name, {}) | section
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def start(config: Path, *arguments: str, log: Path) -> psutil.Popen:
+    """`stillreel run`, its output in a file."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with log.open("ab") as out:
+        return psutil.Popen(
+            [sys.executable, "-m", "pipelines", "run", "--config", str(config), *arguments],
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def finish(config: Path, *arguments: str, log: Path, timeout_s: float = 1800) -> int:
+    """Run to the end and give the exit code."""
+    job = start(config, *arguments, log=log)
+    try:
+        return int(job.wait(timeout_s))
+    finally:
+        end_all(family(job))
+
+
+def family(job: psutil.Popen) -> list[psutil.Process]:
+    """The job and every process below it."""
+    try:
+        return [job, *job.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end_all(processes: list[psutil.Process]) -> int:
+    """Wait until these are gone, and kill those that stay; the number of them."""
+    deadline = time.monotonic() + _GONE_WITHIN_S
+    _, alive = psutil.wait_procs(processes, timeout=deadline - time.monotonic())
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=10)
+    return len(alive)

@@ -1,0 +1,105 @@
+"""Runs that lose their driver, a worker or Ray's node process at a random moment, and are run again."""
+
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from actors.storage import Storage
+from benchmarks.faults import jobs
+from benchmarks.faults.dataset import audit, stored_videos
+
+CLIPS = 40
+# A run of this size takes about so long on two cores, most of it until the models are there.
+_LATEST_KILL_S = 25.0
+_VICTIMS = ("driver", "worker", "raylet")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over all runs."""
+
+    runs: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    mismatched: int = 0
+    failed: int = 0  # rows that ended as failures, though nothing is wrong with them
+    paid_twice: int = 0  # clips whose video was stored at the kill and that were made again
+    orphans: int = 0  # processes that stayed behind
+    unfinished: int = 0  # runs that did not end well after the kill
+    kills: dict[str, int] | None = None
+
+    @property
+    def faults(self) -> int:
+        """What has to be none."""
+        return self.lost + self.duplicated + self.mismatched + self.failed + self.paid_twice + self.unfinished
+
+
+def trial(folder: Path, models: jobs.Models, runs: int, seed: int) -> Tally:
+    """Kill `runs` runs of `CLIPS` clips each, continue each to its end, and look at what they made."""
+    rng = np.random.default_rng(seed)
+    jobs.write_pictures(folder / "images", CLIPS)
+    tally = Tally(kills=dict.fromkeys((*_VICTIMS, "none"), 0))
+    for number in range(runs):
+        victim = _VICTIMS[number % len(_VICTIMS)]
+        _one(folder / f"{number:03d}", folder / "images", models, victim, float(rng.uniform(0, 1)), rng, tally)
+    return tally
+
+
+def _one(
+    folder: Path, images: Path, models: jobs.Models, victim: str, moment: float, rng: np.random.Generator, tally: Tally
+) -> None:
+    folder.mkdir()
+    output, storage, log = str(folder / "out"), Storage(), folder / "log.txt"
+    config = jobs.write_config(folder / "job.yaml", models, str(images), output)
+    job = jobs.start(config, log=log)
+    killed = _kill(job, victim, moment * _LATEST_KILL_S, rng)
+    assert tally.kills is not None
+    tally.kills[victim if killed else "none"] += 1
+    members = jobs.family(job)
+    code = job.wait(600)
+    tally.orphans += jobs.end_all(members)
+    stored = stored_videos(output, storage)
+    written = {uri: Path(uri).stat().st_mtime_ns for uri in storage.list_files(output + "/data", suffix=".mp4")}
+    if code != 0:
+        tally.unfinished += jobs.finish(config, log=log) != 0
+    now = {uri: Path(uri).stat().st_mtime_ns for uri in written if Path(uri).exists()}
+    tally.paid_twice += sum(now.get(uri) != at for uri, at in written.items() if Path(uri).stem in stored)
+    result = audit(output, storage)
+    tally.runs += 1
+    tally.lost += result.lost(CLIPS)
+    tally.duplicated += result.duplicated
+    tally.mismatched += result.mismatched
+    tally.failed += len(result.failures)
+
+
+def _kill(job: psutil.Popen, victim: str, after_s: float, rng: np.random.Generator) -> bool:
+    """SIGKILL to a process of the kind; False where the job ended before."""
+    time.sleep(after_s)
+    while job.poll() is None:
+        found = _of_kind(job, victim)
+        if found:
+            try:
+                found[int(rng.integers(len(found)))].send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+            return True
+        time.sleep(0.1)  # Ray has not started it yet
+    return False
+
+
+def _of_kind(job: psutil.Popen, victim: str) -> list[psutil.Process]:
+    if victim == "driver":
+        return [job]
+    found = []
+    for process in jobs.family(job)[1:]:
+        try:
+            name, title = process.name(), " ".join(process.cmdline()[:1])
+        except psutil.Error:
+            continue
+        if (victim == "raylet" and name == "raylet") or (victim == "worker" and title.startswith("ray::")):
+            found.append(process)
+    return found

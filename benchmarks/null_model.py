@@ -1,0 +1,34 @@
+"""Stages without networks and without ffmpeg, in the place of the real ones: what remains is the pipeline itself."""
+
+from typing import Any
+
+import numpy as np
+
+from actors.records import CLIP_SCHEMA
+from actors.stages.attempts import Attempts
+from actors.stages.finish import Finish
+from actors.stages.generate import Generate
+from actors.stages.row import Pixels, Row
+from actors.svd.conditioning import ClipParameters
+from actors.svd.sampler import GeneratedClips
+
+
+class NullGenerate(Generate):
+    """Repeats the picture."""
+
+    def __init__(self, _model: object, generation: Any, _image: object, _storage: object, attempts: Attempts) -> None:
+        self._settings = generation
+        self._memory_mode = "resident"
+        self._attempts = attempts
+        self._device_name = "none"
+
+    def _generate(self, image_HWC: Pixels, _clip: ClipParameters) -> GeneratedClips:
+        return GeneratedClips(np.repeat(image_HWC[np.newaxis, np.newaxis], self._settings.num_frames, 1), (True,))
+
+
+class NullFinish(Finish):
+    """Writes no file; its record says zero bytes."""
+
+    def _finish(self, row: Row) -> dict[str, Any]:
+        numbers = {field.name: 0 for field in CLIP_SCHEMA if str(field.type) in ("int32", "int64", "double")}
+        return numbers | self._describe(row) | {"sha256": ""}
