@@ -44,7 +44,7 @@ TRAINING_PHOTOGRAPHS = (
 
 NUM_FRAMES = 8
 HEIGHT, WIDTH = 96, 160
-MAX_SPEED_PX = 1.75  # per frame at motion bucket 255: more than so small a network can move sharply over 8 frames
+MAX_SPEED_PX = 0.9  # per frame at motion bucket 255: about what so small a network moves sharply over 8 frames
 ZOOM_SHARE = 0.2  # of the clips; the others pan
 
 
