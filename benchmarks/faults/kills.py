@@ -13,8 +13,10 @@ from benchmarks.faults import jobs
 from benchmarks.faults.dataset import audit, stored_videos
 
 CLIPS = 40
-# A run of this size takes about so long on two cores, most of it until the models are there.
-_LATEST_KILL_S = 25.0
+# One run in five is killed while it starts; the others after a random number of stored videos.
+_SHARE_AT_START = 0.2
+_START_S = 15.0
+_BETWEEN_CLIPS_S = 1.0
 _VICTIMS = ("driver", "worker", "raylet")
 
 
@@ -45,18 +47,17 @@ def trial(folder: Path, models: jobs.Models, runs: int, seed: int) -> Tally:
     tally = Tally(kills=dict.fromkeys((*_VICTIMS, "none"), 0))
     for number in range(runs):
         victim = _VICTIMS[number % len(_VICTIMS)]
-        _one(folder / f"{number:03d}", folder / "images", models, victim, float(rng.uniform(0, 1)), rng, tally)
+        _one(folder / f"{number:03d}", folder / "images", models, victim, rng, tally)
     return tally
 
 
-def _one(
-    folder: Path, images: Path, models: jobs.Models, victim: str, moment: float, rng: np.random.Generator, tally: Tally
-) -> None:
+def _one(folder: Path, images: Path, models: jobs.Models, victim: str, rng: np.random.Generator, tally: Tally) -> None:
     folder.mkdir()
     output, storage, log = str(folder / "out"), Storage(), folder / "log.txt"
     config = jobs.write_config(folder / "job.yaml", models, str(images), output)
     job = jobs.start(config, log=log)
-    killed = _kill(job, victim, moment * _LATEST_KILL_S, rng)
+    _wait_for_moment(job, output, rng)
+    killed = _kill(job, victim, rng)
     assert tally.kills is not None
     tally.kills[victim if killed else "none"] += 1
     members = jobs.family(job)
@@ -76,9 +77,18 @@ def _one(
     tally.failed += len(result.failures)
 
 
-def _kill(job: psutil.Popen, victim: str, after_s: float, rng: np.random.Generator) -> bool:
+def _wait_for_moment(job: psutil.Popen, output: str, rng: np.random.Generator) -> None:
+    if rng.random() < _SHARE_AT_START:
+        time.sleep(rng.uniform(0, _START_S))
+        return
+    count = int(rng.integers(0, CLIPS))
+    while job.poll() is None and len(stored_videos(output, Storage())) < count:
+        time.sleep(0.05)
+    time.sleep(rng.uniform(0, _BETWEEN_CLIPS_S))
+
+
+def _kill(job: psutil.Popen, victim: str, rng: np.random.Generator) -> bool:
     """SIGKILL to a process of the kind; False where the job ended before."""
-    time.sleep(after_s)
     while job.poll() is None:
         found = _of_kind(job, victim)
         if found:

@@ -1,0 +1,33 @@
+"""The benchmark of faults in small: what is killed, refused or damaged loses nothing and doubles nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import damaged, jobs, kills, store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> jobs.Models:
+    return jobs.make_models(tmp_path_factory.mktemp("models"))
+
+
+def test_killed_runs_are_continued(tmp_path: Path, models: jobs.Models) -> None:
+    """A driver, a worker and a raylet."""
+    tally = kills.trial(tmp_path / "kills", models, runs=3, seed=4)
+    assert tally.kills == {"driver": 1, "worker": 1, "raylet": 1, "none": 0}
+    assert tally.faults == 0, tally
+
+
+def test_a_faulty_store_loses_nothing(tmp_path: Path, models: jobs.Models) -> None:
+    result = store.trial(tmp_path / "store", models, clips=20, seed=0)
+    assert result.faults == 0, result
+    assert {"503", "reset", "stall"} <= result.requests.keys()  # there were faults
+
+
+def test_damaged_images_become_records(tmp_path: Path, models: jobs.Models) -> None:
+    result = damaged.trial(tmp_path / "damaged", models, good=6, damaged=40, seed=0)
+    assert result.faults == 0, result
+    assert len(result.reasons) >= 1
