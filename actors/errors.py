@@ -7,6 +7,7 @@
     |-- StorageError          a file or an object could not be read, listed or written
     |-- ImageError            an image cannot be used: damaged, too large, not an image
     |-- GenerationError       a clip came out unusable
+    |-- GpuMemoryError        a clip needs more memory than the GPU has to give
     |-- VideoError            encoding or probing a video failed
     |-- WorkerDiedError       a worker died each time that it had the clip (actors.stages.attempts)
     `-- RunError              the run broke off before its end (exit code 1); what is finished is kept
@@ -42,6 +43,10 @@ class ImageError(StillreelError):
 
 class GenerationError(StillreelError):
     """A clip came out unusable, or could not be generated with the settings given."""
+
+
+class GpuMemoryError(StillreelError):
+    """A clip needs more memory than the GPU has to give."""
 
 
 class VideoError(StillreelError):

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actors.errors import GenerationError
+from actors.errors import GenerationError, GpuMemoryError
+from actors.gpu_errors import is_out_of_memory
 from actors.rife import weights
 from actors.rife.ifnet import IFNet
 
@@ -96,7 +97,7 @@ class Interpolator:
         Source frames come out untouched. Where two neighbours differ by more than `scene_cut_threshold` (see
         `hard_cuts`; None: never) the earlier one is repeated, and so it is between the last and the first of a loop.
         At most `pairs_per_batch` frames are made in one network call; a call that runs out of memory is repeated with
-        half as many. Raises GenerationError for a factor below 1, or when even one frame does not fit.
+        half as many. Raises GenerationError for a factor below 1, GpuMemoryError when even one frame does not fit.
         """
         cuts = set() if scene_cut_threshold is None else hard_cuts(frames_FHWC, scene_cut_threshold)
         slots = []
@@ -118,10 +119,12 @@ class Interpolator:
             batch = slots[start : start + limit]
             try:
                 made_BHWC = self._make(encoded, batch)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 height, width = frames_FHWC.shape[1:3]
                 if len(batch) == 1:
-                    raise GenerationError(
+                    raise GpuMemoryError(
                         f"{self.device} has too little memory to interpolate one frame of {width}x{height}: "
                         "give the interpolation stage a larger share of the device"
                     ) from error

@@ -18,12 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
 from actors.errors import StillreelError
+from actors.gpu_errors import breaks_gpu
 from actors.stages.row import UNSTARTED, Row, failed
 
-# What torch says where a CUDA context is broken; every later call fails as well, and only a new process gets a new one.
-_BROKEN_GPU = "CUDA error:"
-# Some libraries report in the same words that there was no memory, which breaks nothing.
-_OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
 
 _STAGES = ("load", "generate", "finish")
@@ -71,6 +68,7 @@ class AttemptLedger:
         self._begun: Counter[tuple[str, str]] = Counter()
         self._reasons: dict[tuple[str, str], str] = {}
         self._in_flight: set[str] = set()
+        self._num_begun = 0
         self._is_draining = False
 
     def begin(self, key: str, stage: str) -> Answer:
@@ -81,6 +79,7 @@ class AttemptLedger:
         is_new = self._begun[attempt] == 0 and key not in self._in_flight
         if self._is_draining and stage in _DRAINED_STAGES and is_new:
             return Answer("unstarted")
+        self._num_begun += stage == "load" and self._begun[attempt] == 0
         self._begun[attempt] += 1
         if stage == "generate":
             self._in_flight.add(key)
@@ -108,6 +107,10 @@ class AttemptLedger:
     def in_flight(self) -> list[str]:
         """The clips that `generate` has begun with and that have not left `finish`."""
         return sorted(self._in_flight)
+
+    def num_begun(self) -> int:
+        """How many clips `load` has begun with."""
+        return self._num_begun
 
     def drain(self) -> None:
         """From now on, `load` and `generate` begin with no clip that they have not begun with."""
@@ -155,6 +158,11 @@ class RemoteLedger:
         clip_ids: list[str] = self._wait_for("in_flight")
         return clip_ids
 
+    def num_begun(self) -> int:
+        """As in `AttemptLedger`."""
+        number: int = self._wait_for("num_begun")
+        return number
+
     def drain(self) -> None:
         """As in `AttemptLedger`; it holds when this returns."""
         self._wait_for("drain")
@@ -197,7 +205,7 @@ class Attempts:
             try:
                 done = make(row)
             except Exception as error:
-                if _breaks_gpu(error):
+                if breaks_gpu(error):
                     self._end_process(clip_id, stage, _one_line(error))
                 done = failed(row, stage, error)
         self.ledger.end(clip_id, stage)
@@ -244,15 +252,6 @@ class Attempts:
             self.ledger.explain(key, stage, reason)
         finally:
             os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the GPU had too little memory, whichever library says so."""
-    return any(text in str(error) for text in _OUT_OF_MEMORY)
-
-
-def _breaks_gpu(error: Exception) -> bool:
-    return _BROKEN_GPU in str(error) and not is_out_of_memory(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from actors.errors import GenerationError
+from actors.errors import GenerationError, GpuMemoryError
+from actors.gpu_errors import is_out_of_memory
 from actors.settings import GenerationSettings, ImageSettings, ModelSettings
-from actors.stages.attempts import Attempts, is_out_of_memory
+from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
 from actors.stages.row import NO_FRAMES, Pixels, Row, parameters
 from actors.storage import Storage
@@ -97,13 +98,13 @@ class Generate:
         """Go on to a tighter memory mode, for this clip and all that follow, until the clip fits.
 
         Raises:
-            GenerationError: it fits in none.
+            GpuMemoryError: it fits in none.
         """
         while (clips := self._generate(image_HWC, clip)) is None:
             # Not while the error is handled: it holds the tensors of the try that failed.
             torch.cuda.empty_cache()
             if self._memory_mode not in _TIGHTER:
-                raise GenerationError(
+                raise GpuMemoryError(
                     "out of GPU memory, although the networks took turns and few frames were decoded at a time: lower "
                     "image.width and height, generation.num_frames, model.decode_chunk_frames or the actors per GPU"
                 )
@@ -123,7 +124,7 @@ class Generate:
                 offload=self._memory_mode == "offload",
             )
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error):
+            if is_out_of_memory(error):
                 return None
             raise
 

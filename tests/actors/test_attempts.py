@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from actors.errors import CheckpointError
-from actors.stages.attempts import Answer, AttemptLedger, Attempts, WorkerDiedError, is_out_of_memory
+from actors.gpu_errors import is_out_of_memory
+from actors.stages.attempts import Answer, AttemptLedger, Attempts, WorkerDiedError
 
 CLIP = "ab" * 32
 OTHER = "cd" * 32

@@ -12,7 +12,7 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from actors.errors import GenerationError
+from actors.errors import GenerationError, GpuMemoryError
 from actors.rife import Interpolator, output_times
 from actors.rife.ifnet import VARIANTS, IFNet, Variant
 from actors.rife.interpolate import hard_cuts
@@ -30,13 +30,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-class CountingNet(IFNet):
-    """Keeps how many frames each call of the head and of the network had; fails above `memory` samples."""
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
 
-    def __init__(self, memory: int = 1000) -> None:
+
+class CountingNet(IFNet):
+    """Keeps how many frames each call of the head and of the network had; raises `error` above `memory` samples."""
+
+    def __init__(self, memory: int = 1000, error: Exception = OUT_OF_MEMORY) -> None:
         super().__init__(SMALL_VARIANT)
         self.load_state_dict(crossfade_net().state_dict())
-        self.memory = memory
+        self.memory, self.error = memory, error
         self.encoded: list[int] = []
         self.called: list[int] = []
 
@@ -47,7 +50,7 @@ class CountingNet(IFNet):
     def forward(self, img0_BCHW: Tensor, img1_BCHW: Tensor, f0_BCHW: Tensor, f1_BCHW: Tensor, t_B: Tensor) -> Tensor:
         self.called.append(len(t_B))
         if len(t_B) > self.memory:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise self.error
         return super().forward(img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B)
 
 
@@ -172,9 +175,19 @@ def test_out_of_memory_halves_the_batch_and_remembers() -> None:
 
 def test_out_of_memory_for_a_single_frame_is_explained() -> None:
     net = CountingNet(memory=0)
-    with pytest.raises(GenerationError, match="cpu has too little memory to interpolate one frame of 53x37"):
+    with pytest.raises(GpuMemoryError, match="cpu has too little memory to interpolate one frame of 53x37"):
         run(net, noise(2), 2, pairs_per_batch=4)
     assert net.called == [1]
+
+
+def test_only_errors_of_memory_are_met_with_less() -> None:
+    net = CountingNet(memory=1, error=RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    run(net, noise(2), 3, pairs_per_batch=4)
+    assert net.called == [2, 1, 1]
+    net = CountingNet(memory=1, error=RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run(net, noise(2), 3, pairs_per_batch=4)
+    assert net.called == [2]
 
 
 def test_hard_cuts_repeat_the_earlier_frame() -> None:

@@ -244,7 +244,7 @@ def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) ->
 def test_a_clip_that_fits_in_no_way_is_a_failure_that_says_what_to_lower(small_gpu: SmallGpu) -> None:
     generate, calls = small_gpu(lambda options: False)
     batch = next(generate(as_batch([load()])))
-    assert (batch["stage"], batch["error_type"]) == (["generate"], ["GenerationError"])
+    assert (batch["stage"], batch["error_type"]) == (["generate"], ["GpuMemoryError"])
     assert "lower image.width and height, generation.num_frames" in batch["error"][0]
     assert len(calls) == 3
     next(generate(as_batch([load()])))
