@@ -9,8 +9,8 @@
     |-- GenerationError       a clip came out unusable
     |-- GpuMemoryError        a clip needs more memory than the GPU has to give
     |-- VideoError            encoding or probing a video failed
-    |-- WorkerDiedError       a worker died each time that it had the clip (actors.stages.attempts)
     `-- RunError              the run broke off before its end (exit code 1); what is finished is kept
+        `-- WorkerDiedError   a worker died each time that it had the clip, or each time that it started
 
 What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises
 ends the run with its message and no traceback. Anything else that is raised is a bug of ours.
@@ -55,3 +55,7 @@ class VideoError(StillreelError):
 
 class RunError(StillreelError):
     """The run broke off before its end; what is finished is kept."""
+
+
+class WorkerDiedError(RunError):
+    """A worker died each time that it started, which ends the run; or each time that it had the clip that failed."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
-from actors.errors import StillreelError
+from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.stages.row import UNSTARTED, Row, failed
 
@@ -26,10 +26,6 @@ _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, o
 _STAGES = ("load", "generate", "finish")
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
-
-
-class WorkerDiedError(StillreelError):
-    """The worker died each time that it was tried."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from actors.errors import CheckpointError
+from actors.errors import CheckpointError, RunError, WorkerDiedError
 from actors.gpu_errors import is_out_of_memory
-from actors.stages.attempts import Answer, AttemptLedger, Attempts, WorkerDiedError
+from actors.stages.attempts import Answer, AttemptLedger, Attempts
 
 CLIP = "ab" * 32
 OTHER = "cd" * 32
@@ -207,8 +207,9 @@ def test_a_start_that_fails_ends_the_process_until_it_is_given_up(
             raise OSError("the disk is away")
     assert "Traceback" in capsys.readouterr().err
     expected = "a worker of stage generate died 3 times while it started: OSError: the disk is away"
-    with pytest.raises(WorkerDiedError, match=expected), attempts.start("generate"):
+    with pytest.raises(WorkerDiedError, match=expected) as raised, attempts.start("generate"):
         raise AssertionError("is not tried")
+    assert isinstance(raised.value, RunError)  # the command line's exit code 1: the run broke off
 
 
 def test_a_start_that_succeeds_starts_the_count_anew(ledger: AttemptLedger, exits: threading.Event) -> None:

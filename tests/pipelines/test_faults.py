@@ -21,9 +21,9 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from actors.errors import CheckpointError
+from actors.errors import CheckpointError, WorkerDiedError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
-from actors.stages.attempts import Attempts, WorkerDiedError
+from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
