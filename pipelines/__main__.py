@@ -1,12 +1,13 @@
 """The command line: `python -m pipelines run|plan`, installed as `stillreel`."""
 
+import signal
 import sys
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from actors.errors import ConfigError, RunError, StillreelError
+from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
 from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.plan import Retry
@@ -15,6 +16,8 @@ from pipelines.report import print_plan, print_summary, stopped_early
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+# What the same command will meet again; anything else may pass.
+_USAGE = (ConfigError, ManifestError, CheckpointError)
 
 INTERRUPTED = "stillreel: interrupted; what is finished is kept, the same command continues."
 
@@ -58,6 +61,8 @@ def run(
     """Make every clip that the dataset does not hold yet."""
     settings = load_config(config, overrides or [])
     console = Console(soft_wrap=True)
+    # `ray job stop` and Kubernetes send SIGTERM; it has to release the lease, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         summary = runs.run(settings, console, _retry(retry_failed, stage, error_type), break_lease=break_lease)
     except KeyboardInterrupt:
@@ -110,7 +115,7 @@ def main() -> None:
         app()
     except StillreelError as error:
         print(f"stillreel: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED if isinstance(error, RunError) else EXIT_USAGE)
+        sys.exit(EXIT_USAGE if isinstance(error, _USAGE) else EXIT_FAILED)
 
 
 if __name__ == "__main__":

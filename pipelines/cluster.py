@@ -48,10 +48,10 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[tuple[flo
     with _standard_error_into(log):
         import ray
 
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             _init(config, address, log)
-            # `ray job stop` and Kubernetes send SIGTERM; Ray's own handler, set by init, would end us without a commit.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own, set by init, would end us without a commit
             resources = ray.cluster_resources()
             gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
             if config.needs_gpu and not config.ray.autoscaling:

@@ -6,6 +6,8 @@ reader always finds complete Parquet files; a clip's video is stored before its 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actors.errors import StorageError
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Outcome, part_name
+from actors.retries import wait_s
 from actors.storage import Storage
 from pipelines.plan import WorkFile, read_records
 
@@ -35,6 +39,8 @@ class Committer:
         self._check_lease = check_lease  # raises where another run may be writing by now
         self._output = output
         self._storage = storage
+        self._once = replace(storage, attempts=1)
+        self._attempts = storage.attempts
         self._extras_schema = extras
         self._expected = dict(rows_per_part)
         self._parts: dict[int, _Part] = {}
@@ -52,18 +58,32 @@ class Committer:
 
     def add(self, outcome: Outcome) -> None:
         """Take one outcome; it is in the dataset after the next `flush`."""
-        part = self._parts.get(outcome.part)
-        if part is None:
-            part = self._parts[outcome.part] = self._open(outcome.part)
-        part.new.append(outcome)
+        self._parts.setdefault(outcome.part, _Part()).new.append(outcome)
 
     def flush_if_older(self, seconds: float) -> None:
-        """Flush where the last time is `seconds` ago."""
+        """Flush where the last time is `seconds` ago; where the store fails, the next time is another try.
+
+        For how long, the lease decides: where that cannot be renewed either, `RunError` ends the run.
+        """
         if time.monotonic() - self._flushed_at >= seconds:
-            self.flush()
+            with suppress(StorageError):
+                self._write_all()
 
     def flush(self) -> None:
-        """Write every part that changed; parts with no row outstanding are let go."""
+        """Write every part that changed; parts with no row outstanding are let go.
+
+        Raises:
+            StorageError: the store failed at all of `storage.attempts` tries.
+            RunError: the lease is lost. What was not written then is recovered by the next run.
+        """
+        for attempt in range(1, self._attempts):
+            try:
+                return self._write_all()
+            except StorageError:
+                time.sleep(wait_s(attempt))
+        return self._write_all()
+
+    def _write_all(self) -> None:
         self._flushed_at = time.monotonic()
         for number, part in list(self._parts.items()):
             if part.new:
@@ -71,21 +91,16 @@ class Committer:
             if self._expected.get(number, 0) <= 0:
                 del self._parts[number]
 
-    def _open(self, number: int) -> "_Part":
-        clips_uri, failures_uri = self._uris(number)
-        return _Part(
-            clips=self._read(clips_uri, CLIP_SCHEMA),
-            failures=self._read(failures_uri, FAILURE_SCHEMA),
-        )
-
     def _write(self, number: int, part: "_Part") -> None:
         """Write the part's files. Nothing is taken over before both are stored: an interrupted write can be repeated.
 
         Failures go first: a clip that succeeded at a later attempt is, for a moment, in neither file, where the next
         plan would find it missing; the other way round it would stay in both for good.
         """
-        self._check_lease()
         clips_uri, failures_uri = self._uris(number)
+        if part.clips is None or part.failures is None:
+            part.clips = self._read(clips_uri, CLIP_SCHEMA)
+            part.failures = self._read(failures_uri, FAILURE_SCHEMA)
         tried = pa.array([outcome.clip_id for outcome in part.new], pa.string())
         made = [_clip_row(outcome) for outcome in part.new if outcome.clip is not None]
         failed = [_failure_row(outcome) for outcome in part.new if outcome.clip is None]
@@ -94,6 +109,7 @@ class Committer:
         if failures.num_rows:
             self._put(failures_uri, failures)
         elif part.failures.num_rows:
+            self._check_lease()
             self._storage.remove(failures_uri)
         if made:
             self._put(clips_uri, clips)
@@ -117,12 +133,19 @@ class Committer:
     def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
         full = pa.schema([*schema, *self._extras_schema])
         stored = read_records(uri, self._storage)
-        return full.empty_table() if stored is None else stored.cast(full)
+        if stored is None:
+            return full.empty_table()
+        for field in full:
+            if field.name not in stored.column_names:  # written before there was such a column
+                stored = stored.append_column(field, pa.nulls(stored.num_rows, field.type))
+        return stored.select(full.names).cast(full)
 
     def _put(self, uri: str, table: pa.Table) -> None:
+        """One request, right after the lease was seen to be ours: a later try could undo what another run wrote."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        self._storage.put_bytes(uri, sink.getvalue().to_pybytes())
+        self._check_lease()
+        self._once.put_bytes(uri, sink.getvalue().to_pybytes())
 
     def _uris(self, number: int) -> tuple[str, str]:
         join = self._storage.join
@@ -133,13 +156,13 @@ class Committer:
 
 
 class _Part:
-    """The rows of one part: what is stored, and what has come since."""
+    """The rows of one part: what is stored (None: not read yet), and what has come since."""
 
     __slots__ = ("clips", "failures", "new")
 
-    def __init__(self, clips: pa.Table, failures: pa.Table) -> None:
-        self.clips = clips
-        self.failures = failures
+    def __init__(self) -> None:
+        self.clips: pa.Table | None = None
+        self.failures: pa.Table | None = None
         self.new: list[Outcome] = []
 
 

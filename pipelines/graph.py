@@ -147,6 +147,10 @@ class Graph:
         """The ids of the clips that `generate` has begun with and whose outcome is not made yet."""
         return self._ledger.in_flight()
 
+    def num_begun(self) -> int:
+        """How many clips were begun with so far; those whose row of the manifest has a problem are not among them."""
+        return self._ledger.num_begun()
+
     def outcomes(self, work: Sequence[WorkFile]) -> Iterator[Outcome]:
         """Run the stages over the work files; every row comes back exactly once, as soon as it is done, in any order.
 

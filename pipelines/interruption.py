@@ -3,6 +3,8 @@
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Literal, Protocol
 
@@ -18,7 +20,7 @@ _EMPTY_LOOKS = 3
 Reason = Literal["interrupted", "stopped"]
 
 
-class Stages(Protocol):
+class Drainable(Protocol):
     """What is asked of the stages."""
 
     def drain(self) -> None:
@@ -29,36 +31,49 @@ class Stages(Protocol):
 
 
 class Interruption:
-    """Ends the block that it surrounds, in the main thread, with KeyboardInterrupt.
+    """A context manager for the main thread: what is drawn within it may be told to end.
 
-    The first SIGINT or SIGTERM, or `ask`, lets no clip begin any more; those under way get `grace_s`. Then, or at the
-    next signal, KeyboardInterrupt is raised; `is_over` tells the former from the latter. The block may come to its own
-    end before. A signal's handler interrupts the main thread anywhere, so the waiting is done by another one.
+    The first SIGINT or SIGTERM, or `ask`, lets no clip begin any more; those under way get `grace_s`. When they have
+    ended, or the time is up, KeyboardInterrupt ends the `drawing` block, unless that has come to its own end. The next
+    signal raises KeyboardInterrupt wherever the main thread is. A handler interrupts the main thread anywhere, so the
+    waiting is done by other threads, and what must not be cut short (a commit) is done outside of `drawing`.
     """
 
-    def __init__(self, stages: Stages, grace_s: float, console: Console) -> None:
+    def __init__(self, stages: Drainable, grace_s: float, console: Console) -> None:
         self.reason: Reason | None = None  # why the run ends before its time
         self.is_over = False  # nothing is under way any more, or the time is up
         self._stages = stages
         self._grace_s = grace_s
         self._console = console
         self._asked = threading.Event()
-        self._left = False
-        self._thread = threading.Thread(target=self._end, name="interruption", daemon=True)
+        self._is_drawing = False
+        self._has_left = False
+        self._is_own_signal = False
+        self._watcher = threading.Thread(target=self._watch, name="interruption", daemon=True)
 
     def __enter__(self) -> "Interruption":
         self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
-        self._thread.start()
+        self._watcher.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._left = True
+        self._has_left = True
         self._asked.set()
-        self._thread.join()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """The part that KeyboardInterrupt ends when the time is over."""
+        self._is_drawing = True
+        try:
+            if self.is_over:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_drawing = False
 
     def ask(self, reason: Reason) -> None:
         """Begin to end."""
@@ -67,24 +82,42 @@ class Interruption:
             self._asked.set()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self._left:
-            return
-        if self.reason is not None:
+        if self._is_own_signal:
+            self._is_own_signal = False
+            if self._is_drawing:
+                raise KeyboardInterrupt
+        elif self.reason is not None:
             raise KeyboardInterrupt
-        self.ask("interrupted")
+        else:
+            self.ask("interrupted")
+
+    def _watch(self) -> None:
+        self._asked.wait()
+        if self._has_left:
+            return
+        self._console.print(f"Stopping; clips under way get {self._grace_s:g} s", highlight=False)
+        time_is_up = threading.Timer(self._grace_s, self._end)  # of its own: Ray may not answer
+        time_is_up.daemon = True
+        time_is_up.start()
+        empty_looks = 0
+        while empty_looks < _EMPTY_LOOKS and not self.is_over and not self._has_left:
+            empty_looks = 0 if self._is_busy() else empty_looks + 1
+            time.sleep(_LOOK_INTERVAL_S)
+        time_is_up.cancel()
+        self._end()
+
+    def _is_busy(self) -> bool:
+        try:
+            self._stages.drain()  # each time: the ledger forgets it where its process is lost
+            return bool(self._stages.in_flight())
+        except Exception:  # nothing is known of the stages any more, so there is nothing to wait for
+            return False
 
     def _end(self) -> None:
-        self._asked.wait()
-        until = time.monotonic() + self._grace_s
-        empty_looks = 0
-        if not self._left:
-            self._console.print(f"Stopping; clips under way get {self._grace_s:g} s", highlight=False)
-        while not self._left and empty_looks < _EMPTY_LOOKS and time.monotonic() < until:
-            self._stages.drain()  # each time: the ledger forgets it where its process is lost
-            empty_looks = 0 if self._stages.in_flight() else empty_looks + 1
-            time.sleep(_LOOK_INTERVAL_S)
+        if self.is_over or self._has_left:
+            return
         self.is_over = True
-        if not self._left:
-            main = threading.main_thread().ident
-            assert main is not None
-            signal.pthread_kill(main, signal.SIGINT)
+        main = threading.main_thread().ident
+        assert main is not None
+        self._is_own_signal = True
+        signal.pthread_kill(main, signal.SIGINT)

@@ -172,7 +172,8 @@ def read_holdings(output: str, storage: Storage) -> Holdings:
                 sizes[_part_of(uri)] += table.num_rows
                 extras = extras or _extras_of(table.schema)
         for uri, table in zip(failure_files, readers.map(lambda uri: read_records(uri, storage), failure_files)):
-            assert table is not None
+            if table is None:  # a run that retries has just removed it
+                continue
             part = _part_of(uri)
             sizes[part] += table.num_rows
             extras = extras or _extras_of(table.schema)
@@ -323,7 +324,7 @@ def _rows_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
         for problem, fps in zip(chunk["problem"].to_pylist(), parameters["fps"])
     ]
     clip_ids = [
-        _clip_id(identity, values, problem or image)
+        _clip_id(identity, values, f"{problem}\0{image}" if problem else image)
         for image, problem, *values in zip(_image_identities(chunk), problems, *parameters.values())
     ]
     parameters["seed"] = [

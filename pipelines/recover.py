@@ -35,10 +35,15 @@ def recover(output: str, storage: Storage, check_lease: Callable[[], None]) -> i
     Only the holder of the lease may call it: the work files of a run that is alive look the same.
     """
     recovered = 0
-    for uri in storage.list_files(storage.join(output, "_runs"), suffix=".parquet"):
+    for uri in filter(_is_work_file, storage.list_files(storage.join(output, "_runs"), suffix=".parquet")):
         recovered += _recover_file(output, uri, storage, check_lease)
         storage.remove(uri)
     return recovered
+
+
+def _is_work_file(uri: str) -> bool:
+    folder, _, name = uri.rpartition("/")
+    return folder.endswith("/work") and name.startswith("work-")
 
 
 def _recover_file(output: str, uri: str, storage: Storage, check_lease: Callable[[], None]) -> int:
@@ -53,7 +58,7 @@ def _recover_file(output: str, uri: str, storage: Storage, check_lease: Callable
         model = _model_of_run(uri, storage)
         outcomes = readers.map(
             lambda row: _outcome(row, stored[row["clip_id"]], model, storage),
-            [row for row in rows.to_pylist() if row["clip_id"] in stored],
+            (row for row in rows.to_pylist() if row["clip_id"] in stored),
         )
         committer = Committer(output, storage, extras, {}, check_lease)
         committer.begin([WorkFile(uri, rows.num_rows)])
@@ -65,12 +70,13 @@ def _recover_file(output: str, uri: str, storage: Storage, check_lease: Callable
 
 
 def _stored_without_row(output: str, rows: pa.Table, storage: Storage, readers: ThreadPoolExecutor) -> dict[str, str]:
-    """clip_id -> URI of the files in the parts of `rows` that no metadata lists."""
+    """clip_id -> URI of the files of `rows` that no metadata lists."""
     folders = [storage.join(output, "data", part_name(part)) for part in pc.unique(rows["part"]).to_pylist()]
     stored: dict[str, str] = {}
     for found in readers.map(lambda folder: dict(_files_without_row(folder, storage)), folders):
         stored |= found
-    return stored
+    wanted = set(rows["clip_id"].to_pylist())
+    return {clip_id: uri for clip_id, uri in stored.items() if clip_id in wanted}
 
 
 def _files_without_row(folder: str, storage: Storage) -> Iterator[tuple[str, str]]:

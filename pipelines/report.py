@@ -2,8 +2,10 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import sqrt
 from typing import Literal
 
 from rich.console import Console
@@ -19,8 +21,10 @@ from pipelines.plan import Plan
 STAGE_SECONDS = ("load_s", "generate_s", "interpolate_s", "encode_s", "upload_s")
 # Of each kind of failure, so many are shown in full.
 _EXAMPLES = 3
-# A share of fewer rows than these says little: one bad picture of the first ten is no reason to stop.
+# A share of fewer rows than these says little, and of more it says what it says give or take three times the square
+# root of the number that is expected to fail.
 _ROWS_THAT_TELL = 100
+_STANDARD_DEVIATIONS = 3.0
 
 # What to do about a kind of failure: by error type, else by stage.
 _REMEDIES = {
@@ -29,7 +33,7 @@ _REMEDIES = {
     "ImageError": "replace these files, or leave them out of the manifest",
     "StorageError": "see to the store, its credentials or the network",
     "WorkerDiedError": "look at the workers' logs and their memory; leave out what kills them",
-    "OutOfMemoryError": "lower image.width and height or generation.num_frames, or use a GPU with more memory",
+    "GpuMemoryError": "lower image.width and height or generation.num_frames, or use a GPU with more memory",
     "GenerationError": "another seed, precision=fp32 or bf16, or other parameters may do",
     "VideoError": "check the video section and the disk that holds temporary files",
     "load": "see the error, and the workers' logs",
@@ -46,6 +50,7 @@ class Summary:
     output: str
     plan: Plan
     status: Literal["done", "interrupted", "stopped", "broke off"] = "broke off"
+    is_retry: bool = False
     recovered: int = 0
     made: int = 0
     failed: int = 0
@@ -67,7 +72,7 @@ class Summary:
         self.failures[kind] += 1
         examples = self.examples.setdefault(kind, [])
         if len(examples) < _EXAMPLES:
-            examples.append(f"{outcome.image_uri}: {outcome.failure.error}")
+            examples.append(_printable(f"{outcome.image_uri}: {outcome.failure.error}"))
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""
@@ -83,9 +88,16 @@ class Summary:
         """Failed rows of those that ended, 0..1."""
         return self.failed / self.ended if self.ended else 0.0
 
-    def fails_too_often(self, max_failed_share: float) -> bool:
-        """Whether it is time to stop: enough rows have ended to tell, and too many of them failed."""
-        return self.ended >= _ROWS_THAT_TELL and self.failed_share > max_failed_share
+    def fails_too_often(self, max_failed_share: float, num_begun: Callable[[], int]) -> bool:
+        """Whether it is time to stop: of the rows that were begun with, more failed than chance explains.
+
+        Of those that ended it would be most at first: an image that is missing fails at once, a clip takes its time.
+        """
+        if self.failed_share <= max_failed_share:
+            return False
+        begun = num_begun() + sum(count for (stage, _), count in self.failures.items() if stage == "manifest")
+        expected = max_failed_share * begun
+        return begun >= _ROWS_THAT_TELL and self.failed > expected + _STANDARD_DEVIATIONS * sqrt(expected)
 
     def to_json(self) -> str:
         """What `summary.json` holds."""
@@ -120,6 +132,11 @@ class Summary:
         )
 
 
+def _printable(text: str) -> str:
+    """Without what a terminal would obey: a manifest's names may hold escape sequences and line ends."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def remedy(stage: str, error_type: str) -> str:
     """What to do about failures of one kind, as a clause."""
     return _REMEDIES.get(error_type) or _REMEDIES.get(stage, "see the error")
@@ -129,7 +146,7 @@ def stopped_early(summary: Summary, max_failed_share: float) -> str:
     """Why a run did not go on to its end, and what to do."""
     (stage, kind), count = summary.failures.most_common(1)[0]
     return (
-        f"stopped early: {summary.failed:,} of the first {summary.ended:,} rows failed, more than "
+        f"stopped early: {summary.failed:,} rows failed and {summary.made:,} did not, against "
         f"run.max_failed_share={max_failed_share:g}. Most ({count:,}) failed at {stage} ({kind}): "
         f"{remedy(stage, kind)}. The same command goes on with the other rows, run --retry-failed with these"
     )
@@ -142,7 +159,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     for reason, count in plan.problems.counts.most_common():
         console.print(f"rows of the manifest that cannot be used: {count:,}, {reason}", markup=False, highlight=False)
         for example in plan.problems.examples[reason]:
-            console.print(f"  {example}", markup=False, highlight=False)
+            console.print(f"  {_printable(example)}", markup=False, highlight=False)
     counts = {
         "images": plan.images,
         "clips wanted": plan.wanted,

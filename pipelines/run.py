@@ -2,8 +2,8 @@
 
 import secrets
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,41 +60,57 @@ def run(
         config = config.model_copy(update={"model": config.model.model_copy(update={"revision": revisions[0]})})
     run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     folder = storage.join(config.output, "_runs", run_id)
-    with ExitStack() as last:
-        lease = last.enter_context(
-            held(config.output, storage, run_id=run_id, lease_s=config.run.lease_s, break_lease=break_lease)
-        )
+    with (
+        held(config.output, storage, run_id=run_id, lease_s=config.run.lease_s, break_lease=break_lease) as lease,
+        _ray_log(folder, storage) as ray_log,
+    ):
         if recovered := recover(config.output, storage, lease.check):
             console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
+        saved_config = storage.join(folder, "config.yaml")  # before the work files, with which the next run reads it
+        storage.put_bytes(saved_config, to_yaml(config).encode())
         holdings = read_holdings(config.output, storage)
-        work_folder = storage.join(folder, "work")
-        plan = make_plan(config, storage, holdings, revisions, work_folder=work_folder, retry=retry)
-        summary = Summary(run_id, config.output, plan, recovered=recovered)
+        plan = make_plan(config, storage, holdings, revisions, work_folder=storage.join(folder, "work"), retry=retry)
+        summary = Summary(run_id, config.output, plan, is_retry=retry is not None, recovered=recovered)
         print_plan(plan, console)
         if not plan.to_do:
+            storage.remove(saved_config)  # a schedule would fill the dataset with runs that made nothing
             summary.status = "done"
             return summary
-        storage.put_bytes(storage.join(folder, "config.yaml"), to_yaml(config).encode())
-        provenance = Provenance(
-            model=config.model.source,
-            model_revision=revisions[0],
-            precision=config.model.precision,
-            num_inference_steps=config.generation.num_inference_steps,
-            fit=config.image.fit,
-        )
-        scratch = Path(last.enter_context(tempfile.TemporaryDirectory(prefix="stillreel-")))
-        ray_log = scratch / "ray.log"
-        ray_log.touch()
-        last.callback(lambda: storage.put_file(storage.join(folder, "ray.log"), ray_log))
-        last.callback(lambda: storage.put_bytes(storage.join(folder, "summary.json"), summary.to_json().encode()))
-        last.callback(lambda: summary.stop_clock(started))
-        with connected(config, console, ray_log) as resources:
-            committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
-            _make(config, storage, committer, provenance, summary, resources, console, stages)
-        if summary.status == "done":  # else the next run looks in them for clips whose rows did not arrive
-            for file in plan.work:
-                storage.remove(file.uri)
+        committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
+        try:
+            with connected(config, console, ray_log) as resources:
+                _make(config, storage, committer, _provenance(config, revisions), summary, resources, console, stages)
+            if summary.ended == plan.to_do:
+                summary.status = "done"
+                for file in plan.work:  # else the next run looks in them for clips whose rows did not arrive
+                    storage.remove(file.uri)
+        finally:
+            summary.stop_clock(started)
+            storage.put_bytes(storage.join(folder, "summary.json"), summary.to_json().encode())
     return summary
+
+
+@contextmanager
+def _ray_log(folder: str, storage: Storage) -> Iterator[Path]:
+    """A local file that ends up in the run's folder, where anything was written into it."""
+    with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
+        log = Path(scratch) / "ray.log"
+        log.touch()
+        try:
+            yield log
+        finally:
+            if log.stat().st_size:
+                storage.put_file(storage.join(folder, log.name), log)
+
+
+def _provenance(config: Config, revisions: tuple[str, str]) -> Provenance:
+    return Provenance(
+        model=config.model.source,
+        model_revision=revisions[0],
+        precision=config.model.precision,
+        num_inference_steps=config.generation.num_inference_steps,
+        fit=config.image.fit,
+    )
 
 
 def _storage(config: Config) -> Storage:
@@ -130,6 +146,7 @@ def _make(
     # Ray Data, torch and diffusers take seconds to import: a run that has nothing to do, and `plan`, go without.
     from pipelines.graph import Graph, Stages, size_pools
 
+    max_failed_share = config.run.max_failed_share
     pools = size_pools(config, *resources)
     card.write(config.output, storage)
     with (
@@ -140,13 +157,15 @@ def _make(
         for work in _executions(summary.plan.work):
             committer.begin(work)
             try:
-                for outcome in graph.outcomes(work):
-                    committer.add(outcome)
-                    summary.add(outcome)
-                    progress.advance(summary.made, summary.failed)
-                    committer.flush_if_older(config.run.flush_s)
-                    if summary.fails_too_often(config.run.max_failed_share):
-                        interruption.ask("stopped")
+                with interruption.drawing():
+                    for outcome in graph.outcomes(work):
+                        committer.add(outcome)
+                        summary.add(outcome)
+                        progress.advance(summary.made, summary.failed)
+                        committer.flush_if_older(config.run.flush_s)
+                        # What failed before may well fail again, and is planned in the same order each time.
+                        if not summary.is_retry and summary.fails_too_often(max_failed_share, graph.num_begun):
+                            interruption.ask("stopped")
             except KeyboardInterrupt:
                 if not interruption.is_over:
                     raise
@@ -155,8 +174,6 @@ def _make(
             if interruption.reason is not None:
                 summary.status = interruption.reason
                 break
-    if summary.ended == summary.plan.to_do:
-        summary.status = "done"
 
 
 def _executions(work: Sequence[WorkFile]) -> list[list[WorkFile]]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.errors import RunError, StorageError
 from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Failure, Outcome
 from actors.storage import Storage
 from pipelines.commit import Committer
@@ -101,3 +102,51 @@ def test_parts_are_let_go_when_their_rows_have_come(tmp_path: Path) -> None:
     writer.add(outcome("b"))
     writer.flush()
     assert list(writer._parts) == []
+
+
+def test_a_store_that_fails_for_a_while_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timed flush leaves its rows to the next one; the last one is tried again."""
+    writer = committer(tmp_path, ["a", "b"])
+    writer.add(outcome("a"))
+    put, failures = Storage.put_bytes, []
+
+    def fail_twice(self: Storage, uri: str, data: bytes) -> None:
+        if len(failures) < 2:
+            failures.append(uri)
+            raise StorageError("the store is down")
+        put(self, uri, data)
+
+    monkeypatch.setattr(Storage, "put_bytes", fail_twice)
+    monkeypatch.setattr("pipelines.commit.wait_s", lambda attempt: 0.0)
+    writer.flush_if_older(0)
+    assert ids(tmp_path / "data/part-00000/metadata.parquet") == []
+    writer.add(outcome("b"))
+    writer.flush()
+    assert ids(tmp_path / "data/part-00000/metadata.parquet") == ["a", "b"]
+    assert len(failures) == 2
+
+
+def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise RunError("another run has taken it over")
+
+    writer = Committer(str(tmp_path), STORAGE, pa.schema([]), {0: 1}, lost)
+    writer.begin([work_file(tmp_path / "work", ["a"])])
+    writer.add(outcome("a"))
+    for write in (writer.flush, lambda: writer.flush_if_older(0)):
+        with pytest.raises(RunError):
+            write()
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_part_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    writer = committer(tmp_path, ["a"])
+    writer.add(outcome("a"))
+    writer.flush()
+    path = tmp_path / "data/part-00000/metadata.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["memory_mode"]), path)
+    later = committer(tmp_path, ["b"])
+    later.add(outcome("b"))
+    later.flush()
+    assert ids(path) == ["a", "b"]
+    assert pq.read_schema(path).names == CLIP_SCHEMA.names

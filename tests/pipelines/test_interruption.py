@@ -26,6 +26,21 @@ class Stages:
         return self.clips
 
 
+class Silent(Stages):
+    """Their ledger answers no more."""
+
+    def in_flight(self) -> list[str]:
+        time.sleep(60)
+        raise AssertionError
+
+
+class Lost(Stages):
+    """Their ledger is dead."""
+
+    def drain(self) -> None:
+        raise RuntimeError("the actor died")
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interruption, "_LOOK_INTERVAL_S", 0.01)
@@ -39,28 +54,49 @@ def ending(stages: Stages, grace_s: float = 60.0) -> Interruption:
 def test_clips_under_way_may_finish(number: signal.Signals) -> None:
     stages = Stages(2)
     before = signal.getsignal(number)
-    with ending(stages) as end:
-        os.kill(os.getpid(), number)
-        time.sleep(0.2)
-        assert (stages.drained > 0, end.reason, end.is_over) == (True, "interrupted", False)
-        stages.clips = []
-        with pytest.raises(KeyboardInterrupt):
+    seen = []
+
+    def draw(end: Interruption) -> None:
+        with end.drawing():
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+            seen.append((stages.drained > 0, end.reason, end.is_over))
+            stages.clips = []
             time.sleep(10)
+
+    with ending(stages) as end:
+        with pytest.raises(KeyboardInterrupt):
+            draw(end)
+        assert seen == [(True, "interrupted", False)]
         assert end.is_over
     assert signal.getsignal(number) is before
 
 
-def test_no_longer_than_the_grace_period() -> None:
-    with ending(Stages(1), grace_s=0.1) as end:
-        end.ask("stopped")
+@pytest.mark.parametrize(("stages", "grace_s"), [(Stages(1), 0.1), (Silent(1), 0.1), (Lost(1), 60)])
+def test_no_longer_than_the_grace_period(stages: Stages, grace_s: float) -> None:
+    def draw(end: Interruption) -> None:
+        with end.drawing():
+            end.ask("stopped")
+            time.sleep(10)
+
+    with ending(stages, grace_s) as end:
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            time.sleep(10)
+            draw(end)
         assert time.monotonic() - started < 5
         assert (end.is_over, end.reason) == (True, "stopped")
 
 
-def test_a_second_signal_ends_at_once() -> None:
+def test_what_is_done_outside_of_drawing_is_not_cut_short() -> None:
+    with ending(Stages(0)) as end:
+        end.ask("stopped")
+        time.sleep(0.3)  # a commit
+        assert end.is_over
+        with pytest.raises(KeyboardInterrupt), end.drawing():
+            raise AssertionError("there is nothing to draw any more")
+
+
+def test_a_second_signal_ends_at_once_and_anywhere() -> None:
     with ending(Stages(1)) as end:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
@@ -69,13 +105,10 @@ def test_a_second_signal_ends_at_once() -> None:
 
 
 def test_a_block_that_ends_by_itself_is_left_alone() -> None:
-    stages = Stages(1)
-    with ending(stages) as end:
+    with ending(Stages(1)) as end, end.drawing():
         end.ask("stopped")
         time.sleep(0.05)
     time.sleep(0.1)
-    drained = stages.drained
-    assert drained > 0
-    with ending(stages) as end:
+    with ending(Stages(1)) as end, end.drawing():
         pass
-    assert (end.reason, stages.drained) == (None, drained)
+    assert (end.reason, end.is_over) == (None, False)

@@ -196,6 +196,18 @@ def test_failed_clips_are_chosen_by_stage_and_error(retry: Retry, count: int, tm
     assert plan_of(config, retry=retry).to_do == count
 
 
+def test_rows_with_the_same_problem_stay_different_rows(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.parquet", 5, fps=[30] * 5)
+    config = config_for(
+        tmp_path / "m.parquet",
+        tmp_path / "out",
+        "interpolation={weights: w.pkl, factor: null, target_fps: 24}",
+    )
+    plan = plan_of(config)
+    assert (plan.to_do, plan.duplicates) == (5, 0)
+    assert {row["problem"] for row in work_rows(plan)} == {"fps 30 is above interpolation.target_fps 24"}
+
+
 def test_duplicate_rows_are_made_once(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image_uri": ["/a.jpg", "/b.jpg", "/a.jpg"]}), tmp_path / "m.parquet")
     plan = plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out"))

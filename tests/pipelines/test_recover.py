@@ -90,8 +90,18 @@ def test_half_an_upload_is_cleared_away(tmp_path: Path) -> None:
     assert {file.name for file in path.parent.iterdir()} == {"a.mp4", "metadata.parquet"}
 
 
-def test_a_run_killed_while_it_planned_leaves_nothing_to_recover(tmp_path: Path) -> None:
+def test_a_stored_clip_of_nobody_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """A worker that outlived its run, say, has stored what the next run no longer planned."""
     work = leave_work(tmp_path, ["a"])
-    (tmp_path / RUN / "config.yaml").unlink()
+    path = store_video(tmp_path, "z")
     assert recover(str(tmp_path), STORAGE, lambda: None) == 0
     assert not work.exists()
+    assert path.exists()
+
+
+def test_other_files_among_the_runs_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / RUN / "notes.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no Parquet")
+    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+    assert path.exists()
