@@ -10,6 +10,7 @@ The ledger is a plain object; in a run it lives in a Ray actor of its own, and t
 
 import os
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,9 +20,14 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
+from actors.retries import Fault, fault_of
 from actors.stages.row import UNSTARTED, Row, failed
 
 _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
+
+# Before a worker starts anew whose store did not answer, which the store's own attempts hide for seconds only: with the
+# usual three tries a run outlives two minutes in which its weights cannot be had.
+_STORE_RECOVERS_S = 60.0
 
 _STAGES = ("load", "generate", "finish")
 # Where a run that is to end takes up nothing new; what has frames is finished.
@@ -209,10 +215,10 @@ class Attempts:
 
     @contextmanager
     def start(self, stage: str) -> Iterator[None]:
-        """Around the start of a worker: a failure is tried again in a new process, an error of ours is not.
+        """Around the start of a worker: a failure is tried again in a new process.
 
         Raises:
-            StillreelError: as the start raises it; no other try would go better.
+            StillreelError: as the start raises it, where no other try would go better.
             WorkerDiedError: the worker died at all its starts.
         """
         worker, step = self.ledger.worker_name(), f"start of {stage}"
@@ -222,10 +228,13 @@ class Attempts:
             raise WorkerDiedError(f"{deaths}: {answer.reason}")
         try:
             yield
-        except StillreelError:
-            raise
         except Exception as error:
+            does_pass = fault_of(error) is not Fault.LASTING
+            if isinstance(error, StillreelError) and not does_pass:
+                raise
             traceback.print_exc()
+            if does_pass:
+                time.sleep(_STORE_RECOVERS_S)
             self._end_process(worker, step, _one_line(error))
         self.ledger.end(worker, step)
 

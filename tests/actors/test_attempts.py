@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from actors.errors import CheckpointError, RunError, WorkerDiedError
+from actors.errors import CheckpointError, RunError, StorageError, WorkerDiedError
 from actors.gpu_errors import is_out_of_memory
 from actors.stages.attempts import Answer, AttemptLedger, Attempts
+from actors.storage import NotFound
 
 CLIP = "ab" * 32
 OTHER = "cd" * 32
@@ -222,7 +223,38 @@ def test_a_start_that_succeeds_starts_the_count_anew(ledger: AttemptLedger, exit
     assert ledger._begun == {}
 
 
-def test_an_error_of_ours_at_a_start_is_not_tried_again(ledger: AttemptLedger, exits: threading.Event) -> None:
-    with pytest.raises(CheckpointError, match="unet is missing"), Attempts(ledger).start("generate"):
-        raise CheckpointError("unet is missing")
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CheckpointError("unet is missing"),
+        caused(NotFound("s3://b/rife.pkl does not exist"), FileNotFoundError()),
+        caused(StorageError("s3://b/rife.pkl could not be read: access denied"), PermissionError()),
+    ],
+    ids=repr,
+)
+def test_an_error_of_ours_at_a_start_is_not_tried_again(
+    ledger: AttemptLedger, exits: threading.Event, error: Exception
+) -> None:
+    with pytest.raises(type(error), match=str(error)), Attempts(ledger).start("generate"):
+        raise error
     assert not exits.is_set()
+
+
+def test_a_start_waits_for_a_store_that_may_recover(
+    ledger: AttemptLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("actors.stages.attempts.time.sleep", waited.append)
+    attempts = Attempts(ledger)
+    for _ in range(2):
+        with pytest.raises(Exit), attempts.start("finish"):
+            raise caused(StorageError("s3://b/rife.pkl could not be read: no connection"), ConnectionError())
+    with attempts.start("finish"):
+        pass
+    assert ledger._begun == {}
+    assert sum(waited) >= 120
