@@ -21,6 +21,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from actors import scratch
 from actors.errors import VideoError
 from actors.settings import VideoSettings
 
@@ -275,15 +276,16 @@ def _process(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[by
         )
     except OSError as error:
         raise VideoError(f"ffmpeg cannot be started: {error}") from error
-    try:
-        yield process
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        assert process.stdin is not None
-        _close(process.stdin)
-        process.wait()
+    with scratch.running(process):
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            assert process.stdin is not None
+            _close(process.stdin)
+            process.wait()
 
 
 def _write(pipe: IO[bytes], frame_HWC: Frame) -> bool:

@@ -7,11 +7,8 @@
 The variant is detected from the shapes of the tensors, and then every tensor must be there and none too many.
 """
 
-import atexit
 import posixpath
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -69,15 +66,13 @@ def load(path: str | Path) -> tuple[IFNet, Variant]:
     return net.eval(), variant
 
 
-def fetch(uri: str, storage: Storage) -> Path:
-    """A path of this machine for the weights at `uri`: a local file itself, else a copy for the life of this process.
+def fetch(uri: str, storage: Storage, scratch: Path) -> Path:
+    """A path of this machine for the weights at `uri`: a local file itself, else a copy below the folder `scratch`.
 
     Raises StorageError when `uri` cannot be read.
     """
     if storage.is_local(uri):
         return Path(storage.native_path(uri))
-    scratch = Path(tempfile.mkdtemp(prefix="stillreel-rife-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     stem, ending = posixpath.splitext(uri)
     endings = (".param", ".bin") if ending in (".param", ".bin") else (ending,)
     folder = scratch / posixpath.basename(storage.parent(uri))  # it may name the version

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
+from actors import scratch
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
@@ -251,10 +252,12 @@ class Attempts:
             yield
         finally:
             timer.cancel()
+            timer.join()  # where it has fired, nothing goes on: what `clear` stopped would count as the clip's own end
 
     def _end_process(self, key: str, stage: str, reason: str) -> NoReturn:
         try:
             self.ledger.explain(key, stage, reason)
+            scratch.clear()
         finally:
             os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
 

@@ -1,7 +1,6 @@
 """Interpolate, encode and upload one clip. Axes: F frames, H height, W width, C channels."""
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -10,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from actors import __version__, rife, video
+from actors import __version__, rife, scratch, video
 from actors.errors import GenerationError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
 from actors.settings import InterpolationSettings, VideoSettings
@@ -64,10 +63,10 @@ class Finish:
     def _load_interpolator(self) -> rife.Interpolator | None:
         if self._interpolation.weights is None:
             return None
-        weights = rife.fetch(self._interpolation.weights, self._storage)
-        return rife.Interpolator.load(
-            weights, device=choose_device(self._interpolation.device), precision=self._interpolation.precision
-        )
+        device = choose_device(self._interpolation.device)
+        with scratch.folder() as folder:
+            weights = rife.fetch(self._interpolation.weights, self._storage, folder)
+            return rife.Interpolator.load(weights, device=device, precision=self._interpolation.precision)
 
     def _finish(self, row: Row) -> dict[str, Any]:
         frames_FHWC = row["frames_FHWC"]
@@ -83,8 +82,8 @@ class Finish:
             "video_fps": float(rate),
             "duration_s": float(num_frames / rate),
         }
-        with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
-            path = Path(scratch) / clip["file_name"]
+        with scratch.folder() as folder:
+            path = folder / clip["file_name"]
             watch = _Stopwatch(self._interpolate(frames_FHWC, factor))
             started = time.perf_counter()
             written = video.encode(
@@ -92,8 +91,8 @@ class Finish:
             )
             assert written == num_frames, (written, num_frames)
             encoded = time.perf_counter()
-            folder = self._storage.join(self._output, "data", part_name(int(row["part"])))
-            self._storage.put_file(self._storage.join(folder, clip["file_name"]), path)
+            part = part_name(int(row["part"]))
+            self._storage.put_file(self._storage.join(self._output, "data", part, clip["file_name"]), path)
             return clip | {
                 "bytes": path.stat().st_size,
                 "sha256": _sha256(path),

@@ -162,6 +162,27 @@ def test_the_reason_is_in_the_ledger_before_the_process_ends(ledger: AttemptLedg
     assert error.endswith("at stage load: it took longer than run.clip_timeout_s (0.05 s)")
 
 
+def test_a_call_that_returns_too_late_does_not_end_its_try(
+    ledger: AttemptLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a clip whose ffmpeg is killed at the end of its process would be tried for ever."""
+    is_late = threading.Event()
+    ended_after: list[bool] = []
+
+    def explain(*_arguments: str) -> None:
+        is_late.set()
+        time.sleep(0.1)
+
+    def returning(row: dict[str, Any]) -> dict[str, Any]:
+        assert is_late.wait(10)
+        return row
+
+    monkeypatch.setattr(ledger, "explain", explain)
+    monkeypatch.setattr(ledger, "end", lambda *_: ended_after.append(exits.is_set()))
+    Attempts(ledger, clip_timeout_s=0.05).attempt(row(), "load", returning)
+    assert ended_after == [True]
+
+
 def test_a_call_in_time_leaves_no_watch_behind(ledger: AttemptLedger, exits: threading.Event) -> None:
     Attempts(ledger, clip_timeout_s=0.05).attempt(row(), "load", made)
     time.sleep(0.1)

@@ -339,10 +339,11 @@ def test_ncnn_files_belong_together(lost: str, tmp_path: Path) -> None:
 
 def test_fetch_leaves_local_files_and_copies_remote_ones(tmp_path: Path) -> None:
     param = NcnnFiles(random_net(), tag=FP16).write(tmp_path / "rife-v4.26")
-    assert weights.fetch(str(param), Storage()) == param
+    assert weights.fetch(str(param), Storage(), tmp_path) == param
     remote = fsspec.filesystem("memory")
     for file in param.parent.iterdir():
         remote.pipe_file(f"/models/rife-v4.26/{file.name}", file.read_bytes())
-    copy = weights.fetch("memory://models/rife-v4.26/flownet.param", Storage())
+    (tmp_path / "scratch").mkdir()
+    copy = weights.fetch("memory://models/rife-v4.26/flownet.param", Storage(), tmp_path / "scratch")
     assert (copy.parent.name, copy.name) == ("rife-v4.26", "flownet.param")
     assert copy.with_suffix(".bin").read_bytes() == param.with_suffix(".bin").read_bytes()
