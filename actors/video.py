@@ -4,6 +4,7 @@ The same frames, settings and tag give the same bytes: nothing of the time or th
 depends on the number of threads is fixed. Axes in names: H height, W width, C channels (RGB).
 """
 
+import errno
 import os
 import re
 import subprocess
@@ -109,6 +110,8 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 # ffmpeg names the cause first and then every part that stops because of it, some ten lines in all. Its addresses in
 # memory (`libx264 @ 0x55e4`) are left out, so that equal failures read the same.
 _LAST_LINES = 15
+# Its words where the disk is at fault and not the video.
+_DISK_FAULTS = {errno.ENOSPC: b"No space left on device", errno.EDQUOT: b"Disk quota exceeded"}
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
@@ -162,7 +165,8 @@ def encode(
     `tag` (text without NUL, up to 100 kB) is stored in the file for `read_tag`. The file appears under its name when it
     is complete. Whatever is raised meanwhile, by `frames` too, leaves neither ffmpeg nor a part of a file behind.
 
-    Raises VideoError with ffmpeg's last lines where encoding fails, and for a size that the pixel format cannot hold.
+    Raises VideoError with ffmpeg's last lines where encoding fails, and for a size that the pixel format cannot hold;
+    OSError where the disk is full.
     """
     pixel_format = settings.pixel_format or _CODECS[settings.codec].pixel_formats[0]
     _check_size(width, height, settings.codec, pixel_format)
@@ -260,7 +264,11 @@ def _feed(command: list[str], frames: Iterable[Frame], shape: tuple[int, int, in
             returncode = process.wait()
         if returncode != 0:
             log.seek(0)
-            raise VideoError(f"ffmpeg ended with code {returncode}: {_last_lines(log.read())}")
+            said = log.read()
+            for number, words in _DISK_FAULTS.items():
+                if words in said:
+                    raise OSError(number, words.decode())
+            raise VideoError(f"ffmpeg ended with code {returncode}: {_last_lines(said)}")
     if num_frames == 0:
         raise VideoError("there are no frames to encode")
     return num_frames

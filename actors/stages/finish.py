@@ -1,6 +1,7 @@
 """Interpolate, encode and upload one clip. Axes: F frames, H height, W width, C channels."""
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from actors import __version__, rife, scratch, video
-from actors.errors import GenerationError
+from actors.errors import GenerationError, VideoError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
+from actors.retries import GIVE_UP_AFTER_S, Fault, fault_of, wait_s
 from actors.settings import InterpolationSettings, VideoSettings
 from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
@@ -84,22 +86,57 @@ class Finish:
         }
         with scratch.folder() as folder:
             path = folder / clip["file_name"]
-            watch = _Stopwatch(self._interpolate(frames_FHWC, factor))
-            started = time.perf_counter()
-            written = video.encode(
-                watch, path, width=width, height=height, frame_rate=rate, settings=self._encoding, tag=file_tag(clip)
-            )
-            assert written == num_frames, (written, num_frames)
-            encoded = time.perf_counter()
+            seconds = self._make_video(frames_FHWC, factor, rate, path, clip)
+            made = time.perf_counter()
             part = part_name(int(row["part"]))
             self._storage.put_file(self._storage.join(self._output, "data", part, clip["file_name"]), path)
             return clip | {
                 "bytes": path.stat().st_size,
                 "sha256": _sha256(path),
-                "interpolate_s": watch.elapsed_s,
-                "encode_s": encoded - started - watch.elapsed_s,
-                "upload_s": time.perf_counter() - encoded,
+                **seconds,
+                "upload_s": time.perf_counter() - made,
             }
+
+    def _make_video(
+        self, frames_FHWC: Pixels, factor: Fraction, rate: Fraction, path: Path, clip: dict[str, Any]
+    ) -> dict[str, float]:
+        """Interpolate and encode into `path`, again where the disk fails in a way that may pass; the seconds of each.
+
+        Raises:
+            VideoError: the disk goes on failing, or ffmpeg fails.
+        """
+        begun, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            try:
+                return self._try_video(frames_FHWC, factor, rate, path, clip)
+            except OSError as error:
+                is_last = attempt >= self._storage.attempts or time.monotonic() - begun > GIVE_UP_AFTER_S
+                if is_last or fault_of(error) is Fault.LASTING:
+                    raise VideoError(
+                        f"the video could not be written into the temporary folder {tempfile.gettempdir()}: "
+                        f"{error.strerror or error}; see to that disk of the worker, or start Ray with TMPDIR set to a "
+                        "folder of another one"
+                    ) from error
+            time.sleep(wait_s(attempt))
+
+    def _try_video(
+        self, frames_FHWC: Pixels, factor: Fraction, rate: Fraction, path: Path, clip: dict[str, Any]
+    ) -> dict[str, float]:
+        watch = _Stopwatch(self._interpolate(frames_FHWC, factor))
+        started = time.perf_counter()
+        written = video.encode(
+            watch,
+            path,
+            width=clip["width"],
+            height=clip["height"],
+            frame_rate=rate,
+            settings=self._encoding,
+            tag=file_tag(clip),
+        )
+        assert written == clip["num_frames"], (written, clip["num_frames"])
+        elapsed_s = time.perf_counter() - started
+        return {"interpolate_s": watch.elapsed_s, "encode_s": elapsed_s - watch.elapsed_s}
 
     def _describe(self, row: Row) -> dict[str, Any]:
         """The columns of the record that are known before the video is made."""

@@ -4,10 +4,12 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -16,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from actors import video
 from actors.records import CLIP_SCHEMA, Outcome, Provenance
 from actors.settings import (
     GenerationSettings,
@@ -293,6 +296,48 @@ def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_
     own = json.loads(read_tag(path))
     assert own == {name: clip[name] for name in own}
     assert own["clip_id"] == clip["clip_id"]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
+    """Let the disk be full for the next so many videos; the waits between the tries, which take no time."""
+    encode, waited = video.encode, list[float]()
+    monkeypatch.setattr("actors.stages.finish.wait_s", lambda attempt: waited.append(attempt) or 0.0)
+    monkeypatch.setattr(video, "uuid4", lambda: SimpleNamespace(hex="full"))
+
+    def make(times: int) -> list[float]:
+        failures = iter(range(times))
+
+        def encode_on_full_disk(frames: Any, path: Path, **options: Any) -> int:
+            if next(failures, None) is not None:
+                path.with_name(f".{path.name}.full.partial").symlink_to("/dev/full")
+            return encode(frames, path, **options)
+
+        monkeypatch.setattr(video, "encode", encode_on_full_disk)
+        return waited
+
+    return make
+
+
+def test_a_disk_that_is_full_for_a_while_only_delays_the_video(
+    tmp_path: Path, full_disk: Callable[[int], list[float]]
+) -> None:
+    waited = full_disk(2)
+    outcome = Outcome.from_json(finish(tmp_path, InterpolationSettings(), VideoSettings())(generated())["outcome"])
+    assert waited == [1, 2]
+    assert outcome.clip["num_frames"] == 4
+    assert len(list(tmp_path.rglob("*.mp4"))) == 1
+
+
+def test_a_disk_that_stays_full_is_a_failure_that_says_which_and_what_to_do(
+    tmp_path: Path, full_disk: Callable[[int], list[float]]
+) -> None:
+    waited = full_disk(99)
+    outcome = Outcome.from_json(finish(tmp_path, InterpolationSettings(), VideoSettings())(generated())["outcome"])
+    assert waited == [1, 2, 3, 4]
+    assert (outcome.failure.stage, outcome.failure.error_type) == ("finish", "VideoError")
+    assert f"folder {tempfile.gettempdir()}: No space left on device; see to that disk" in outcome.failure.error
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_clip_made_twice_is_the_same_file(tmp_path: Path, rife_weights: Path) -> None:
