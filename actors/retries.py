@@ -80,28 +80,28 @@ class TruncatedRead(OSError):  # noqa: N818 - what has happened, as TimeoutError
 
 def fault_of(error: BaseException) -> Fault:
     """Judge `error` by the store's own answer where it carries one, else by its kind."""
-    causes = list(_causes(error))
-    if answer := next(filter(None, map(_answer, causes)), None):
+    chain = list(causes(error))
+    if answer := next(filter(None, map(_answer, chain)), None):
         return _judge_answer(*answer)
-    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    kinds = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
     if kinds & _EXPIRED_KINDS:
         return Fault.EXPIRED
     if "certificate" in str(error).lower():  # an error of the connection, says its kind, but no other will be better
         return Fault.LASTING
-    if kinds & _PASSING_KINDS or any(getattr(cause, "errno", None) in _PASSING_ERRNO for cause in causes):
+    if kinds & _PASSING_KINDS or any(getattr(cause, "errno", None) in _PASSING_ERRNO for cause in chain):
         return Fault.PASSING
     return Fault.LASTING
 
 
 def is_conflict(error: BaseException) -> bool:
     """Whether a conditional write was refused because there is something already."""
-    answers = filter(None, map(_answer, _causes(error)))
+    answers = filter(None, map(_answer, causes(error)))
     return isinstance(error, FileExistsError) or any(status == 412 for status, _ in answers)
 
 
 def is_unsupported(error: BaseException) -> bool:
     """Whether the store does not know how to do what was asked of it."""
-    answers = filter(None, map(_answer, _causes(error)))
+    answers = filter(None, map(_answer, causes(error)))
     return isinstance(error, NotImplementedError) or any(status == 501 for status, _ in answers)
 
 
@@ -113,7 +113,7 @@ def wait_s(attempt: int) -> float:
     return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """`error` and what it was raised from: s3fs raises an OSError from botocore's error, which knows more."""
     cause: BaseException | None = error
     while cause is not None:

@@ -30,7 +30,16 @@ from fsspec.utils import glob_translate
 from actors.errors import StorageError
 from actors.retries import GIVE_UP_AFTER_S, Fault, fault_of, wait_s
 from actors.storage_errors import NotFound, explained
-from actors.transfers import READ_BUFFER_BYTES, Stream, fetch_at_most, link_local, put_if_absent, too_large, write_local
+from actors.transfers import (
+    READ_BUFFER_BYTES,
+    Stream,
+    fetch_at_most,
+    link_local,
+    put_if_absent,
+    refuse_redirect,
+    too_large,
+    write_local,
+)
 
 __all__ = ["NotFound", "Storage"]
 
@@ -287,8 +296,8 @@ class Storage:
             options |= self.options[name]
         if not retries and scheme in _S3:
             options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | options.get("config_kwargs", {})
-        if not retries and scheme in _HTTP:
-            options["client_kwargs"] = {"timeout": _http_timeout()} | options.get("client_kwargs", {})
+        if scheme in _HTTP:
+            options = _http_options(options, retries=retries)
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
         if not retries and scheme in _S3:
             filesystem.retries = 1  # s3fs has no argument for it
@@ -326,10 +335,18 @@ class Storage:
             request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _http_timeout() -> Any:
+def _http_options(options: dict[str, Any], *, retries: bool) -> dict[str, Any]:
+    """`options` with what fsspec leaves to the defaults of its client."""
     import aiohttp  # an extra of fsspec: only whoever reads http(s) needs it
 
-    return aiohttp.ClientTimeout(total=None, sock_connect=_HTTP_CONNECT_S, sock_read=_HTTP_SILENCE_S)
+    # Which addresses may be read is judged by the URI: a server must not choose another one, inside the network.
+    options = {"allow_redirects": False} | options
+    client: dict[str, Any] = {}
+    if not options["allow_redirects"]:
+        client["raise_for_status"] = refuse_redirect
+    if not retries:
+        client["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_HTTP_CONNECT_S, sock_read=_HTTP_SILENCE_S)
+    return options | {"client_kwargs": client | options.get("client_kwargs", {})}
 
 
 def _list_s3_page(request: dict[str, str], filesystem: Any, _path: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a failure of a store means, in one sentence for the person who runs the job."""
 
 from actors.errors import StorageError
+from actors.retries import causes
 
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or storage.options.s3 (key, secret; anon)",
@@ -16,10 +17,11 @@ class NotFound(StorageError):  # noqa: N818 - reads as what it says: `except Not
 def explained(error: Exception, done: str, uri: str, scheme: str, extra: str, attempts: int) -> StorageError:
     """The error that says why `uri` could not be `done`, after so many `attempts`.
 
-    `extra` is the one that installs the client of an object store, "" for all else. A StorageError stays what it is.
+    `extra` is the one that installs the client of an object store, "" for all else. A StorageError stays what it is,
+    also where a client has raised an error of its own from it.
     """
-    if isinstance(error, StorageError):
-        return error
+    if own := next((cause for cause in causes(error) if isinstance(cause, StorageError)), None):
+        return own
     said = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     if isinstance(error, FileNotFoundError):
         if "bucket does not exist" in said:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
+from urllib.parse import urljoin
 
 from fsspec.callbacks import Callback
 
@@ -112,6 +113,19 @@ def fetch_at_most(max_bytes: int, uri: str, filesystem: Any, path: str) -> bytes
     data = io.BytesIO()
     filesystem.get_file(path, data, callback=_Limit(max_bytes, uri), chunk_size=min(max_bytes + 1, READ_BUFFER_BYTES))
     return data.getvalue()
+
+
+async def refuse_redirect(response: Any) -> None:
+    """Raise StorageError where a web server (its `aiohttp.ClientResponse`) sends on to another address.
+
+    Without it fsspec would take the text of that answer for the file.
+    """
+    if 300 <= response.status < 400:
+        target = urljoin(str(response.url), response.headers.get("Location", ""))
+        raise StorageError(
+            f"{response.url} redirects to {target}: put that address in its place, or let redirects be followed with "
+            "storage.options={https: {allow_redirects: true}}"
+        )
 
 
 def too_large(uri: str, max_bytes: int) -> StorageError:

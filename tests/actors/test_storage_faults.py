@@ -229,6 +229,43 @@ def test_at_most_so_many_bytes_from_the_web(tells_size: bool, waits: list[float]
     assert sum(sent) < 50_000_000  # what fits into the buffers between the two
 
 
+def test_redirects_are_refused_unless_they_are_allowed(waits: list[float]) -> None:
+    asked: list[str] = []
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        if handler.path == "/a.jpg":
+            handler.send_response(302)
+            handler.send_header("Location", "/secret")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        else:
+            _send(handler, 200, b"picture")
+
+    with _server(answer) as url:
+        expected = (
+            rf"^{url}/a.jpg redirects to {url}/secret: put that address in its place, or let redirects be followed "
+            r"with storage.options=\{https: \{allow_redirects: true\}\}$"
+        )
+        reads: list[Callable[[str], object]] = [
+            LOCAL.read_bytes,
+            lambda uri: LOCAL.read_bytes(uri, max_bytes=100),
+            LOCAL.open,
+            LOCAL.size,
+            LOCAL.exists,
+            lambda uri: LOCAL.filesystem(uri).cat_file(uri),
+        ]
+        for read in reads:
+            with pytest.raises(StorageError, match=expected):
+                read(f"{url}/a.jpg")
+        assert set(asked) == {"/a.jpg"}
+        assert waits == []
+        following = Storage({"https": {"allow_redirects": True}})
+        assert following.read_bytes(f"{url}/a.jpg", max_bytes=100) == b"picture"
+        assert following.size(f"{url}/a.jpg") == 7
+        assert LOCAL.read_bytes(f"{url}/secret") == b"picture"
+
+
 def test_create(tmp_path: Path, s3_storage: Storage, s3_bucket: str) -> None:
     for storage, folder in ((LOCAL, str(tmp_path / "new")), (s3_storage, s3_bucket)):
         assert storage.create_bytes(f"{folder}/f", b"first")
