@@ -183,6 +183,11 @@ def test_an_interrupted_run_keeps_what_is_finished_and_continues(
     metadata = tmp_path / "out/data/part-00000/metadata.parquet"
     kept = pq.read_table(metadata).num_rows
     assert 2 <= kept < 12
+    assert kept == len(list(metadata.parent.glob("*.mp4")))  # what was under way came to its end and was committed
+    (summary,) = (tmp_path / "out/_runs").rglob("summary.json")
+    assert json.loads(summary.read_text())["status"] == "interrupted"
+    (lease,) = (tmp_path / "out/_lease").iterdir()
+    assert json.loads(lease.read_text())["released"] is True
     done = stillreel(*slow_enough)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{12 - kept}/{12 - kept} clips" in done.stdout
