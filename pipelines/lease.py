@@ -81,7 +81,7 @@ class Lease:
 
         Raises:
             RunError: it is not, or it might not be any more. Nothing more may be written.
-        StorageError: the store does not answer.
+            StorageError: the store does not answer.
         """
         self._check_owner()
         silent_s = time.monotonic() - self._renewed

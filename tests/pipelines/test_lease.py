@@ -112,28 +112,54 @@ def test_breaking_a_lease_stops_its_holder(place: tuple[str, Storage]) -> None:
     assert _generations(output, storage) == ["00000002.json"]
 
 
+@pytest.fixture
+def _renewed_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tenth of a second, however long the lease is."""
+    monkeypatch.setattr("pipelines.lease._RENEWALS_PER_LEASE", LEASE_S / 0.1)
+
+
+def _eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("_renewed_often")
 def test_the_lease_is_renewed(tmp_path: Path) -> None:
-    with held(str(tmp_path), LOCAL, run_id="r", lease_s=0.3) as lease:
+    with held(str(tmp_path), LOCAL, run_id="r", lease_s=LEASE_S) as lease:
         first = _entry(str(tmp_path), LOCAL, 1)
-        time.sleep(0.6)
+        _eventually(lambda: _entry(str(tmp_path), LOCAL, 1)["renewed_at"] > first["renewed_at"])
         lease.check()
-        assert _entry(str(tmp_path), LOCAL, 1)["renewed_at"] > first["renewed_at"]
         assert _entry(str(tmp_path), LOCAL, 1)["since"] == first["since"]
 
 
+@pytest.mark.usefixtures("_renewed_often")
 def test_a_holder_that_cannot_renew_stops_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, passed_s = time.monotonic, [0.0]
+    tries: list[str] = []
+
     def full(self: Storage, uri: str, data: bytes) -> None:
+        tries.append(uri)
         raise StorageError(f"{uri} could not be written: No space left on device")
 
-    with held(str(tmp_path), LOCAL, run_id="r", lease_s=0.3) as lease:
-        monkeypatch.setattr(Storage, "put_bytes", full)
-        lease.check()
-        time.sleep(0.5)
-        with pytest.raises(RunError, match=r"could not be renewed for .* s, so another run may be writing"):
+    def may_write() -> bool:
+        try:
             lease.check()
-        monkeypatch.undo()
-        time.sleep(0.2)
-        lease.check()  # nobody came, and the store works again
+        except RunError:
+            return False
+        return True
+
+    monkeypatch.setattr("pipelines.lease.time.monotonic", lambda: clock() + passed_s[0])
+    with held(str(tmp_path), LOCAL, run_id="r", lease_s=LEASE_S) as lease:
+        with monkeypatch.context() as patch:
+            patch.setattr(Storage, "put_bytes", full)
+            _eventually(lambda: len(tries) > 1)  # what was under way before has ended
+            lease.check()
+            passed_s[0] = LEASE_S
+            with pytest.raises(RunError, match=r"could not be renewed for \d+ s, so another run may be writing"):
+                lease.check()
+        _eventually(may_write)  # nobody came, and the store works again
 
 
 def test_a_lease_that_was_removed_or_overwritten_is_lost(tmp_path: Path) -> None:
