@@ -194,17 +194,23 @@ def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make
     assert [len(job.marks(stage)) for stage in ("load", "generate", "finish")] == [2, 2, 2]
 
 
+def comes(sign: Callable[[], object]) -> bool:
+    """Wait for a sign; whether it came."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        if sign():
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @contextmanager
 def after(sign: Callable[[], object], action: Callable[[], None]) -> Iterator[None]:
     """Do something as soon as there is a sign, while the block runs."""
 
     def wait_and_act() -> None:
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            if sign():
-                return action()
-            time.sleep(0.05)
-        return None
+        if comes(sign):
+            action()
 
     thread = threading.Thread(target=wait_and_act)
     thread.start()
@@ -305,13 +311,26 @@ def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can
 
 def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Job]) -> None:
     job = make_job(12)
-    with job.graph(Stages(load_image, StillImages, NoVideos)) as graph:
+    folder = job.folder
+
+    class HeldUp(StillImages):
+        """Its second clip is not made before the run drains."""
+
+        def make(self, image_HWC: Any) -> Any:
+            if mark(folder, "begun") == 2:
+                assert comes((folder / "draining").exists)
+            return super().make(image_HWC)
+
+    with job.graph(Stages(load_image, HeldUp, NoVideos)) as graph:
         running = graph.outcomes([job.work])
         first = next(running)
+        assert comes(lambda: len(job.marks("begun")) == 2)
         graph.drain()
         begun = set(graph.in_flight())
+        mark(folder, "draining")
         rest = [outcome.clip_id for outcome in running]
         assert graph.in_flight() == []
-    assert begun <= set(rest)
+    assert begun - {first.clip_id}, "nothing was under way, so that nothing was tried"
+    assert begun <= {first.clip_id, *rest}
     assert len(set(rest)) == len(rest) < 11
     assert first.clip_id not in rest
