@@ -4,8 +4,8 @@ A manifest is data, often somebody else's. It must not choose what this job read
 remote list of images has no business with files of the worker, nor with the credentials that clouds serve on
 link-local addresses.
 
-Judged is what the URI itself says. A DNS name that resolves to this machine passes, and a web server may redirect to
-it: where that matters, close the way in the network, and set `storage.options` to {https: {allow_redirects: false}}.
+Judged is what the URI itself says. A DNS name that resolves to this machine passes: where that matters, close the way
+in the network. Redirects of web servers are not followed (`actors.storage`).
 """
 
 import ipaddress
