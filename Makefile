@@ -12,10 +12,10 @@ BASE_PYTHON ?= python3.11
 
 .PHONY: demo test check install clean
 
-demo: $(VENV)/demo.installed checkpoints/random
+demo: $(VENV)/demo.installed
 	$(PYTHON) -m pipelines run --config conf/demo.yaml
 
-test: $(VENV)/dev.installed checkpoints/random
+test: $(VENV)/dev.installed
 	$(PYTHON) -m pytest -m "not slow"
 	$(PYTHON) -m pytest -m slow
 
@@ -40,9 +40,6 @@ $(VENV)/demo.installed: $(VENV)/torch.installed pyproject.toml
 $(VENV)/dev.installed: $(VENV)/torch.installed pyproject.toml
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/demo.installed
-
-checkpoints/random: | $(VENV)/demo.installed
-	$(PYTHON) -m benchmarks.make_checkpoints checkpoints/random
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -32,7 +32,7 @@ Pixels = npt.NDArray[np.uint8]
 BUCKETS = (1, 36, 72, 108, 145, 181, 217, 253)
 STEPS = 12
 DEFAULTS = ClipParameters(
-    seed=7, fps=7, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1.0, max_guidance_scale=1.5
+    seed=7, fps=7, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1.0, max_guidance_scale=1.0
 )
 PAN_STEPS_PX = (4, 8, 12, 16)  # between the two frames that RIFE gets
 PAN_ANGLES = (0.0, 0.7, 1.6, 2.5)  # radians

@@ -17,7 +17,7 @@ from benchmarks.train_demo.loop import Schedule, train
 
 AUTOENCODER_SCHEDULE = Schedule(steps=800, decay_steps=500, muon_lr=0.02, adam_lr=2e-3, average=0.995)
 CLIP_DECODER_SCHEDULE = Schedule(steps=300, decay_steps=300, muon_lr=0.005, adam_lr=5e-4, average=0.99)
-UNET_SCHEDULE = Schedule(steps=3000, decay_steps=3000, muon_lr=0.012, adam_lr=1e-3, average=0.99)
+UNET_SCHEDULE = Schedule(steps=5000, decay_steps=5000, muon_lr=0.012, adam_lr=1e-3, average=0.99)
 RIFE_SCHEDULE = Schedule(steps=5000, decay_steps=4000, muon_lr=0.01, adam_lr=2e-3, average=0.99)
 
 
