@@ -15,9 +15,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> jobs.Models:
 
 
 def test_killed_runs_are_continued(tmp_path: Path, models: jobs.Models) -> None:
-    """A driver and a worker; the whole benchmark kills raylets, too."""
-    tally = kills.trial(tmp_path / "kills", models, runs=2, seed=4)
-    assert tally.kills == {"driver": 1, "worker": 1, "raylet": 0, "none": 0}
+    """A driver; tests/pipelines/test_faults.py kills workers, and the whole benchmark raylets, too."""
+    tally = kills.trial(tmp_path / "kills", models, runs=1, seed=4)
+    assert tally.kills == {"driver": 1, "worker": 0, "raylet": 0, "none": 0}
     assert tally.faults == 0, tally
 
 
