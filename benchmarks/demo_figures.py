@@ -8,6 +8,7 @@ Axes: B clips, F frames, H height, W width, C channels. Peak signal-to-noise rat
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -126,22 +127,11 @@ def motion_correlations(model: svd.SvdModel, images: Sequence[Pixels]) -> list[f
     """Spearman's rho of the motion bucket with the mean flow of all images first, then of every image alone."""
     flows = np.array(
         [
-            [flow_magnitude_px(generate_clip(model, image, _with_bucket(bucket))) for bucket in BUCKETS]
+            [flow_magnitude_px(generate_clip(model, image, replace(DEFAULTS, motion_bucket_id=bucket))) for bucket in BUCKETS]
             for image in images
         ]
     )
     return [float(spearmanr(BUCKETS, row).statistic) for row in (flows.mean(axis=0), *flows)]
-
-
-def _with_bucket(bucket: int) -> ClipParameters:
-    return ClipParameters(
-        DEFAULTS.seed,
-        DEFAULTS.fps,
-        bucket,
-        DEFAULTS.noise_aug_strength,
-        DEFAULTS.min_guidance_scale,
-        DEFAULTS.max_guidance_scale,
-    )
 
 
 def rife_gains(interpolator: Interpolator, pictures: Sequence[Pixels]) -> list[float]:

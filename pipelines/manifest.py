@@ -411,7 +411,10 @@ def _regrouped(tables: Iterable[pa.Table], max_rows: int) -> Iterator[pa.Table]:
     waiting: list[pa.Table] = []
     rows = size = 0
     for table in tables:
-        while rows + len(table) >= max_rows or size + table.nbytes > CHUNK_BYTES:
+        if waiting and size + table.nbytes > CHUNK_BYTES:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, rows, size = [], 0, 0
+        while rows + len(table) >= max_rows:
             head = table.slice(0, max_rows - rows)
             yield pa.concat_tables([*waiting, head]).combine_chunks()
             table, waiting, rows, size = table.slice(len(head)), [], 0, 0  # noqa: PLW2901

@@ -3,6 +3,7 @@
 Letters in names: B batch, C channels, H height, W width; lower case h, w are latent cells of CELL x CELL pixels.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ L1_WEIGHT = 0.05  # beside the squared error, for edges
 PRINCIPAL_COMPONENT_PATCHES = 200
 # Constant channels in every group of a group norm hold its scale still, so that the colours of an image pass through.
 ENCODER_ANCHOR = 300.0
-DECODER_ANCHOR = 3.0
+ANCHOR = 3.0
 
 
 class LinearEncoder(nn.Module):
@@ -88,12 +89,18 @@ def _anchor_decoder(decoder: Any) -> None:
     """Give two channels of every group large opposite biases wherever the residual stream starts anew."""
     stream = [decoder.conv_in, *(m.conv for m in decoder.modules() if type(m).__name__ == "Upsample2D")]
     stream += [m.conv_shortcut for m in decoder.modules() if isinstance(getattr(m, "conv_shortcut", None), nn.Conv2d)]
-    for convolution in stream:
+    anchor(stream)
+
+
+@torch.no_grad()
+def anchor(convolutions: Iterable[nn.Conv2d]) -> None:
+    """Make the last two channels of every group nearly constant, with opposite signs."""
+    for convolution in convolutions:
         per_group = convolution.out_channels // 32
         bias = convolution.bias.view(32, per_group)
         bias.zero_()
-        bias[:, -2] = DECODER_ANCHOR
-        bias[:, -1] = -DECODER_ANCHOR
+        bias[:, -2] = ANCHOR
+        bias[:, -1] = -ANCHOR
         convolution.weight.view(32, per_group, -1)[:, -2:] *= 0.3
 
 

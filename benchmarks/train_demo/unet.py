@@ -15,7 +15,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.train_demo import data
-from benchmarks.train_demo.autoencoder import CELL, LATENT_CHANNELS, LinearEncoder
+from benchmarks.train_demo.autoencoder import ANCHOR, CELL, LATENT_CHANNELS, LinearEncoder, anchor
 
 CHANNELS = (96, 96, 128)
 HEADS = (2, 2, 2)
@@ -23,7 +23,6 @@ CLIP_WIDTH = 32
 CLIP_SIZE_PX = 224  # what the pipeline resizes every image to
 MICRO_EMBEDDING = 32  # sines and cosines for each of fps, motion bucket and noise strength
 BATCH, HEIGHT_PX, WIDTH_PX = 3, 64, 96  # a step's clips: smaller than the demo's, so that there can be more of them
-ANCHOR = 3.0  # as in the autoencoder's decoder
 OUTPUT_ANCHOR = 24.0  # large beside the latents, so that the last group norm hardly changes their scale
 SHIFTED_ANCHOR = 8.0  # what the norm makes of it: still linear in the activation, and fine enough in bfloat16
 CONDITIONING_DROPOUT = 0.07
@@ -96,13 +95,7 @@ def _anchor(unet: Any) -> None:
             stream.append(module.conv)
         elif isinstance(getattr(module, "conv_shortcut", None), nn.Conv2d):
             stream.append(module.conv_shortcut)
-    for convolution in stream:
-        per_group = convolution.out_channels // 32
-        bias = convolution.bias.view(32, per_group)
-        bias.zero_()
-        bias[:, -2] = ANCHOR
-        bias[:, -1] = -ANCHOR
-        convolution.weight.view(32, per_group, -1)[:, -2:] *= 0.3
+    anchor(stream)
 
 
 @torch.no_grad()
