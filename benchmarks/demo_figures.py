@@ -125,12 +125,8 @@ def flow_magnitude_px(clip_FHWC: Pixels) -> float:
 
 def motion_correlations(model: svd.SvdModel, images: Sequence[Pixels]) -> list[float]:
     """Spearman's rho of the motion bucket with the mean flow of all images first, then of every image alone."""
-    flows = np.array(
-        [
-            [flow_magnitude_px(generate_clip(model, image, replace(DEFAULTS, motion_bucket_id=bucket))) for bucket in BUCKETS]
-            for image in images
-        ]
-    )
+    clips = [replace(DEFAULTS, motion_bucket_id=bucket) for bucket in BUCKETS]
+    flows = np.array([[flow_magnitude_px(generate_clip(model, image, clip)) for clip in clips] for image in images])
     return [float(spearmanr(BUCKETS, row).statistic) for row in (flows.mean(axis=0), *flows)]
 
 

@@ -63,7 +63,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[Table, int]:
 
 
 def _of_kills(tally: kills.Tally) -> str:
-    killed = ", ".join(f"{kind} {count}" for kind, count in (tally.kills or {}).items())
+    killed = ", ".join(f"{kind} {count}" for kind, count in tally.kills.items())
     return (
         f"lost {tally.lost}, duplicated {tally.duplicated}, not as described {tally.mismatched}, "
         f"failed {tally.failed}, stored and made again {tally.paid_twice}, not continued {tally.unfinished}; "

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ class Tally:
     paid_twice: int = 0  # clips whose video was stored at the kill and that were made again
     orphans: int = 0  # processes that had to be killed 40 s after the job's end: Ray's own agents outlive a dead driver
     unfinished: int = 0  # runs that did not end well after the kill
-    kills: dict[str, int] | None = None
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*_VICTIMS, "none"), 0))
 
     @property
     def faults(self) -> int:
@@ -44,7 +44,7 @@ def trial(folder: Path, models: jobs.Models, runs: int, seed: int) -> Tally:
     """Kill `runs` runs of `CLIPS` clips each, continue each to its end, and look at what they made."""
     rng = np.random.default_rng(seed)
     jobs.write_pictures(folder / "images", CLIPS)
-    tally = Tally(kills=dict.fromkeys((*_VICTIMS, "none"), 0))
+    tally = Tally()
     for number in range(runs):
         victim = _VICTIMS[number % len(_VICTIMS)]
         _one(folder / f"{number:03d}", folder / "images", models, victim, rng, tally)
@@ -59,7 +59,6 @@ def _one(folder: Path, images: Path, models: jobs.Models, victim: str, rng: np.r
     _wait_for_moment(job, output, rng)
     members = jobs.family(job)  # afterwards a dead driver has no children any more
     killed = _kill(job, victim, rng)
-    assert tally.kills is not None
     tally.kills[victim if killed else "none"] += 1
     code = job.wait(600)
     tally.orphans += jobs.end_all(members)

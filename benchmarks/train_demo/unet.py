@@ -129,8 +129,8 @@ def _start_from_still_clip(unet: Any, latent_rms: float) -> None:
         unet.conv_in.bias[channels] = 0
     merge = unet.up_blocks[-1].resnets[-1].spatial_res_block.conv_shortcut  # of the last block and of conv_in's output
     registers = torch.cat([plus, minus])
-    for anchor in range(3):
-        merge.weight[registers + anchor] = 0
+    for channel in range(3):
+        merge.weight[registers + channel] = 0
     merge.weight[registers, CHANNELS[0] + registers] = 1
     merge.bias.view(32, 3)[:, 1:] *= OUTPUT_ANCHOR / ANCHOR
     unet.conv_norm_out.weight.fill_(OUTPUT_ANCHOR * (2 / 3) ** 0.5)

@@ -216,7 +216,8 @@ def test_memory_of_cells_of_100_megabytes(tmp_path: Path, kind: str) -> None:
         "from pipelines.manifest import *\n"
         "reader = read_manifest([sys.argv[1]], columns=ManifestColumns(), storage=Storage())\n"
         "rows = sum(len(chunk) for chunk in reader.chunks())\n"
-        "print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, pa.default_memory_pool().max_memory() >> 20)"
+        "peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
+        "print(rows, peak_mib, pa.default_memory_pool().max_memory() >> 20)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     count, peak_mib, arrow_mib = map(int, done.stdout.split())
