@@ -97,6 +97,7 @@ def anchor(convolutions: Iterable[nn.Conv2d]) -> None:
     """Make the last two channels of every group nearly constant, with opposite signs."""
     for convolution in convolutions:
         per_group = convolution.out_channels // 32
+        assert convolution.bias is not None
         bias = convolution.bias.view(32, per_group)
         bias.zero_()
         bias[:, -2] = ANCHOR
