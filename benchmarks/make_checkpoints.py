@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import diffusers
 import torch
@@ -44,6 +45,8 @@ _MODEL_INDEX = {
 # CLIP sees 224 pixels in every SVD checkpoint, and diffusers' own pipeline knows no other size.
 CLIP_IMAGE_PIXELS = 224
 
+N = TypeVar("N", bound=nn.Module)
+
 
 @dataclass(frozen=True, slots=True)
 class SvdSizes:
@@ -74,12 +77,21 @@ def make_svd_checkpoint(folder: Path, *, seed: int = 0, sizes: SvdSizes = TINY_S
     generator = torch.Generator().manual_seed(seed)
     networks = {"vae": _vae(sizes), "unet": _unet(sizes), "image_encoder": _image_encoder(sizes)}
     for name, network in networks.items():
-        _draw_weights(network, generator)
-        network.save_pretrained(folder / name)
+        _drawn(network, generator).save_pretrained(folder / name)
     EulerDiscreteScheduler(**SVD_SCHEDULER).save_pretrained(folder / "scheduler")
     CLIPImageProcessorPil().save_pretrained(folder / "feature_extractor")
     (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=2) + "\n")
     return folder
+
+
+def new_unet(sizes: SvdSizes, *, seed: int) -> UNetSpatioTemporalConditionModel:
+    """diffusers' UNet with random weights."""
+    return _drawn(_unet(sizes), torch.Generator().manual_seed(seed))
+
+
+def new_vae(sizes: SvdSizes, *, seed: int) -> AutoencoderKLTemporalDecoder:
+    """diffusers' VAE with random weights."""
+    return _drawn(_vae(sizes), torch.Generator().manual_seed(seed))
 
 
 def _vae(sizes: SvdSizes) -> AutoencoderKLTemporalDecoder:
@@ -119,8 +131,8 @@ def _image_encoder(sizes: SvdSizes) -> CLIPVisionModelWithProjection:
     )
 
 
-def _draw_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Fill in every parameter in place, so that signals keep their size through the network.
+def _drawn(network: N, generator: torch.Generator) -> N:
+    """The network, every parameter filled in so that signals keep their size through the network.
 
     Matrices and kernels are normal with variance 1 / fan-in, the gains of norms are 1, and biases and blending factors
     are normal with deviation 0.1. PyTorch's own defaults shrink signals threefold in every layer: all frames come out
@@ -135,3 +147,4 @@ def _draw_weights(network: nn.Module, generator: torch.Generator) -> None:
                 parameter.fill_(1.0)
             else:
                 parameter.copy_(0.1 * noise)
+    return network

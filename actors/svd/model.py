@@ -16,6 +16,8 @@ from transformers import CLIPVisionModelWithProjection
 
 from actors.errors import CheckpointError
 from actors.svd import layout
+from actors.svd.decoder import Decoder
+from actors.svd.unet import UNet
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -33,10 +35,10 @@ class SvdModel:
     rather than cast to and fro for every clip.
     """
 
-    unet: nn.Module  # in `dtype`
+    unet: UNet  # in `dtype`
     image_encoder: nn.Module  # CLIP with projection, in `dtype`
     vae_encoder: nn.Module  # fp32: pixels -1..1 to the mean and log-variance of the latents, stacked along the channels
-    vae_decoder: nn.Module  # in `dtype`
+    vae_decoder: Decoder  # in `dtype`
     latent_scale: float  # what the UNet sees is this times what the VAE makes; not so for the image latents
     scheduler_config: Mapping[str, Any]
     clip_pixels: int  # side of the square that CLIP sees
@@ -69,10 +71,10 @@ def load(folder: Path, *, variant: str | None = None, precision: Precision, devi
     image_encoder = _network(CLIPVisionModelWithProjection, folder, "image_encoder", variant, dtype=dtype)
     preprocessor = _read_json(folder / layout.PREPROCESSOR_CONFIG)
     return SvdModel(
-        unet=unet.to(device),
+        unet=UNet(unet).eval().to(device),
         image_encoder=image_encoder.to(device),
         vae_encoder=nn.Sequential(vae.encoder, vae.quant_conv).to(device),
-        vae_decoder=vae.decoder.to(device, dtype),
+        vae_decoder=Decoder(vae.decoder).eval().to(device, dtype),
         latent_scale=vae.config.scaling_factor,
         scheduler_config=_read_json(folder / layout.SCHEDULER_CONFIG),
         clip_pixels=image_encoder.config.image_size,

@@ -22,6 +22,7 @@ from torch import Tensor
 from actors.errors import ConfigError
 from actors.svd.conditioning import ClipParameters, Conditioning, condition
 from actors.svd.model import SvdModel, bring_in
+from actors.svd.unet import Evaluation, StepTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,27 +189,29 @@ def denoise(model: SvdModel, latents_BFChw: Tensor, conditioning: Conditioning, 
 
     EDM's equations, with the preconditioning of a v-prediction on data of unit deviation (EDM, table 1).
     """
-    for (sigma, next_sigma), timestep in zip(pairwise(schedule.sigmas), schedule.timesteps_S, strict=True):
+    terms = model.unet.terms(
+        schedule.timesteps_S,
+        conditioning.image_embeddings_N1D,
+        conditioning.added_time_ids_N3,
+        num_frames=latents_BFChw.shape[1],
+    )
+    for (sigma, next_sigma), of_step in zip(pairwise(schedule.sigmas), terms, strict=True):
         c_in = 1 / math.sqrt(sigma**2 + 1)
         c_skip = c_in**2
         c_out = -sigma * c_in
-        velocity_BFChw = predict_velocity(model, c_in * latents_BFChw, timestep, conditioning)
+        velocity_BFChw = predict_velocity(model, c_in * latents_BFChw, of_step, conditioning)
         denoised_BFChw = c_skip * latents_BFChw + c_out * velocity_BFChw
         # x + (next_sigma - sigma) * (x - denoised) / sigma, without taking the difference of two numbers near 700.
         latents_BFChw = torch.lerp(denoised_BFChw, latents_BFChw, next_sigma / sigma)
     return latents_BFChw
 
 
-def predict_velocity(model: SvdModel, inputs_BFChw: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
+def predict_velocity(model: SvdModel, inputs_BFChw: Tensor, terms: StepTerms, conditioning: Conditioning) -> Tensor:
     """One evaluation of the UNet on inputs of unit deviation, with guidance; fp32."""
     halves = 1 if conditioning.guidance_BF111 is None else 2
     inputs_NFChw = inputs_BFChw.to(model.dtype).repeat(halves, 1, 1, 1, 1)
-    velocity_NFChw: Tensor = model.unet(
-        torch.cat([inputs_NFChw, conditioning.image_latents_NFChw], dim=2),
-        timestep,
-        encoder_hidden_states=conditioning.image_embeddings_N1D,
-        added_time_ids=conditioning.added_time_ids_N3,
-    ).sample.float()
+    evaluation: Evaluation = model.unet(torch.cat([inputs_NFChw, conditioning.image_latents_NFChw], dim=2), terms)
+    velocity_NFChw = evaluation.velocity_NFChw.float()
     if conditioning.guidance_BF111 is None:
         return velocity_NFChw
     unconditional_BFChw, conditional_BFChw = velocity_NFChw.chunk(2)
@@ -220,13 +223,4 @@ def decode(model: SvdModel, latents_FChw: Tensor, chunk_frames: int | None = Non
     """The VAE's decoder on one clip (F, C, H, W), fp32, around -1..1; whole, or `chunk_frames` at a time."""
     scaled_FChw = (latents_FChw / model.latent_scale).to(model.dtype)
     chunks = torch.split(scaled_FChw, chunk_frames or len(scaled_FChw))
-    return torch.cat([_decode_together(model, chunk) for chunk in chunks])
-
-
-def _decode_together(model: SvdModel, latents_FChw: Tensor) -> Tensor:
-    frames_FCHW: Tensor = model.vae_decoder(
-        latents_FChw,
-        image_only_indicator=latents_FChw.new_zeros(1, len(latents_FChw)),  # zeros: a video, not single images
-        num_frames=len(latents_FChw),
-    )
-    return frames_FCHW.float()
+    return torch.cat([model.vae_decoder(chunk).float() for chunk in chunks])

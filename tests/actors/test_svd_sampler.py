@@ -22,6 +22,7 @@ from actors.errors import ConfigError
 from actors.svd.conditioning import ClipParameters, Conditioning, guidance, resize_antialiased
 from actors.svd.model import SvdModel, load
 from actors.svd.sampler import NoiseSchedule, check_size, denoise, generate, generate_frames, noise_schedule
+from actors.svd.unet import Evaluation
 
 Pixels = npt.NDArray[np.uint8]
 Frames = npt.NDArray[np.float32]
@@ -239,18 +240,19 @@ def test_latents_keep_fp32_while_the_unet_computes_in_bf16(
     """With a UNet that always says 0, every step multiplies the latents by a known number, to seven digits."""
     model = load(svd_checkpoint, precision="bf16", device="cpu")
 
-    class Silence:
-        def __init__(self, inputs: Tensor) -> None:
-            self.sample = torch.zeros_like(inputs[:, :, :4])
+    def silence(inputs_NFChw: Tensor, *_: Any) -> Evaluation:
+        return Evaluation(torch.zeros_like(inputs_NFChw[:, :, :4]), inputs_NFChw)
 
-    monkeypatch.setattr(model.unet, "forward", lambda inputs, *_, **__: Silence(inputs))
+    monkeypatch.setattr(model.unet, "forward", silence)
     schedule = noise_schedule(model, 10)
     factor = math.prod(
         1 + (following - sigma) / sigma * (1 - 1 / (sigma**2 + 1))
         for sigma, following in zip(schedule.sigmas, schedule.sigmas[1:], strict=False)
     )
     noise = torch.randn(1, 2, 4, 8, 8) * schedule.initial_sigma
-    conditioning = Conditioning(torch.zeros(1, 1, 32), torch.zeros(1, 2, 4, 8, 8), torch.zeros(1, 3), None)
+    conditioning = Conditioning(
+        torch.zeros(1, 1, 32, dtype=model.dtype), torch.zeros(1, 2, 4, 8, 8), torch.zeros(1, 3), None
+    )
     torch.testing.assert_close(denoise(model, noise, conditioning, schedule), noise * factor, rtol=1e-5, atol=0)
 
 

@@ -1,0 +1,284 @@
+"""The layers of SVD's UNet and of its decoder, built from diffusers' and sharing their weights.
+
+They compute what the stock layers compute, up to rounding, with less work. Each difference, and why it pays:
+
+- Activations keep one layout, N F H W C: tokens for linear layers and, as a view, channels-last images for
+  convolutions. Nothing is transposed between them.
+- A temporal convolution (3 x 1 x 1) is a 2-D convolution over (frame, pixel), on a view of the same memory.
+- The blend of a spatial and a temporal branch has a constant weight: SVD is told that all its frames are a video's.
+- Query, key and value come from one matrix product.
+- Cross-attention looks at one token, the image embedding. A softmax over one number is 1, so that it always gives
+  `to_out(to_v(embedding))`, whatever the query: the same for all pixels, frames and denoising steps. That, and all else
+  that does not depend on the latents, is computed once for a clip (`LayerTerms`).
+
+Shapes: N clips (with guidance twice), F frames, H W pixels of the layer, C channels, D width of the image embedding,
+E width of the step embedding, S denoising steps.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class LayerTerms(NamedTuple):
+    """What a layer adds to its activations that does not depend on them."""
+
+    spatial_step_NC: Tensor  # of the noise level and the micro-conditioning
+    temporal_step_NC: Tensor
+    frame_F1C: Tensor | None  # of each frame's place in the clip; None: no transformer
+    image: tuple[tuple[Tensor, Tensor], ...]  # of the image, N C: spatial and temporal, for each transformer block
+
+
+class Layer(nn.Module):
+    """A residual block, and a transformer where the level has them."""
+
+    def __init__(self, block: Any, transformer: Any | None = None) -> None:
+        super().__init__()
+        self.block = ResBlock(block)
+        self.transformer = None if transformer is None else Transformer(transformer)
+
+    def terms(self, steps_SNE: Tensor, embeddings_ND: Tensor, num_frames: int) -> list[LayerTerms]:
+        """The layer's terms for each denoising step."""
+        spatial_SNC, temporal_SNC = self.block.step_terms(steps_SNE)
+        frame_F1C: Tensor | None = None
+        image: tuple[tuple[Tensor, Tensor], ...] = ()
+        if self.transformer is not None:
+            frame_F1C = self.transformer.frame_terms(num_frames, embeddings_ND)
+            image = self.transformer.image_terms(embeddings_ND)
+        return [LayerTerms(*step, frame_F1C, image) for step in zip(spatial_SNC, temporal_SNC, strict=True)]
+
+    def forward(self, x_NFHWC: Tensor, terms: LayerTerms) -> Tensor:
+        x_NFHWC = self.block(x_NFHWC, terms.spatial_step_NC, terms.temporal_step_NC)
+        if self.transformer is not None:
+            x_NFHWC = self.transformer(x_NFHWC, terms)
+        return x_NFHWC
+
+
+class ResBlock(nn.Module):
+    """Two convolutions over each frame, then two over time (diffusers' `SpatioTemporalResBlock`)."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        spatial, temporal = stock.spatial_res_block, stock.temporal_res_block
+        self.norm1, self.conv1, self.spatial_step = spatial.norm1, spatial.conv1, spatial.time_emb_proj
+        self.norm2, self.conv2, self.shortcut = spatial.norm2, spatial.conv2, spatial.conv_shortcut
+        self.time_norm1, self.time_conv1 = temporal.norm1, over_time(temporal.conv1)
+        self.time_norm2, self.time_conv2 = temporal.norm2, over_time(temporal.conv2)
+        self.temporal_step = temporal.time_emb_proj
+        self.temporal_weight = temporal_weight(stock.time_mixer)
+
+    def step_terms(self, steps_SNE: Tensor) -> tuple[Tensor, Tensor]:
+        """What the spatial and the temporal half add for each step, S N C."""
+        activated = F.silu(steps_SNE)
+        return self.spatial_step(activated), self.temporal_step(activated)
+
+    def forward(
+        self, x_NFHWC: Tensor, spatial_step_NC: Tensor | None = None, temporal_step_NC: Tensor | None = None
+    ) -> Tensor:
+        clips = x_NFHWC.shape[:2]
+        x = as_images(x_NFHWC)
+        h = self.conv1(F.silu(self.norm1(x), inplace=True))
+        if spatial_step_NC is not None:
+            h += spatial_step_NC.repeat_interleave(clips[1], dim=0)[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h), inplace=True))
+        h += x if self.shortcut is None else self.shortcut(x)
+
+        x_NFHWC = from_images(h, clips)
+        sheets = as_sheets(x_NFHWC)
+        h = self.time_conv1(F.silu(self.time_norm1(sheets), inplace=True))
+        if temporal_step_NC is not None:
+            h += temporal_step_NC[:, :, None, None]
+        h = self.time_conv2(F.silu(self.time_norm2(h), inplace=True))
+        # weight * (x + h) + (1 - weight) * x
+        return torch.add(x_NFHWC, from_sheets(h, x_NFHWC.shape), alpha=self.temporal_weight)
+
+
+class Transformer(nn.Module):
+    """Attention among the pixels of a frame, then among the frames of a pixel (`TransformerSpatioTemporalModel`)."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.norm, self.proj_in, self.proj_out = stock.norm, stock.proj_in, stock.proj_out
+        self.spatial_blocks = listed(map(SpatialBlock, stock.transformer_blocks))
+        self.temporal_blocks = listed(map(TemporalBlock, stock.temporal_transformer_blocks))
+        self.temporal_weight = temporal_weight(stock.time_mixer)
+        self.frame_frequencies, self.frame_embedding = stock.time_proj, stock.time_pos_embed
+
+    def frame_terms(self, num_frames: int, like: Tensor) -> Tensor:
+        """The embedding of each frame's number, F 1 C."""
+        embedded = self.frame_frequencies(torch.arange(num_frames, device=like.device)).to(like.dtype)
+        embedding_FC: Tensor = self.frame_embedding(embedded)
+        return embedding_FC[:, None]
+
+    def image_terms(self, embeddings_ND: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """What cross-attention gives, N C, in the spatial and in the temporal block of each pair."""
+        return tuple(
+            (spatial.cross(embeddings_ND), temporal.cross(embeddings_ND))
+            for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True)
+        )
+
+    def forward(self, x_NFHWC: Tensor, terms: LayerTerms) -> Tensor:
+        tokens = from_images(self.norm(as_images(x_NFHWC)), x_NFHWC.shape[:2]).flatten(2, 3)
+        tokens = self.proj_in(tokens)  # N, F, H * W, C
+        for spatial, temporal, image in zip(self.spatial_blocks, self.temporal_blocks, terms.image, strict=True):
+            tokens = spatial(tokens, image[0])
+            tracks = temporal((tokens + terms.frame_F1C).transpose(1, 2), image[1])  # N, H * W, F, C
+            tokens = torch.lerp(tokens, tracks.transpose(1, 2), self.temporal_weight)
+        projected: Tensor = self.proj_out(tokens)
+        return x_NFHWC + projected.view_as(x_NFHWC)
+
+
+class SpatialBlock(nn.Module):
+    """A transformer block over the pixels of each frame (`BasicTransformerBlock`)."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.norm1, self.attention = stock.norm1, SelfAttention(stock.attn1)
+        self.cross = OneTokenAttention(stock.attn2)
+        self.norm3, self.feed_forward = stock.norm3, FeedForward(stock.ff)
+
+    def forward(self, x_NFTC: Tensor, image_NC: Tensor) -> Tensor:
+        x_NFTC = x_NFTC + self.attention(self.norm1(x_NFTC))
+        x_NFTC += image_NC[:, None, None]
+        x_NFTC += self.feed_forward(self.norm3(x_NFTC))
+        return x_NFTC
+
+
+class TemporalBlock(nn.Module):
+    """A transformer block over the frames of each pixel (`TemporalBasicTransformerBlock`)."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.norm_in, self.feed_forward_in = stock.norm_in, FeedForward(stock.ff_in)
+        self.norm1, self.attention = stock.norm1, SelfAttention(stock.attn1)
+        self.cross = OneTokenAttention(stock.attn2)
+        self.norm3, self.feed_forward = stock.norm3, FeedForward(stock.ff)
+
+    def forward(self, x_NTFC: Tensor, image_NC: Tensor) -> Tensor:
+        x_NTFC = x_NTFC.contiguous()
+        x_NTFC = x_NTFC + self.feed_forward_in(self.norm_in(x_NTFC))
+        x_NTFC += self.attention(self.norm1(x_NTFC))
+        x_NTFC += image_NC[:, None, None]
+        x_NTFC += self.feed_forward(self.norm3(x_NTFC))
+        return x_NTFC
+
+
+class SelfAttention(nn.Module):
+    """Attention among the tokens of the last axis but one; all axes before it are a batch."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.heads = stock.heads
+        self.qkv = concatenated([stock.to_q, stock.to_k, stock.to_v])
+        self.out = stock.to_out[0]
+
+    def forward(self, x_TC: Tensor) -> Tensor:
+        batch, (tokens, _) = x_TC.shape[:-2], x_TC.shape[-2:]
+        qkv = self.qkv(x_TC).view(-1, tokens, 3, self.heads, self.qkv.out_features // 3 // self.heads)
+        query, key, value = qkv.transpose(1, 3).unbind(2)  # batch, heads, tokens, channels of a head
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.out(attended.transpose(1, 2).reshape(*batch, tokens, -1))  # type: ignore[no-any-return]
+
+
+class OneTokenAttention(nn.Module):
+    """Cross-attention to a single token: its projected value, whatever the query."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.value, self.out = stock.to_v, stock.to_out[0]
+
+    def forward(self, token_ND: Tensor) -> Tensor:
+        return self.out(self.value(token_ND))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """Linear, GEGLU, linear. The hidden activations, eight times the tokens, may be made in several pieces."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        gate, _, self.out = stock.net
+        self.hidden = gate.proj
+        self.pieces = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pieces == 1:
+            return self._together(x)
+        pieces = [self._together(piece) for piece in x.flatten(0, -2).tensor_split(self.pieces)]
+        return torch.cat(pieces).view_as(x)
+
+    def _together(self, x: Tensor) -> Tensor:
+        hidden, gate = self.hidden(x).chunk(2, dim=-1)
+        return self.out(hidden * F.gelu(gate))  # type: ignore[no-any-return]
+
+
+def listed(modules: Iterable[M]) -> Sequence[M]:
+    """A `ModuleList` whose items keep their type."""
+    return cast("Sequence[M]", nn.ModuleList(modules))
+
+
+def as_images(x_NFHWC: Tensor) -> Tensor:
+    """A view as N * F images, C H W, channels last."""
+    return x_NFHWC.flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def from_images(images: Tensor, clips: Sequence[int]) -> Tensor:
+    """The way back; `clips` is (N, F)."""
+    height, width = images.shape[2:]
+    return images.permute(0, 2, 3, 1).reshape(*clips, height, width, -1)
+
+
+def as_sheets(x_NFHWC: Tensor) -> Tensor:
+    """A view as N sheets, C x F x H * W, channels last: a row for each frame, a column for each pixel."""
+    return x_NFHWC.flatten(2, 3).permute(0, 3, 1, 2)
+
+
+def from_sheets(sheets: Tensor, shape: Sequence[int]) -> Tensor:
+    """The way back, to N F H W C."""
+    return sheets.permute(0, 2, 3, 1).reshape(*shape)
+
+
+def convolved(convolution: nn.Conv2d, x_NFHWC: Tensor) -> Tensor:
+    """A convolution over each frame."""
+    return from_images(convolution(as_images(x_NFHWC)), x_NFHWC.shape[:2])
+
+
+def enlarged(x_NFHWC: Tensor, size: Sequence[int]) -> Tensor:
+    """Each frame enlarged to H W, by the nearest pixel."""
+    return from_images(F.interpolate(as_images(x_NFHWC), tuple(size), mode="nearest"), x_NFHWC.shape[:2])
+
+
+def channels_last_throughout(network: nn.Module) -> None:
+    """Bring the weights of all 2-D convolutions into the layout of the activations."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def over_time(stock: nn.Conv3d) -> nn.Conv2d:
+    """A convolution over frames alone (3 x 1 x 1), for sheets."""
+    convolution = nn.Conv2d(stock.in_channels, stock.out_channels, (3, 1), padding=(1, 0), device="meta")
+    convolution.weight = nn.Parameter(stock.weight.detach().squeeze(-1), requires_grad=False)
+    convolution.bias = stock.bias
+    return convolution
+
+
+def concatenated(stock: Sequence[nn.Linear]) -> nn.Linear:
+    """Linear layers on the same input as one, their outputs one after the other."""
+    weight = torch.cat([linear.weight for linear in stock])
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=stock[0].bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if stock[0].bias is not None:
+        linear.bias = nn.Parameter(torch.cat([linear.bias for linear in stock]), requires_grad=False)
+    return linear
+
+
+def temporal_weight(mixer: Any) -> float:
+    """The share of the temporal branch in diffusers' `AlphaBlender`, for frames of a video."""
+    spatial = mixer.mix_factor if mixer.merge_strategy == "fixed" else mixer.mix_factor.float().sigmoid()
+    share = float(spatial)
+    return share if mixer.switch_spatial_to_temporal_mix else 1 - share
