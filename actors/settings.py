@@ -73,6 +73,12 @@ class ImageSettings(Section):
         """`max_megabytes` as a number of bytes."""
         return int(self.max_megabytes * 10**6)
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of the clips that can come, pixels."""
+        landscape, portrait = (self.width, self.height), (self.height, self.width)
+        return {"landscape": [landscape], "portrait": [portrait]}.get(self.orientation, [landscape, portrait])
+
     @model_validator(mode="after")
     def _is_landscape(self) -> "ImageSettings":
         if self.width < self.height:
@@ -90,10 +96,30 @@ class ModelSettings(Section):
     variant: str | None = Field(None, description="file variant, e.g. fp16; null reads the plain files")
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp16", description="of the UNet and the VAE decoder")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
-    cache_dir: str | None = Field(None, description="where remote checkpoints are kept, once per node")
+    cache_dir: str | None = Field(
+        None, description="where remote checkpoints and compiled networks are kept, once per node"
+    )
+    compile: Literal["auto", True, False] = Field(
+        "auto", description="torch.compile of UNet and decoder; auto: on CUDA, unless `memory` is sequential"
+    )
+    memory: Literal["resident", "offload", "sequential"] = Field(
+        "resident",
+        description="what waits on the CPU: nothing, networks not at work, or all weights but one layer's",
+    )
+    feed_forward_pieces: int = Field(
+        1, ge=1, description="the UNet's feed-forward layers take their tokens in so many pieces, to save memory"
+    )
     decode_chunk_frames: int | None = Field(
         None, ge=1, description="decode so many frames at a time; null decodes whole clips (other values change pixels)"
     )
+
+    @model_validator(mode="after")
+    def _can_be_compiled(self) -> "ModelSettings":
+        if self.compile is True and self.memory == "sequential":
+            raise ValueError(
+                "compile=true needs weights that stay in one place: set compile to auto, or memory to offload"
+            )
+        return self
 
 
 class GenerationSettings(Section):

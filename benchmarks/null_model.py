@@ -17,13 +17,20 @@ class NullGenerate(Generate):
     """Repeats the picture."""
 
     def __init__(self, _model: object, generation: Any, _image: object, _storage: object, attempts: Attempts) -> None:
-        self._settings = generation
-        self._memory_mode = "resident"
         self._attempts = attempts
-        self._device_name = "none"
+        self._animator: Any = _Repeater(generation.num_frames)
 
-    def _generate(self, image_HWC: Pixels, _clip: ClipParameters) -> GeneratedClips:
-        return GeneratedClips(np.repeat(image_HWC[np.newaxis, np.newaxis], self._settings.num_frames, 1), (True,))
+
+class _Repeater:
+    """What `Generate` asks of an `Animator`."""
+
+    device_name, memory_mode = "none", "resident"
+
+    def __init__(self, num_frames: int) -> None:
+        self._num_frames = num_frames
+
+    def animate(self, image_HWC: Pixels, _clip: ClipParameters) -> GeneratedClips:
+        return GeneratedClips(np.repeat(image_HWC[np.newaxis, np.newaxis], self._num_frames, 1), (True,))
 
 
 class NullFinish(Finish):

@@ -301,13 +301,24 @@ def _cross_check(config: Config) -> Iterator[tuple[Path_, str]]:
         yield ("storage", "options"), problem
 
 
+# Switches of diffusers that people know, and that do nothing, or raise, in its Stable Video Diffusion pipeline.
+_USELESS = {
+    "attention_slicing": "does nothing for SVD, whose attention never holds its matrix: leave it out",
+    "fuse_qkv_projections": "is always so here: leave it out",
+    "vae_slicing": "SVD's decoder sees a clip as a whole: set model.decode_chunk_frames instead",
+    "vae_tiling": "SVD's decoder has no tiles: set model.decode_chunk_frames instead",
+    "xformers": "the attention is PyTorch's own, which is as fast: leave it out",
+}
+
+
 def _explain(detail: Any, origins: dict[Path_, str]) -> str:
     path = _without_tags(detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         section = _section_at(path[:-1])
         names = list(section.model_fields) if section else []
-        return _sentence(path, f"no such setting{_nearest(str(path[-1]), names)}", origins)
+        reason = _USELESS.get(str(path[-1])) or f"no such setting{_nearest(str(path[-1]), names)}"
+        return _sentence(path, reason, origins)
     if kind == "missing":
         return _sentence(path, "is required: set it in a --config file or on the command line", origins)
     if kind == "value_error":

@@ -49,7 +49,7 @@ def locate(
     if is_on_hub(source, revision):
         return _download(source, revision, variant, cache_dir)
     if Storage.scheme(source):
-        return _fetch_once(source, variant, Path(cache_dir) if cache_dir else _default_cache(), storage_options)
+        return _fetch_once(source, variant, cache_folder(cache_dir), storage_options)
     return Path(source).expanduser()
 
 
@@ -165,8 +165,11 @@ def _file_names(folder: str, storage_options: StorageOptions | None) -> list[str
     return [posixpath.relpath(storage.native_path(file), base) for file in storage.walk(folder)]
 
 
-def _default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stillreel"
+def cache_folder(cache_dir: str | None) -> Path:
+    """Where this node keeps what it has fetched or compiled."""
+    return (
+        Path(cache_dir) if cache_dir else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stillreel"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,11 +1,14 @@
 """The networks of an SVD checkpoint, loaded and resident on a device."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
+import accelerate
 import diffusers
 import torch
 import transformers
@@ -17,6 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 from actors.errors import CheckpointError
 from actors.svd import layout
 from actors.svd.decoder import Decoder
+from actors.svd.layers import FeedForward
 from actors.svd.unet import UNet
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -25,6 +29,10 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.fl
 
 # A safetensors file begins with the length of its JSON header: https://github.com/huggingface/safetensors#format
 _HEADER_LENGTH_BYTES = 8
+
+_MAX_SHAPES = 32
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +58,30 @@ class SvdModel:
     device: torch.device
 
 
-def load(folder: Path, *, variant: str | None = None, precision: Precision, device: torch.device | str) -> SvdModel:
+def load(
+    folder: Path,
+    *,
+    variant: str | None = None,
+    precision: Precision,
+    device: torch.device | str,
+    streamed: bool = False,
+) -> SvdModel:
     """Load a checkpoint in diffusers layout, from safetensors only, running no code of its own.
 
     Args:
         folder: what `locate` returns.
         variant: e.g. "fp16"; None: the plain files.
         precision: of the UNet, the image encoder and the VAE's decoder.
-        device: where the networks stay.
+        device: where the networks work, and stay.
+        streamed: keep all weights on the CPU and send those of a layer to `device` when it is its turn: the least
+            memory, and much the slowest.
 
     Raises:
         CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion.
     """
     _check_files(folder, variant)
     dtype, device = _DTYPES[precision], torch.device(device)
+    place = partial(_stream if streamed else _move, device=device)
     diffusers.utils.logging.disable_progress_bar()  # a worker's log is plain lines
     transformers.utils.logging.disable_progress_bar()
     vae = _network(AutoencoderKLTemporalDecoder, folder, "vae", variant, torch_dtype=torch.float32)
@@ -71,10 +89,10 @@ def load(folder: Path, *, variant: str | None = None, precision: Precision, devi
     image_encoder = _network(CLIPVisionModelWithProjection, folder, "image_encoder", variant, dtype=dtype)
     preprocessor = _read_json(folder / layout.PREPROCESSOR_CONFIG)
     return SvdModel(
-        unet=UNet(unet).eval().to(device),
-        image_encoder=image_encoder.to(device),
-        vae_encoder=nn.Sequential(vae.encoder, vae.quant_conv).to(device),
-        vae_decoder=Decoder(vae.decoder).eval().to(device, dtype),
+        unet=place(UNet(unet).eval()),
+        image_encoder=place(image_encoder),
+        vae_encoder=place(nn.Sequential(vae.encoder, vae.quant_conv)),
+        vae_decoder=place(Decoder(vae.decoder).eval().to(dtype)),
         latent_scale=vae.config.scaling_factor,
         scheduler_config=_read_json(folder / layout.SCHEDULER_CONFIG),
         clip_pixels=image_encoder.config.image_size,
@@ -87,6 +105,26 @@ def load(folder: Path, *, variant: str | None = None, precision: Precision, devi
     )
 
 
+def compile_networks(model: SvdModel, cache: Path) -> None:
+    """Compile the UNet and the decoder, in place: each shape when it first comes, in minutes.
+
+    Args:
+        cache: folder with what earlier processes compiled; from there it takes seconds.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    # A graph for each shape: two orientations, with guidance and without, whole clips and the tail of a chunked one.
+    torch._dynamo.config.recompile_limit = _MAX_SHAPES
+    for network in (model.unet, model.vae_decoder):
+        network.compile(fullgraph=True, dynamic=False)
+
+
+def set_feed_forward_pieces(model: SvdModel, pieces: int) -> None:
+    """Let the UNet's feed-forward layers take their tokens in so many pieces: less memory, more calls."""
+    for module in model.unet.modules():
+        if isinstance(module, FeedForward):
+            module.pieces = pieces
+
+
 def bring_in(model: SvdModel, *networks: nn.Module) -> None:
     """Put `networks` on the model's device and its other networks on the CPU: these first, there is no room for all."""
     for network in (model.unet, model.image_encoder, model.vae_encoder, model.vae_decoder):
@@ -94,6 +132,14 @@ def bring_in(model: SvdModel, *networks: nn.Module) -> None:
             network.to("cpu")
     for network in networks:
         network.to(model.device)
+
+
+def _move(network: N, device: torch.device) -> N:
+    return network.to(device)
+
+
+def _stream(network: N, device: torch.device) -> N:
+    return cast("N", accelerate.cpu_offload(network, execution_device=device))
 
 
 def _network(cls: Any, folder: Path, component: str, variant: str | None, **dtype: torch.dtype) -> Any:

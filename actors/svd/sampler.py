@@ -24,12 +24,14 @@ from actors.svd.conditioning import ClipParameters, Conditioning, condition
 from actors.svd.model import SvdModel, bring_in
 from actors.svd.unet import Evaluation, StepTerms
 
+Pixels = npt.NDArray[np.uint8]
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratedClips:
     """Clips on the host."""
 
-    frames_BFHWC: npt.NDArray[np.uint8]
+    frames_BFHWC: Pixels
     finite: tuple[bool, ...]  # one per clip; False: NaN or infinity on the way, and the frames are worthless
 
 
@@ -44,7 +46,7 @@ class NoiseSchedule:
 
 def generate(
     model: SvdModel,
-    images_BHWC: npt.NDArray[np.uint8],
+    images_BHWC: Pixels,
     clips: Sequence[ClipParameters],
     *,
     num_frames: int,
@@ -86,7 +88,7 @@ def generate(
 @torch.no_grad()
 def generate_frames(
     model: SvdModel,
-    images_BHWC: npt.NDArray[np.uint8],
+    images_BHWC: Pixels,
     clips: Sequence[ClipParameters],
     *,
     num_frames: int,
@@ -110,7 +112,7 @@ def generate_frames(
 
 def _sample(
     model: SvdModel,
-    image_1HWC: npt.NDArray[np.uint8],
+    image_1HWC: Pixels,
     clip: ClipParameters,
     num_frames: int,
     schedule: NoiseSchedule,
@@ -148,7 +150,7 @@ def _nearest(pixels: int, multiple: int) -> int:
     return max(round(pixels / multiple), 1) * multiple
 
 
-def to_float(images_BHWC: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_float(images_BHWC: Pixels, device: torch.device) -> Tensor:
     """Bytes to (B, C, H, W), fp32, -1..1."""
     images_BCHW = torch.tensor(images_BHWC, device=device).permute(0, 3, 1, 2)
     return images_BCHW / 255 * 2 - 1

@@ -27,12 +27,12 @@ from actors.settings import (
     ModelSettings,
     VideoSettings,
 )
-from actors.stages import generate as generate_stage
 from actors.stages.attempts import AttemptLedger, Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
 from actors.storage import Storage
+from actors.svd import animator
 from actors.svd.sampler import GeneratedClips
 from actors.video import read_tag
 
@@ -141,26 +141,26 @@ def test_a_failed_row_goes_round_the_model_and_its_neighbours_do_not_notice(gene
 def test_one_clip_that_cannot_be_made_does_not_take_the_batch_along(
     generate: Generate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = generate_stage.generate
+    made = animator.generate
 
     def picky(model: Any, images: Any, clips: Any, **options: Any) -> Any:
         if any(clip.seed == 13 for clip in clips):
             raise RuntimeError("unlucky seed")
         return made(model, images, clips, **options)
 
-    monkeypatch.setattr(generate_stage, "generate", picky)
+    monkeypatch.setattr(animator, "generate", picky)
     rows = [load(), load(clip_id="cd" * 32, seed=np.int64(13)), load(clip_id="ef" * 32)]
     ended = {batch["clip_id"][0]: batch["error"][0] for batch in generate(as_batch(rows))}
     assert ended == {"ab" * 32: "", "cd" * 32: "unlucky seed", "ef" * 32: ""}
 
 
 def test_frames_that_are_not_numbers_are_a_failure(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = generate_stage.generate
+    made = animator.generate
 
     def broken(*arguments: Any, **options: Any) -> Any:
         return replace(made(*arguments, **options), finite=(False,))
 
-    monkeypatch.setattr(generate_stage, "generate", broken)
+    monkeypatch.setattr(animator, "generate", broken)
     batch = next(generate(as_batch([load()])))
     assert (batch["stage"][0], batch["frames_FHWC"].size) == ("generate", 0)
     assert batch["error"] == ["the model made frames that are not numbers"]
@@ -180,7 +180,7 @@ def test_black_clips_are_failures_unless_their_picture_is_dark(
     generate: Generate, monkeypatch: pytest.MonkeyPatch, picture_level: int, frame_levels: list[int], stage: str
 ) -> None:
     frames_BFHWC = np.broadcast_to(np.array(frame_levels, np.uint8)[None, :, None, None, None], (1, 3, 64, 96, 3))
-    monkeypatch.setattr(generate_stage, "generate", lambda *_, **__: GeneratedClips(frames_BFHWC, (True,)))
+    monkeypatch.setattr(animator, "generate", lambda *_, **__: GeneratedClips(frames_BFHWC, (True,)))
     row = load() | {"image_HWC": np.full((64, 96, 3), picture_level, np.uint8)}
     batch = next(generate(as_batch([row])))
     assert batch["stage"] == [stage]
@@ -192,7 +192,7 @@ def test_black_clips_are_failures_unless_their_picture_is_dark(
 def small_gpu(monkeypatch: pytest.MonkeyPatch, svd_checkpoint: Path) -> Callable[..., tuple[Generate, list[Any]]]:
     """A fresh `Generate` whose GPU has room for certain memory modes only, and the calls that it made of the model."""
 
-    made = generate_stage.generate
+    made = animator.generate
 
     def make(fits: Callable[[dict[str, Any]], bool], **model: Any) -> tuple[Generate, list[Any]]:
         calls: list[tuple[int | None, bool]] = []
@@ -203,7 +203,7 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch, svd_checkpoint: Path) -> Callable
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return made(*arguments, **options)
 
-        monkeypatch.setattr(generate_stage, "generate", sized)
+        monkeypatch.setattr(animator, "generate", sized)
         settings = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu", **model)
         generation = GenerationSettings(num_frames=10, num_inference_steps=1)
         return Generate(settings, generation, IMAGE, STORAGE, ATTEMPTS), calls
@@ -244,14 +244,32 @@ def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) ->
     assert calls == [(4, False), (4, True)]
 
 
+def test_the_last_resort_is_weights_that_come_layer_by_layer(small_gpu: SmallGpu) -> None:
+    generate, calls = small_gpu(lambda _: len(calls) > 3)
+    row = next(generate(as_batch([load()])))
+    assert row["memory_mode"] == ["sequential"]
+    assert calls == [(None, False), (8, False), (8, True), (8, False)]
+    frames = next(small_gpu(lambda _: True, decode_chunk_frames=8)[0](as_batch([load()])))["frames_FHWC"]
+    assert np.abs(row["frames_FHWC"].astype(int) - frames).max() <= 1  # matrix products of other sizes round otherwise
+
+
+@pytest.mark.parametrize("memory", ["offload", "sequential"])
+def test_a_memory_mode_that_the_configuration_asks_for_makes_the_same_frames(small_gpu: SmallGpu, memory: str) -> None:
+    asked, _ = small_gpu(lambda _: True, memory=memory)
+    row = next(asked(as_batch([load()])))
+    assert row["memory_mode"] == [memory]
+    plain, _ = small_gpu(lambda _: True)
+    np.testing.assert_array_equal(row["frames_FHWC"], next(plain(as_batch([load()])))["frames_FHWC"])
+
+
 def test_a_clip_that_fits_in_no_way_is_a_failure_that_says_what_to_lower(small_gpu: SmallGpu) -> None:
     generate, calls = small_gpu(lambda options: False)
     batch = next(generate(as_batch([load()])))
     assert (batch["stage"], batch["error_type"]) == (["generate"], ["GpuMemoryError"])
     assert "lower image.width and height, generation.num_frames" in batch["error"][0]
-    assert len(calls) == 3
+    assert len(calls) == 4
     next(generate(as_batch([load()])))
-    assert len(calls) == 4  # the next clip goes straight to the last mode
+    assert len(calls) == 5  # the next clip goes straight to the last mode
 
 
 def test_a_whole_batch_is_made_before_its_first_row_is_given_out(generate: Generate) -> None:

@@ -107,3 +107,23 @@ def test_activations_are_never_laid_out_anew_for_a_convolution(own: UNet, monkey
     own(inputs, own.terms(TIMESTEPS_S, embeddings, time_ids, FRAMES)[0])
     assert len(seen) > 20
     assert all(seen)
+
+
+@pytest.mark.slow
+def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> None:
+    graphs = []
+
+    def counting(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    unet = UNet(new_unet(TINY_SIZES, seed=0).eval().requires_grad_(False)).eval()
+    unet.compile(fullgraph=True, dynamic=False, backend=counting)  # `fullgraph` refuses breaks
+    shapes = [(clips, *size) for clips in (1, 2) for size in ((8, 12), (12, 8))]
+    for number in range(3):
+        for clips, height, width in shapes:
+            inputs, embeddings, time_ids = unet_inputs(clips, height, width)
+            terms = unet.terms(TIMESTEPS_S, number + embeddings.float(), time_ids, FRAMES)
+            for of_step in terms:
+                unet(inputs.float(), of_step)
+    assert len(graphs) == len(shapes)

@@ -61,6 +61,17 @@ def test_all_mistakes_are_reported_at_once_with_origin_and_nearest_name(tmp_path
     assert "output: is required" in text
 
 
+def test_switches_of_diffusers_that_do_nothing_are_refused_with_the_reason() -> None:
+    text = mistakes([], [*MINIMAL, "model.attention_slicing=true", "model.vae_tiling=true"])
+    assert "model.attention_slicing: does nothing for SVD" in text
+    assert "set model.decode_chunk_frames instead" in text
+
+
+def test_weights_that_come_and_go_cannot_be_compiled() -> None:
+    text = mistakes([], [*MINIMAL, "model.compile=true", "model.memory=sequential"])
+    assert "compile=true needs weights that stay in one place" in text
+
+
 def test_missing_marker_counts_as_missing() -> None:
     text = mistakes([str(CONF / "svd_xt.yaml")], [])
     assert "manifest: is required" in text

@@ -1,0 +1,140 @@
+"""A checkpoint held ready to make clips, in as much memory as there is."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from actors.errors import GpuMemoryError
+from actors.gpu_errors import is_out_of_memory
+from actors.settings import GenerationSettings, ModelSettings
+from actors.svd.conditioning import ClipParameters
+from actors.svd.model import SvdModel, compile_networks, load, set_feed_forward_pieces
+from actors.svd.sampler import GeneratedClips, Pixels, check_size, generate
+
+# How a clip was made, from the fastest way to the smallest: `model.memory`, or "chunked" where all networks stayed and
+# the decoder took a few frames at a time.
+MemoryMode = Literal["resident", "chunked", "offload", "sequential"]
+# Frames that are decoded together where a whole clip does not fit; the memory grows with their number, and each frame
+# should see its neighbours.
+_CHUNK_FRAMES = 8
+# The hidden activations of a feed-forward layer are eight times its tokens: a share of that where nothing else fits.
+_FEED_FORWARD_PIECES = 8
+
+
+class Animator:
+    """SVD on a device. Where its memory is short, it goes on to a tighter way, for that clip and all that follow."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: ModelSettings,
+        generation: GenerationSettings,
+        *,
+        device: torch.device,
+        compile_cache: Path,
+    ) -> None:
+        """Load the checkpoint.
+
+        Args:
+            folder: what `actors.svd.checkpoint.locate` returns.
+            settings: how it is held; `source`, `revision` and `cache_dir` have done their work.
+            generation: length and steps of the clips; parameters of one that warms up.
+            device: where it runs.
+            compile_cache: folder with what earlier processes compiled.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion.
+        """
+        self._folder, self._settings, self._generation = folder, settings, generation
+        self._device, self._compile_cache = device, compile_cache
+        self._memory = settings.memory
+        self._chunk_frames = settings.decode_chunk_frames
+        self._model = self._load()
+
+    @property
+    def _is_compiled(self) -> bool:
+        """A compiled network takes its weights where they are: not those that come layer by layer."""
+        wanted = self._device.type == "cuda" if self._settings.compile == "auto" else self._settings.compile
+        return wanted and self._memory != "sequential"
+
+    @property
+    def memory_mode(self) -> MemoryMode:
+        """How clips are made by now."""
+        return "chunked" if self._memory == "resident" and self._chunk_frames else self._memory
+
+    @property
+    def device_name(self) -> str:
+        """E.g. "NVIDIA H200", or "cpu"."""
+        return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
+
+    def check_size(self, *, width: int, height: int) -> None:
+        """Raise ConfigError if the checkpoint cannot make clips of this size (pixels) or length."""
+        check_size(self._model, width=width, height=height, num_frames=self._generation.num_frames)
+
+    def warm_up(self, *, width: int, height: int) -> None:
+        """Have all that is compiled or chosen for clips of this size ready: a clip in one step, where that pays."""
+        if self._is_compiled or self._device.type == "cuda":
+            parameters = self._generation.model_dump(include={field.name for field in fields(ClipParameters)})
+            clip = ClipParameters(**parameters | {"seed": 0})
+            self._make(np.zeros((height, width, 3), np.uint8), clip, num_inference_steps=1)
+
+    def animate(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips:
+        """One clip of the image, uint8 RGB.
+
+        Raises:
+            GpuMemoryError: it fits in no way.
+        """
+        return self._make(image_HWC, clip, self._generation.num_inference_steps)
+
+    def _make(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips:
+        while (clips := self._try(image_HWC, clip, num_inference_steps)) is None:
+            # Not while the error is handled: it holds the tensors of the try that failed.
+            torch.cuda.empty_cache()
+            self._tighten()
+        return clips
+
+    def _try(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips | None:
+        """None: out of memory."""
+        try:
+            return generate(
+                self._model,
+                image_HWC[np.newaxis],
+                [clip],
+                num_frames=self._generation.num_frames,
+                num_inference_steps=num_inference_steps,
+                decode_chunk_frames=self._chunk_frames,
+                offload=self._memory == "offload",
+            )
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                return None
+            raise
+
+    def _tighten(self) -> None:
+        if self._chunk_frames is None:
+            self._chunk_frames = _CHUNK_FRAMES
+        elif self._memory == "resident":
+            self._memory = "offload"
+        elif self._memory == "offload":
+            self._memory = "sequential"
+            del self._model  # before it is loaded anew: there is no room for two
+            self._model = self._load()
+        else:
+            raise GpuMemoryError(
+                "out of GPU memory, although the weights came layer by layer and few frames were decoded at a time: "
+                "lower image.width and height, generation.num_frames, model.decode_chunk_frames or the actors per GPU"
+            )
+
+    def _load(self) -> SvdModel:
+        settings, streamed = self._settings, self._memory == "sequential"
+        model = load(
+            self._folder, variant=settings.variant, precision=settings.precision, device=self._device, streamed=streamed
+        )
+        is_last_resort = streamed and settings.memory != "sequential"
+        set_feed_forward_pieces(model, _FEED_FORWARD_PIECES if is_last_resort else settings.feed_forward_pieces)
+        if self._is_compiled:
+            compile_networks(model, self._compile_cache)
+        return model
