@@ -58,7 +58,12 @@ class SvdSizes:
     vae_channels: tuple[int, ...]  # the VAE shrinks an image by 2 ** (len - 1)
     clip_width: int
     clip_patch: int
+    clip_projection: int  # width of the image embedding
+    clip_layers: int = 2
+    clip_heads: int = 2
+    clip_feed_forward: int = 2  # times the width
     layers_per_block: int = 1
+    micro_embedding: int = 32  # for each of frame rate, motion and noise
 
 
 # For tests at 16 or 32 pixels: every kind of block once, the VAE shrinks 2 times.
@@ -69,32 +74,40 @@ TINY_SIZES = SvdSizes(
     vae_channels=(32, 32),
     clip_width=32,
     clip_patch=56,
+    clip_projection=32,
+)
+
+# `stabilityai/stable-video-diffusion-img2vid-xt`: 1.52 billion parameters in the UNet, 0.63 in CLIP, 0.10 in the VAE.
+SVD_XT_SIZES = SvdSizes(
+    num_frames=25,
+    unet_channels=(320, 640, 1280, 1280),
+    unet_heads=(5, 10, 20, 20),
+    vae_channels=(128, 256, 512, 512),
+    clip_width=1280,
+    clip_patch=14,
+    clip_projection=1024,
+    clip_layers=32,
+    clip_heads=16,
+    clip_feed_forward=4,
+    layers_per_block=2,
+    micro_embedding=256,
 )
 
 
 def make_svd_checkpoint(folder: Path, *, seed: int = 0, sizes: SvdSizes = TINY_SIZES) -> Path:
     """Write an SVD checkpoint with random weights into `folder` (diffusers layout, safetensors) and return it."""
     generator = torch.Generator().manual_seed(seed)
-    networks = {"vae": _vae(sizes), "unet": _unet(sizes), "image_encoder": _image_encoder(sizes)}
+    networks = {"vae": new_vae(sizes), "unet": new_unet(sizes), "image_encoder": new_image_encoder(sizes)}
     for name, network in networks.items():
-        _drawn(network, generator).save_pretrained(folder / name)
+        draw_weights(network, generator).save_pretrained(folder / name)
     EulerDiscreteScheduler(**SVD_SCHEDULER).save_pretrained(folder / "scheduler")
     CLIPImageProcessorPil().save_pretrained(folder / "feature_extractor")
     (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=2) + "\n")
     return folder
 
 
-def new_unet(sizes: SvdSizes, *, seed: int) -> UNetSpatioTemporalConditionModel:
-    """diffusers' UNet with random weights."""
-    return _drawn(_unet(sizes), torch.Generator().manual_seed(seed))
-
-
-def new_vae(sizes: SvdSizes, *, seed: int) -> AutoencoderKLTemporalDecoder:
-    """diffusers' VAE with random weights."""
-    return _drawn(_vae(sizes), torch.Generator().manual_seed(seed))
-
-
-def _vae(sizes: SvdSizes) -> AutoencoderKLTemporalDecoder:
+def new_vae(sizes: SvdSizes) -> AutoencoderKLTemporalDecoder:
+    """diffusers' VAE, with PyTorch's own first weights."""
     return AutoencoderKLTemporalDecoder(
         block_out_channels=sizes.vae_channels,
         down_block_types=("DownEncoderBlock2D",) * len(sizes.vae_channels),
@@ -102,7 +115,8 @@ def _vae(sizes: SvdSizes) -> AutoencoderKLTemporalDecoder:
     )
 
 
-def _unet(sizes: SvdSizes) -> UNetSpatioTemporalConditionModel:
+def new_unet(sizes: SvdSizes) -> UNetSpatioTemporalConditionModel:
+    """diffusers' UNet, with PyTorch's own first weights."""
     attending = len(sizes.unet_channels) - 1  # the innermost level has no attention, as in SVD
     return UNetSpatioTemporalConditionModel(
         block_out_channels=sizes.unet_channels,
@@ -110,29 +124,30 @@ def _unet(sizes: SvdSizes) -> UNetSpatioTemporalConditionModel:
         up_block_types=("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * attending,
         num_attention_heads=sizes.unet_heads,
         layers_per_block=sizes.layers_per_block,
-        cross_attention_dim=sizes.clip_width,
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=3 * 32,
+        cross_attention_dim=sizes.clip_projection,
+        addition_time_embed_dim=sizes.micro_embedding,
+        projection_class_embeddings_input_dim=3 * sizes.micro_embedding,
         num_frames=sizes.num_frames,
     )
 
 
-def _image_encoder(sizes: SvdSizes) -> CLIPVisionModelWithProjection:
+def new_image_encoder(sizes: SvdSizes) -> CLIPVisionModelWithProjection:
+    """transformers' CLIP, with its own first weights."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=sizes.clip_width,
-            intermediate_size=2 * sizes.clip_width,
-            projection_dim=sizes.clip_width,
-            num_hidden_layers=2,
-            num_attention_heads=2,
+            intermediate_size=sizes.clip_feed_forward * sizes.clip_width,
+            projection_dim=sizes.clip_projection,
+            num_hidden_layers=sizes.clip_layers,
+            num_attention_heads=sizes.clip_heads,
             image_size=CLIP_IMAGE_PIXELS,
             patch_size=sizes.clip_patch,
         )
     )
 
 
-def _drawn(network: N, generator: torch.Generator) -> N:
-    """The network, every parameter filled in so that signals keep their size through the network.
+def draw_weights(network: N, generator: torch.Generator) -> N:
+    """The same network, every parameter filled in so that signals keep their size on their way.
 
     Matrices and kernels are normal with variance 1 / fan-in, the gains of norms are 1, and biases and blending factors
     are normal with deviation 0.1. PyTorch's own defaults shrink signals threefold in every layer: all frames come out
@@ -140,7 +155,7 @@ def _drawn(network: N, generator: torch.Generator) -> N:
     """
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
+            noise = torch.randn(parameter.shape, generator=generator, device=generator.device)
             if parameter.ndim >= 2:
                 parameter.copy_(noise / math.sqrt(parameter[0].numel()))
             elif "norm" in name and name.endswith("weight"):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
 from actors.svd.decoder import Decoder
 from actors.svd.layers import FeedForward
 from actors.svd.unet import UNet
-from benchmarks.make_checkpoints import TINY_SIZES, new_unet, new_vae
+from benchmarks.make_checkpoints import TINY_SIZES, SvdSizes, draw_weights, new_unet, new_vae
 
 # Two blocks a level, as in SVD: only then does the decoder use its attention.
 SIZES = replace(TINY_SIZES, layers_per_block=2)
@@ -21,9 +21,13 @@ FRAMES = 3
 TIMESTEPS_S = torch.tensor([1.6, 0.3, -1.5])
 
 
+def random_unet(sizes: SvdSizes) -> UNetSpatioTemporalConditionModel:
+    return draw_weights(new_unet(sizes), torch.Generator().manual_seed(0)).eval().requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def stock() -> UNetSpatioTemporalConditionModel:
-    return new_unet(SIZES, seed=0).eval().requires_grad_(False).double()
+    return random_unet(SIZES).double()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def own(stock: UNetSpatioTemporalConditionModel) -> UNet:
 
 @pytest.fixture(scope="module")
 def decoders() -> tuple[Any, Decoder]:
-    vae: AutoencoderKLTemporalDecoder = new_vae(SIZES, seed=1).eval().requires_grad_(False).double()
+    vae = draw_weights(new_vae(SIZES), torch.Generator().manual_seed(1)).eval().requires_grad_(False).double()
     return vae.decoder, Decoder(copy.deepcopy(vae.decoder)).eval()
 
 
@@ -117,7 +121,7 @@ def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> 
         graphs.append(graph)
         return graph
 
-    unet = UNet(new_unet(TINY_SIZES, seed=0).eval().requires_grad_(False)).eval()
+    unet = UNet(random_unet(TINY_SIZES)).eval()
     unet.compile(fullgraph=True, dynamic=False, backend=counting)  # `fullgraph` refuses breaks
     shapes = [(clips, *size) for clips in (1, 2) for size in ((8, 12), (12, 8))]
     for number in range(3):
