@@ -81,23 +81,46 @@ def load(
     """
     _check_files(folder, variant)
     dtype, device = _DTYPES[precision], torch.device(device)
-    place = partial(_stream if streamed else _move, device=device)
     diffusers.utils.logging.disable_progress_bar()  # a worker's log is plain lines
     transformers.utils.logging.disable_progress_bar()
     vae = _network(AutoencoderKLTemporalDecoder, folder, "vae", variant, torch_dtype=torch.float32)
     unet = _network(UNetSpatioTemporalConditionModel, folder, "unet", variant, torch_dtype=dtype)
     image_encoder = _network(CLIPVisionModelWithProjection, folder, "image_encoder", variant, dtype=dtype)
-    preprocessor = _read_json(folder / layout.PREPROCESSOR_CONFIG)
+    return assemble(
+        unet,
+        vae,
+        image_encoder,
+        scheduler_config=_read_json(folder / layout.SCHEDULER_CONFIG),
+        preprocessor_config=_read_json(folder / layout.PREPROCESSOR_CONFIG),
+        dtype=dtype,
+        device=device,
+        streamed=streamed,
+    )
+
+
+def assemble(
+    unet: UNetSpatioTemporalConditionModel,
+    vae: AutoencoderKLTemporalDecoder,
+    image_encoder: CLIPVisionModelWithProjection,
+    *,
+    scheduler_config: Mapping[str, Any],
+    preprocessor_config: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device,
+    streamed: bool = False,
+) -> SvdModel:
+    """A model out of the libraries' networks, which must not be used any more: their weights are taken over."""
+    place = partial(_stream if streamed else _move, device=device)
     return SvdModel(
-        unet=place(UNet(unet).eval()),
-        image_encoder=place(image_encoder),
-        vae_encoder=place(nn.Sequential(vae.encoder, vae.quant_conv)),
+        unet=place(UNet(unet).eval().to(dtype)),
+        image_encoder=place(image_encoder.to(dtype)),
+        vae_encoder=place(nn.Sequential(vae.encoder, vae.quant_conv).float()),
         vae_decoder=place(Decoder(vae.decoder).eval().to(dtype)),
         latent_scale=vae.config.scaling_factor,
-        scheduler_config=_read_json(folder / layout.SCHEDULER_CONFIG),
+        scheduler_config=scheduler_config,
         clip_pixels=image_encoder.config.image_size,
-        clip_mean_C11=torch.tensor(preprocessor["image_mean"], device=device)[:, None, None],
-        clip_std_C11=torch.tensor(preprocessor["image_std"], device=device)[:, None, None],
+        clip_mean_C11=torch.tensor(preprocessor_config["image_mean"], device=device)[:, None, None],
+        clip_std_C11=torch.tensor(preprocessor_config["image_std"], device=device)[:, None, None],
         latent_channels=vae.config.latent_channels,
         pixel_multiple=2 ** (len(vae.config.block_out_channels) - 1),
         dtype=dtype,
