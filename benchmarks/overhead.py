@@ -129,7 +129,6 @@ def _job(folder: Path, rows: int) -> list[str]:
         "image.height": 16,
         "model.source": folder / "model",
         "generation.num_frames": 2,
-        "workers.load.num_cpus": 0.5,
         "workers.generate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "workers.interpolate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "ray.num_cpus": 2,
