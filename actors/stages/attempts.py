@@ -29,6 +29,9 @@ _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, o
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
 
+# Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
+# nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
+_NUM_LEFT = 10_000
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
 
@@ -76,6 +79,7 @@ class AttemptLedger:
         self._max_attempts = max_attempts
         self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
         self._in_flight: set[str] = set()
+        self._left: dict[str, None] = {}  # the last that left, in order
         self._num_begun = 0
         self._is_draining = False
 
@@ -87,10 +91,11 @@ class AttemptLedger:
         if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
             return Answer("unstarted")
         # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
-        self._num_begun += stage == "load" and key not in self._tries
+        is_known = key in self._tries or key in self._left
+        self._num_begun += stage == "load" and not is_known
         tries.begun += 1
         self._tries.setdefault(key, {})[stage] = tries
-        if stage == "generate":
+        if stage == "generate" and key not in self._left:
             self._in_flight.add(key)
         return Answer("begin")
 
@@ -107,6 +112,9 @@ class AttemptLedger:
         """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
         self._tries.pop(key, None)
         self._in_flight.discard(key)
+        self._left[key] = None
+        if len(self._left) > _NUM_LEFT:
+            del self._left[next(iter(self._left))]
 
     def worker_name(self) -> str:
         """As in `Ledger`: without Ray, this process is the one worker."""

@@ -95,6 +95,17 @@ def test_in_flight_is_from_generate_to_the_end_of_the_last_stage(ledger: Attempt
     assert ledger.in_flight() == []
 
 
+def test_a_clip_that_is_made_again_for_nobody_is_not_in_flight(ledger: AttemptLedger) -> None:
+    """Its worker died after it had given the clip out; what Ray makes again goes nowhere."""
+    for stage in ("load", "generate"):
+        ledger.begin(CLIP, stage)
+    ledger.leave(CLIP)
+    for stage in ("load", "generate"):
+        ledger.begin(CLIP, stage)
+    assert ledger.in_flight() == []
+    assert ledger.num_begun() == 1
+
+
 def test_the_ledger_forgets_clips_that_have_left(ledger: AttemptLedger) -> None:
     for stage in ("load", "generate", "finish"):
         ledger.begin(CLIP, stage)
