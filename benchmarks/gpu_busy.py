@@ -38,7 +38,7 @@ _MIN_SHARE = 0.97
 _WIDTH, _HEIGHT, _FRAMES = 1024, 576, 25
 _SECONDS = "STILLREEL_BENCHMARK_SECONDS"  # Ray hands the environment on to a local cluster's workers
 # Of all GPUs: one clip that is made and one that is handed over, and the same again while the last stage falls behind.
-_STORE_MB_PER_ACTOR = 4 * 45
+_STORE_MB_PER_ACTOR = 750
 
 
 class SleepingGenerate(NullGenerate):
