@@ -6,9 +6,12 @@ known by what they carry: an HTTP status, an error code of the store, or the nam
 
 import errno
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # The AWS SDKs' own values: a second is what a throttled store needs to recover, twenty is where longer helps nobody.
 FIRST_WAIT_S = 1.0
@@ -91,6 +94,33 @@ def fault_of(error: BaseException) -> Fault:
     if kinds & _PASSING_KINDS or any(getattr(cause, "errno", None) in _PASSING_ERRNO for cause in chain):
         return Fault.PASSING
     return Fault.LASTING
+
+
+def retried(
+    operation: Callable[[], T],
+    attempts: int,
+    *,
+    of: type[Exception] = Exception,
+    renew: Callable[[], None] = lambda: None,
+) -> T:
+    """`operation()`, tried again while it fails with an `of` that may pass by itself.
+
+    `renew` is called where credentials have expired. After `attempts` tries, or where so much time has gone by that
+    another would come too late, what the last try raised is raised.
+    """
+    attempt, started = 0, time.monotonic()
+    while True:
+        attempt += 1
+        try:
+            return operation()
+        except of as error:
+            fault = fault_of(error)
+            is_last = attempt >= attempts or time.monotonic() - started > GIVE_UP_AFTER_S
+            if fault is Fault.LASTING or is_last:
+                raise
+        if fault is Fault.EXPIRED:
+            renew()
+        time.sleep(wait_s(attempt))
 
 
 def is_conflict(error: BaseException) -> bool:

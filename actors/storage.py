@@ -15,7 +15,6 @@ import posixpath
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from fsspec.registry import known_implementations
 from fsspec.utils import glob_translate
 
 from actors.errors import StorageError
-from actors.retries import GIVE_UP_AFTER_S, Fault, fault_of, wait_s
+from actors.retries import retried
 from actors.storage_errors import NotFound, explained
 from actors.transfers import (
     READ_BUFFER_BYTES,
@@ -265,21 +264,24 @@ class Storage:
 
         Whatever it raises in the end becomes a StorageError saying that `uri` was not `done`.
         """
-        attempt, started = 0, time.monotonic()
-        while True:
+        attempt = 0
+
+        def try_once() -> T:
+            nonlocal attempt
             attempt += 1
-            try:
-                filesystem, path = self._locate(uri, retries=False)
-                return operation(filesystem, path)
-            except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
-                fault = fault_of(error)
-                is_last = attempt >= self.attempts or time.monotonic() - started > GIVE_UP_AFTER_S
-                if fault is Fault.LASTING or is_last:
-                    scheme = self.scheme(uri)
-                    raise explained(error, done, uri, scheme, _STORES.get(scheme, ""), attempt) from error
-            if fault is Fault.EXPIRED:  # a new filesystem looks for credentials anew
-                fsspec.get_filesystem_class(self.scheme(uri)).clear_instance_cache()
-            time.sleep(wait_s(attempt))
+            filesystem, path = self._locate(uri, retries=False)
+            return operation(filesystem, path)
+
+        scheme = self.scheme(uri)
+        try:
+            # A new filesystem looks for credentials anew.
+            return retried(
+                try_once,
+                self.attempts,
+                renew=lambda: fsspec.get_filesystem_class(scheme).clear_instance_cache(),
+            )
+        except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
+            raise explained(error, done, uri, scheme, _STORES.get(scheme, ""), attempt) from error
 
     def _locate(self, uri: str, *, retries: bool = True) -> tuple[Any, str]:
         """The filesystem of `uri` and the path in it; fsspec keeps the filesystems, one per thread and options.

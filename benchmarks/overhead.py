@@ -41,22 +41,32 @@ _SAMPLE_INTERVAL_S = 1.0
 
 
 class Sampler(threading.Thread):
-    """Resident memory of this process, of Ray's workers and of Ray's own processes, once a second, in MB."""
+    """Resident memory of this process, of Ray's workers and of Ray's own processes, once a second, in MB; CPU time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.samples: list[tuple[float, dict[str, float]]] = []
+        self._cpu_s: dict[int, float] = {}  # by process
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
         """Until `stop`."""
         while not self._stop_asked.wait(_SAMPLE_INTERVAL_S):
             self.samples.append((time.monotonic(), _memory_mb()))
+            for process in _processes():
+                with suppress(psutil.Error):
+                    times = process.cpu_times()
+                    self._cpu_s[process.pid] = times.user + times.system
 
     def stop(self) -> None:
         """End the thread."""
         self._stop_asked.set()
         self.join()
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all processes until their last sample."""
+        return sum(self._cpu_s.values())
 
     def slope_mb_per_s(self, name: str) -> float:
         """Of a line through the last two thirds of the samples."""
@@ -87,6 +97,7 @@ def main() -> int:
     assert (summary.made, summary.status) == (rows, "done"), summary
     table = Table("what", "figure", "limit")
     table.add_row("rows/s, from start to end", f"{rows / seconds:.0f}", f"at least {_MIN_ROWS_PER_S:g}")
+    table.add_row("CPU ms a row, all processes and their starts", f"{sampler.cpu_s / rows * 1000:.1f}", "")
     missed = rows / seconds < _MIN_ROWS_PER_S
     for who, limit in _MAX_MB_PER_1000_ROWS.items():
         slope = sampler.slope_mb_per_s(who) * seconds / rows * 1000
@@ -129,7 +140,6 @@ def _job(folder: Path, rows: int) -> list[str]:
         "image.height": 16,
         "model.source": folder / "model",
         "generation.num_frames": 2,
-        "workers.load.num_cpus": 0.5,
         "workers.generate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "workers.interpolate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "ray.num_cpus": 2,
@@ -138,10 +148,16 @@ def _job(folder: Path, rows: int) -> list[str]:
     return [f"{name}={value}" for name, value in settings.items()]
 
 
-def _memory_mb() -> dict[str, float]:
+def _processes() -> list[psutil.Process]:
+    """This process first, then all that it has started."""
     me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def _memory_mb() -> dict[str, float]:
+    me, *others = _processes()
     memory = {"driver": me.memory_info().rss / 1e6, "workers": 0.0, "ray": 0.0}
-    for process in me.children(recursive=True):
+    for process in others:
         with suppress(psutil.Error):
             kind = "workers" if process.name().startswith("ray::") else "ray"
             memory[kind] += process.memory_full_info().uss / 1e6

@@ -74,6 +74,9 @@ def _init(config: Config, address: str | None, log: Path) -> None:
         except (ConnectionError, RuntimeError) as error:
             raise ConfigError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
     else:
+        # Ray's head keeps kilobytes for each of the last 100,000 tasks, for a dashboard that is not started here. The
+        # setting (src/ray/common/ray_config_def.h) ends that. On a cluster, whoever starts it decides.
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
         store = config.ray.object_store_mb
         ray.init(
             # Neither joins a Ray that happens to run on this machine, nor trips over it, as other addresses do.

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors import video
+from actors import scratch, video
 from actors.errors import ConfigError, ManifestError, StorageError
 from actors.fingerprint import fingerprint
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
@@ -414,8 +413,8 @@ class _WorkWriter:
             return
         work = pa.concat_tables(self._waiting)
         uri = self._storage.join(self._folder, f"work-{len(self.files):05d}.parquet")
-        with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
-            local = Path(scratch) / "work.parquet"
+        with scratch.folder() as temporary:
+            local = temporary / "work.parquet"
             pq.write_table(work, local, row_group_size=_ROW_GROUP)
             self._storage.put_file(uri, local)
         self.files.append(WorkFile(uri, work.num_rows))

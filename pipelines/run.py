@@ -1,7 +1,6 @@
 """One run: plan, the stages, commit."""
 
 import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from actors import scratch
 from actors.records import Provenance
 from actors.storage import Storage
 from actors.svd.checkpoint import is_on_hub
@@ -93,8 +93,8 @@ def run(
 @contextmanager
 def _ray_log(folder: str, storage: Storage) -> Iterator[Path]:
     """A local file that ends up in the run's folder, where anything was written into it."""
-    with tempfile.TemporaryDirectory(prefix="stillreel-") as scratch:
-        log = Path(scratch) / "ray.log"
+    with scratch.folder() as temporary:
+        log = temporary / "ray.log"
         log.touch()
         try:
             yield log

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +29,9 @@ _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, o
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
 
-_STAGES = ("load", "generate", "finish")
+# Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
+# nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
+_NUM_LEFT = 10_000
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
 
@@ -51,16 +52,24 @@ class Ledger(Protocol):
         """Ask to begin, and write it down where the answer is yes."""
 
     def end(self, key: str, stage: str) -> None:
-        """The stage is done with it, for better or worse."""
+        """The stage is done with it, for better or worse; need not be known before this process begins anew."""
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """Why the process that began is about to end; written down when this returns."""
 
-    def leave(self, clip_id: str) -> None:
-        """The clip has left the last stage."""
+    def leave(self, key: str) -> None:
+        """The clip has left the last stage, the worker has started: what was tried under this key is forgotten."""
 
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
+
+
+@dataclass(slots=True)
+class _Tries:
+    """Tries of one stage that have begun and were not ended."""
+
+    begun: int = 0
+    reason: str = _UNKNOWN_REASON  # why the process of the last one ended
 
 
 class AttemptLedger:
@@ -68,40 +77,44 @@ class AttemptLedger:
 
     def __init__(self, max_attempts: int) -> None:
         self._max_attempts = max_attempts
-        self._begun: Counter[tuple[str, str]] = Counter()
-        self._reasons: dict[tuple[str, str], str] = {}
+        self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
         self._in_flight: set[str] = set()
+        self._left: dict[str, None] = {}  # the last that left, in order
         self._num_begun = 0
         self._is_draining = False
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
-        attempt = key, stage
-        if self._begun[attempt] >= self._max_attempts:
-            return Answer("give up", self._begun[attempt], self._reasons.get(attempt, _UNKNOWN_REASON))
-        is_new = self._begun[attempt] == 0 and key not in self._in_flight
-        if self._is_draining and stage in _DRAINED_STAGES and is_new:
+        tries = self._tries.get(key, {}).get(stage, _Tries())
+        if tries.begun >= self._max_attempts:
+            return Answer("give up", tries.begun, tries.reason)
+        if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
             return Answer("unstarted")
-        self._num_begun += stage == "load" and self._begun[attempt] == 0
-        self._begun[attempt] += 1
-        if stage == "generate":
+        # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
+        is_known = key in self._tries or key in self._left
+        self._num_begun += stage == "load" and not is_known
+        tries.begun += 1
+        self._tries.setdefault(key, {})[stage] = tries
+        if stage == "generate" and key not in self._left:
             self._in_flight.add(key)
         return Answer("begin")
 
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`."""
-        self._begun.pop((key, stage), None)
-        self._reasons.pop((key, stage), None)
+        self._tries.get(key, {}).pop(stage, None)
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
-        self._reasons[key, stage] = reason
+        if tries := self._tries.get(key, {}).get(stage):
+            tries.reason = reason
 
-    def leave(self, clip_id: str) -> None:
+    def leave(self, key: str) -> None:
         """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
-        for stage in _STAGES:
-            self.end(clip_id, stage)
-        self._in_flight.discard(clip_id)
+        self._tries.pop(key, None)
+        self._in_flight.discard(key)
+        self._left[key] = None
+        if len(self._left) > _NUM_LEFT:
+            del self._left[next(iter(self._left))]
 
     def worker_name(self) -> str:
         """As in `Ledger`: without Ray, this process is the one worker."""
@@ -120,8 +133,30 @@ class AttemptLedger:
         self._is_draining = True
 
 
+class _LedgerActor(AttemptLedger):
+    """What `RemoteLedger` calls: several entries in one."""
+
+    def begin_after(self, ended: list[tuple[str, str]], key: str, stage: str) -> Answer:
+        """`begin`, after what the caller has ended since it called last."""
+        self._end_all(ended)
+        return self.begin(key, stage)
+
+    def leave_after(self, ended: list[tuple[str, str]], key: str) -> None:
+        """`leave`, likewise."""
+        self._end_all(ended)
+        self.leave(key)
+
+    def _end_all(self, ended: list[tuple[str, str]]) -> None:
+        for attempt in ended:
+            self.end(*attempt)
+
+
 class RemoteLedger:
-    """An `AttemptLedger` in a Ray actor, seen from the driver and the workers."""
+    """An `AttemptLedger` in a Ray actor, seen from the driver and the workers.
+
+    What a process ended is told with its next call. Where it has none, because it died in idleness, one more try is
+    counted than there was, until the clip leaves: of consequence only where the data of one clip is lost many times.
+    """
 
     def __init__(self, max_attempts: int) -> None:
         """Start it where the driver runs: only what ends the driver takes the ledger along."""
@@ -129,26 +164,28 @@ class RemoteLedger:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # Should its process be killed, it begins anew: some clips get more tries, none is lost.
+        # Should its process be killed, it begins anew: some clips get more tries, none is lost. Ray's head would keep a
+        # few kB for each call, which are most of a run's.
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-        self._actor = ray.remote(AttemptLedger).options(**options).remote(max_attempts)
+        self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_attempts)
+        self._ended: list[tuple[str, str]] = []  # to be told with the next call
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
-        answer: Answer = self._wait_for("begin", key, stage)
+        answer: Answer = self._wait_for("begin_after", self._take_ended(), key, stage)
         return answer
 
     def end(self, key: str, stage: str) -> None:
-        """As in `Ledger`, without waiting: calls of one process arrive in order, before the next try begins."""
-        self._actor.end.options(num_returns=0).remote(key, stage)
+        """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
+        self._ended.append((key, stage))
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
         self._wait_for("explain", key, stage, reason)
 
-    def leave(self, clip_id: str) -> None:
+    def leave(self, key: str) -> None:
         """As in `Ledger`, without waiting."""
-        self._actor.leave.options(num_returns=0).remote(clip_id)
+        self._actor.leave_after.options(num_returns=0).remote(self._take_ended(), key)
 
     def worker_name(self) -> str:
         """As in `Ledger`: Ray starts an actor again under its old id."""
@@ -176,7 +213,11 @@ class RemoteLedger:
 
         ray.kill(self._actor)
 
-    def _wait_for(self, method: str, *arguments: str) -> Any:
+    def _take_ended(self) -> list[tuple[str, str]]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _wait_for(self, method: str, *arguments: Any) -> Any:
         import ray
 
         return ray.get(getattr(self._actor, method).remote(*arguments))
@@ -237,7 +278,7 @@ class Attempts:
             if does_pass:
                 time.sleep(_STORE_RECOVERS_S)
             self._end_process(worker, step, _one_line(error))
-        self.ledger.end(worker, step)
+        self.ledger.leave(worker)
 
     @contextmanager
     def _watch(self, clip_id: str, stage: str) -> Iterator[None]:

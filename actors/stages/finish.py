@@ -13,7 +13,7 @@ from typing import Any
 from actors import __version__, rife, scratch, video
 from actors.errors import GenerationError, VideoError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
-from actors.retries import GIVE_UP_AFTER_S, Fault, fault_of, wait_s
+from actors.retries import retried
 from actors.settings import InterpolationSettings, VideoSettings
 from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
@@ -105,20 +105,16 @@ class Finish:
         Raises:
             VideoError: the disk goes on failing, or ffmpeg fails.
         """
-        begun, attempt = time.monotonic(), 0
-        while True:
-            attempt += 1
-            try:
-                return self._try_video(frames_FHWC, factor, rate, path, clip)
-            except OSError as error:
-                is_last = attempt >= self._storage.attempts or time.monotonic() - begun > GIVE_UP_AFTER_S
-                if is_last or fault_of(error) is Fault.LASTING:
-                    raise VideoError(
-                        f"the video could not be written into the temporary folder {tempfile.gettempdir()}: "
-                        f"{error.strerror or error}; see to that disk of the worker, or start Ray with TMPDIR set to a "
-                        "folder of another one"
-                    ) from error
-            time.sleep(wait_s(attempt))
+        try:
+            return retried(
+                lambda: self._try_video(frames_FHWC, factor, rate, path, clip), self._storage.attempts, of=OSError
+            )
+        except OSError as error:
+            raise VideoError(
+                f"the video could not be written into the temporary folder {tempfile.gettempdir()}: "
+                f"{error.strerror or error}; see to that disk of the worker, or start Ray with TMPDIR set to a "
+                "folder of another one"
+            ) from error
 
     def _try_video(
         self, frames_FHWC: Pixels, factor: Fraction, rate: Fraction, path: Path, clip: dict[str, Any]

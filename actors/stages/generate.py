@@ -11,7 +11,7 @@ from actors.errors import GenerationError
 from actors.settings import GenerationSettings, ImageSettings, ModelSettings
 from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
-from actors.stages.row import NO_FRAMES, Pixels, Row, parameters
+from actors.stages.row import NO_FRAMES, Pixels, Row, as_batch, parameters, rows_of
 from actors.storage import Storage
 from actors.svd.animator import Animator
 from actors.svd.checkpoint import cache_folder, locate
@@ -52,8 +52,8 @@ class Generate:
         """
         # All before the first is given out: of generators Ray runs several at a time, and where one is run again after
         # its worker died, what it had given out is taken as given.
-        made = [self._attempt(row) for row in _rows(batch)]
-        return (_as_batch(row) for row in made)
+        made = [self._attempt(row) for row in rows_of(batch)]
+        return (as_batch(row) for row in made)
 
     def _attempt(self, row: Row) -> Row:
         image_HWC = row.pop("image_HWC")
@@ -87,13 +87,3 @@ def _animator(model: ModelSettings, generation: GenerationSettings, storage: Sto
 def _is_black(frames_FHWC: Pixels) -> bool:
     """Whether no frame shows anything."""
     return bool(frames_FHWC[:, ::_STRIDE, ::_STRIDE].mean(axis=(1, 2, 3)).max() < _BLACK_LEVEL)
-
-
-def _rows(batch: dict[str, npt.NDArray[Any]]) -> list[Row]:
-    size = len(next(iter(batch.values())))
-    return [{name: column[index] for name, column in batch.items()} for index in range(size)]
-
-
-def _as_batch(row: Row) -> dict[str, Any]:
-    """A batch of one row: clips of different shapes never meet in one array."""
-    return {name: value[np.newaxis] if isinstance(value, np.ndarray) else [value] for name, value in row.items()}

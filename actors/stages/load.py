@@ -1,11 +1,15 @@
-"""Load one image. Axes: H height, W width, C channels."""
+"""Load images. Axes: H height, W width, C channels."""
 
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy.typing as npt
 
 from actors import images
 from actors.settings import ImageSettings
 from actors.stages.attempts import Attempts
-from actors.stages.row import NO_IMAGE, WELL, Row
+from actors.stages.row import NO_IMAGE, WELL, Row, as_batch, rows_of
 from actors.storage import Storage
 
 
@@ -20,6 +24,18 @@ def load_image(row: Row, *, storage: Storage, settings: ImageSettings, attempts:
     if problem:
         return {**row, "stage": "manifest", "error_type": "ManifestError", "error": problem}
     return attempts.attempt(row, "load", lambda row: _load(row, data, storage, settings))
+
+
+def load_images(
+    batch: dict[str, npt.NDArray[Any]], *, load: Callable[..., Row] = load_image, **options: Any
+) -> Iterator[dict[str, Any]]:
+    """`load(row, **options)` for each row of a batch, given out one by one.
+
+    Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
+    same order, and the ledger counts each row's tries for itself.
+    """
+    for row in rows_of(batch):
+        yield as_batch(load(row, **options))
 
 
 def _load(row: Row, data: bytes | None, storage: Storage, settings: ImageSettings) -> Row:

@@ -19,6 +19,17 @@ NO_OUTCOME = {"outcome": ""}
 _PARAMETERS = [field.name for field in PARAMETER_FIELDS]
 
 
+def rows_of(batch: dict[str, npt.NDArray[Any]]) -> list[Row]:
+    """The rows of a batch that Ray Data hands over in NumPy's format."""
+    size = len(next(iter(batch.values())))
+    return [{name: column[index] for name, column in batch.items()} for index in range(size)]
+
+
+def as_batch(row: Row) -> dict[str, Any]:
+    """A batch of one row: pixels of different shapes never meet in one array."""
+    return {name: value[np.newaxis] if isinstance(value, np.ndarray) else [value] for name, value in row.items()}
+
+
 def failed(row: Row, stage: str, error: Exception) -> Row:
     """The row marked as failed at `stage`."""
     return {**row, "stage": stage, "error_type": type(error).__name__, "error": str(error) or repr(error)}

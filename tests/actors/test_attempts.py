@@ -95,12 +95,23 @@ def test_in_flight_is_from_generate_to_the_end_of_the_last_stage(ledger: Attempt
     assert ledger.in_flight() == []
 
 
+def test_a_clip_that_is_made_again_for_nobody_is_not_in_flight(ledger: AttemptLedger) -> None:
+    """Its worker died after it had given the clip out; what Ray makes again goes nowhere."""
+    for stage in ("load", "generate"):
+        ledger.begin(CLIP, stage)
+    ledger.leave(CLIP)
+    for stage in ("load", "generate"):
+        ledger.begin(CLIP, stage)
+    assert ledger.in_flight() == []
+    assert ledger.num_begun() == 1
+
+
 def test_the_ledger_forgets_clips_that_have_left(ledger: AttemptLedger) -> None:
     for stage in ("load", "generate", "finish"):
         ledger.begin(CLIP, stage)
         ledger.explain(CLIP, stage, "it hung")
     ledger.leave(CLIP)
-    assert (ledger._begun, ledger._reasons, ledger._in_flight) == ({}, {}, set())
+    assert (ledger._tries, ledger._in_flight) == ({}, set())
 
 
 def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: AttemptLedger) -> None:
@@ -116,13 +127,22 @@ def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: A
     assert ledger.begin("a worker", "start of finish").verdict == "begin"
 
 
+def test_a_clip_that_is_loaded_again_is_counted_once(ledger: AttemptLedger) -> None:
+    """Its neighbour in the batch ended the worker."""
+    for _ in range(3):
+        ledger.begin(CLIP, "load")
+        ledger.end(CLIP, "load")
+        ledger.begin(OTHER, "load")
+    assert ledger.num_begun() == 2
+
+
 def test_an_attempt_gives_what_was_made_or_the_failure(ledger: AttemptLedger) -> None:
     attempts = Attempts(ledger)
     assert attempts.attempt(row(), "load", made) == row(made=True)
     failure = attempts.attempt(row(), "load", raising(ValueError("no")))
     assert failure == row(stage="load", error_type="ValueError", error="no")
     assert attempts.attempt(failure, "generate", made) == failure
-    assert ledger._begun == {}
+    assert ledger._tries == {CLIP: {}}
 
 
 def test_a_clip_that_ended_its_workers_is_a_failure(ledger: AttemptLedger) -> None:
@@ -241,7 +261,7 @@ def test_a_start_that_succeeds_starts_the_count_anew(ledger: AttemptLedger, exit
             raise OSError
         with attempts.start("finish"):
             pass
-    assert ledger._begun == {}
+    assert ledger._tries == {}
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -277,5 +297,5 @@ def test_a_start_waits_for_a_store_that_may_recover(
             raise caused(StorageError("s3://b/rife.pkl could not be read: no connection"), ConnectionError())
     with attempts.start("finish"):
         pass
-    assert ledger._begun == {}
+    assert ledger._tries == {}
     assert sum(waited) >= 120

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +30,7 @@ from actors.settings import (
 from actors.stages.attempts import AttemptLedger, Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
-from actors.stages.load import load_image
+from actors.stages.load import load_image, load_images
 from actors.storage import Storage
 from actors.svd import animator
 from actors.svd.sampler import GeneratedClips
@@ -105,6 +105,16 @@ def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:
     assert loaded["image_HWC"].shape == from_file["image_HWC"].shape == (64, 96, 3)
     assert (loaded["image_width"], loaded["image_height"], loaded["stage"]) == (100, 80, "")
     assert "image_bytes" not in loaded
+
+
+def test_load_images_gives_one_row_at_a_time_in_order_and_a_failure_is_its_own() -> None:
+    rows = [work_row(clip_id=name * 64, image_bytes=data) for name, data in zip("abc", (png(), b"no image", png()))]
+    batches = load_images(as_batch(rows), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
+    assert isinstance(batches, Iterator)  # the first image need not wait for the others
+    made = list(batches)
+    assert [batch["clip_id"] for batch in made] == [[name * 64] for name in "abc"]
+    assert [batch["image_HWC"].shape[0] for batch in made] == [1, 1, 1]
+    assert [batch["stage"] for batch in made] == [[""], ["load"], [""]]
 
 
 def test_load_image_turns_the_clip_for_upright_images() -> None:
@@ -320,7 +330,7 @@ def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
     """Let the disk be full for the next so many videos; the waits between the tries, which take no time."""
     encode, waited = video.encode, list[float]()
-    monkeypatch.setattr("actors.stages.finish.wait_s", lambda attempt: waited.append(attempt) or 0.0)
+    monkeypatch.setattr("actors.retries.wait_s", lambda attempt: waited.append(attempt) or 0.0)
     monkeypatch.setattr(video, "uuid4", lambda: SimpleNamespace(hex="full"))
 
     def make(times: int) -> list[float]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from actors import retries
 from actors.errors import StorageError
+from actors.retries import wait_s
 from actors.storage import NotFound, Storage
 from tests.faulty_proxy import faulty_proxy
 
@@ -28,7 +28,7 @@ LOCAL = Storage()
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between attempts, which take no time here."""
     waited: list[float] = []
-    monkeypatch.setattr("actors.storage.wait_s", lambda attempt: waited.append(attempt) or 0.0)
+    monkeypatch.setattr("actors.retries.wait_s", lambda attempt: waited.append(attempt) or 0.0)
     return waited
 
 
@@ -111,7 +111,7 @@ def test_a_truncated_download_is_read_again() -> None:
 
 
 def test_no_more_attempts_after_so_much_time(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
-    monkeypatch.setattr("actors.storage.GIVE_UP_AFTER_S", 0.0)
+    monkeypatch.setattr("actors.retries.GIVE_UP_AFTER_S", 0.0)
     with _server(lambda handler: _send(handler, 503, b"")) as url, pytest.raises(StorageError, match="503"):
         LOCAL.read_bytes(f"{url}/a.jpg")
     assert waits == []
@@ -331,7 +331,7 @@ def test_expired_credentials_are_read_anew(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "old-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setattr("actors.storage.wait_s", refresh)
+    monkeypatch.setattr("actors.retries.wait_s", refresh)
     with _server(answer) as url:
         storage = Storage({"s3": {"client_kwargs": {"endpoint_url": url}}})
         assert storage.read_bytes("s3://bucket/a.jpg") == b"picture"
@@ -361,7 +361,7 @@ def test_a_dead_store_is_reported_soon(waits: list[float]) -> None:
 def test_through_a_failing_network(
     s3_server: "S3Server", s3_storage: Storage, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.storage.wait_s", lambda attempt: retries.wait_s(attempt) / 10)
+    monkeypatch.setattr("actors.retries.wait_s", lambda attempt: wait_s(attempt) / 10)
     shares = {"share_503": 0.05, "share_reset": 0.05, "share_stall": 0.03, "share_truncate": 0.05}
 
     def work(number: int) -> str:
