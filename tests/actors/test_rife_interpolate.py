@@ -294,6 +294,7 @@ def test_auto_compiles_on_cuda_where_the_compilers_are(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::ResourceWarning")  # inductor's own
 def test_compiled_code_makes_the_same_frames() -> None:
     """With the real compiler, for the CPU, and two blocks, since it takes half a minute for each."""
