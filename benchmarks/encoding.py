@@ -13,6 +13,7 @@ import argparse
 import math
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -107,12 +108,10 @@ def _cpu_s(who: int) -> float:
 
 def _psnr(path: Path, frames_FHWC: Pixels) -> float:
     """In dB, over all frames and channels, as a player shows the file: by its own tags, else as ffmpeg guesses."""
-    reader = imageio_ffmpeg.read_frames(path)
-    next(reader)
-    errors = []
-    for frame_HWC, data in zip(frames_FHWC, reader, strict=True):
-        shown_HWC = np.frombuffer(data, np.uint8).reshape(frame_HWC.shape)
-        errors.append(np.square(shown_HWC.astype(float) - frame_HWC).mean())
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    shown = subprocess.run([*command, "pipe:1"], stdout=subprocess.PIPE, check=True).stdout
+    shown_FHWC = np.frombuffer(shown, np.uint8).reshape(frames_FHWC.shape)
+    errors = [np.square(one.astype(float) - other).mean() for one, other in zip(shown_FHWC, frames_FHWC)]
     return 10 * math.log10(255**2 / float(np.mean(errors)))
 
 
