@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from actors.errors import GenerationError, GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
@@ -52,12 +51,28 @@ def hard_cuts(frames_FHWC: Pixels, threshold: float) -> set[int]:
     """
     grids = [_coarse(frame_HWC) for frame_HWC in frames_FHWC]
     pairs = zip(grids, grids[1:] + grids[:1], strict=True)
-    return {index for index, (grid, following) in enumerate(pairs) if (grid - following).abs().mean() > threshold}
+    return {index for index, (grid, following) in enumerate(pairs) if np.abs(grid - following).mean() > threshold}
 
 
-def _coarse(frame_HWC: Pixels) -> Tensor:
-    frame_CHW = torch.from_numpy(np.ascontiguousarray(frame_HWC)).permute(2, 0, 1).float() / 255
-    return F.adaptive_avg_pool2d(frame_CHW, CUT_GRID)
+def _coarse(frame_HWC: Pixels) -> npt.NDArray[np.float64]:
+    """Means, 0..1, over a grid of cells (rows, columns, C), as `adaptive_avg_pool2d` lays them.
+
+    Rows first and as bytes: over the whole frame as floats it was the dearest thing that a clip cost the host.
+    """
+    height, width, channels = frame_HWC.shape
+    rows_GWC = _cell_means(frame_HWC.reshape(height, -1), np.uint32).reshape(CUT_GRID, width, channels)
+    columns_GGC = _cell_means(rows_GWC.swapaxes(0, 1).reshape(width, -1), np.float64)
+    return columns_GGC.reshape(CUT_GRID, CUT_GRID, channels).swapaxes(0, 1) / 255
+
+
+def _cell_means(values_NX: npt.NDArray[Any], sum_type: type[np.generic]) -> npt.NDArray[np.float64]:
+    """(N, X) to (CUT_GRID, X): the mean over each of so many equal stretches; they overlap where N is no multiple."""
+    length = len(values_NX)
+    starts = [cell * length // CUT_GRID for cell in range(CUT_GRID)]
+    ends = [-(-(cell + 1) * length // CUT_GRID) for cell in range(CUT_GRID)]
+    return np.stack(
+        [values_NX[start:end].sum(axis=0, dtype=sum_type) / (end - start) for start, end in zip(starts, ends)]
+    )
 
 
 class Interpolator:

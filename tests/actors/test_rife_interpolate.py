@@ -18,7 +18,7 @@ from torch import Tensor
 from actors.errors import GenerationError, GpuMemoryError
 from actors.rife import Interpolator, output_times, runner
 from actors.rife.ifnet import VARIANTS, IFNet, Variant
-from actors.rife.interpolate import hard_cuts
+from actors.rife.interpolate import CUT_GRID, _coarse, hard_cuts
 from actors.rife.untrained import FADE_SLOPE, SMALL_VARIANT, crossfade_net
 
 Pixels = npt.NDArray[np.uint8]
@@ -328,6 +328,15 @@ def test_motion_and_grain_are_no_cut() -> None:
     assert hard_cuts(moved, 0.15) == set()
     assert hard_cuts(noise(2, 288, 512), 0.15) == set()  # their pixels differ by a third
     assert hard_cuts(np.stack([photo_HWC, np.zeros_like(photo_HWC)]), 0.15) == {0, 1}
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 33), (64, 96), (65, 129), (288, 512)])
+def test_frames_are_compared_by_the_means_of_their_cells(height: int, width: int) -> None:
+    frame_HWC = noise(1, height, width)[0]
+    pooled_CGG = torch.nn.functional.adaptive_avg_pool2d(
+        torch.from_numpy(frame_HWC).permute(2, 0, 1).float() / 255, CUT_GRID
+    )
+    assert np.abs(_coarse(frame_HWC) - pooled_CGG.permute(1, 2, 0).numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (1, 1), (64, 64), (65, 129)])

@@ -19,7 +19,7 @@ def test_the_pan_moves_a_little_in_every_frame() -> None:
     assert 0.1 < changes.min() <= changes.max() < 10
 
 
-@pytest.mark.filterwarnings("ignore:`use_push_based_shuffle`:DeprecationWarning")  # Ray Data's own, at its first use
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, at its first use
 def test_a_row_comes_through_the_store_as_it_was() -> None:
     frames_FHWC = pan(3, width=64, height=36)
     assert np.array_equal(host._through_store({"frames_FHWC": frames_FHWC})["frames_FHWC"], frames_FHWC)
