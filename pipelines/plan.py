@@ -50,7 +50,7 @@ RESERVED_NAMES = frozenset({*CLIP_SCHEMA.names, *FAILURE_SCHEMA.names, *WORK_SCH
 WITHOUT_EFFECT_ON_CLIPS = {
     "image": {"max_megapixels", "max_megabytes"},
     "model": {"source", "revision", "device", "cache_dir"},  # the content counts, by its revision
-    "interpolation": {"weights", "device", "pairs_per_batch"},
+    "interpolation": {"weights", "device", "compile", "pairs_per_batch"},
 }
 
 Hashes = npt.NDArray[np.uint64]

@@ -197,6 +197,10 @@ class IFNet(nn.Module):
             )
             if self.variant.mask == "added":
                 mask_B1HW = estimate.mask_B1HW + mask_B1HW
+            if (
+                block is self.blocks[-1]
+            ):  # nothing reads the features after it: to warp them, too, would more than double
+                side0_BCHW, side1_BCHW = img0_BCHW, img1_BCHW  # what this step moves
             yield (estimate := _estimate(side0_BCHW, side1_BCHW, estimate.flow_B4HW + flow_change_B4HW, mask_B1HW))
 
 
@@ -207,11 +211,11 @@ def warp(source_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     """
     height, width = source_BCHW.shape[-2:]
     device = source_BCHW.device
-    grid_y, grid_x = torch.meshgrid(
-        torch.linspace(-1, 1, height, device=device), torch.linspace(-1, 1, width, device=device), indexing="ij"
-    )
-    half_size = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=device)  # grid_sample counts -1..1 across
-    grid_BHW2 = torch.stack([grid_x, grid_y], dim=-1) + flow_B2HW.permute(0, 2, 3, 1) / half_size
+    # grid_sample counts -1..1 across, from the middle of the first pixel to that of the last. The divisors are plain
+    # numbers: a tensor of them would be copied to the device at every call, for which the host would wait.
+    grid_x_BHW = torch.linspace(-1, 1, width, device=device) + flow_B2HW[:, 0] / ((width - 1) / 2)
+    grid_y_BHW = torch.linspace(-1, 1, height, device=device)[:, None] + flow_B2HW[:, 1] / ((height - 1) / 2)
+    grid_BHW2 = torch.stack([grid_x_BHW, grid_y_BHW], dim=-1)
     return F.grid_sample(source_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=True)
 
 

@@ -4,25 +4,22 @@ Axes: F frames, B samples of one network call, C channels, H height, W width. Fr
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from actors.errors import GenerationError, GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
 from actors.rife import weights
 from actors.rife.ifnet import IFNet
+from actors.rife.runner import Compile, EncodedFrames, Pixels, Precision, Runner
 
-Pixels = npt.NDArray[np.uint8]
-
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 CUT_GRID = 32  # cells a side, over which frames are averaged before they are compared: motion and grain count little
 
 
@@ -54,34 +51,55 @@ def hard_cuts(frames_FHWC: Pixels, threshold: float) -> set[int]:
     """
     grids = [_coarse(frame_HWC) for frame_HWC in frames_FHWC]
     pairs = zip(grids, grids[1:] + grids[:1], strict=True)
-    return {index for index, (grid, following) in enumerate(pairs) if (grid - following).abs().mean() > threshold}
+    return {index for index, (grid, following) in enumerate(pairs) if np.abs(grid - following).mean() > threshold}
 
 
-def _coarse(frame_HWC: Pixels) -> Tensor:
-    frame_CHW = torch.from_numpy(np.ascontiguousarray(frame_HWC)).permute(2, 0, 1).float() / 255
-    return F.adaptive_avg_pool2d(frame_CHW, CUT_GRID)
+def _coarse(frame_HWC: Pixels) -> npt.NDArray[np.float64]:
+    """Means, 0..1, over a grid of cells (rows, columns, C), as `adaptive_avg_pool2d` lays them.
+
+    Rows first and as bytes: over the whole frame as floats it was the dearest thing that a clip cost the host.
+    """
+    height, width, channels = frame_HWC.shape
+    rows_GWC = _cell_means(frame_HWC.reshape(height, -1), np.uint32).reshape(CUT_GRID, width, channels)
+    columns_GGC = _cell_means(rows_GWC.swapaxes(0, 1).reshape(width, -1), np.float64)
+    return columns_GGC.reshape(CUT_GRID, CUT_GRID, channels).swapaxes(0, 1) / 255
+
+
+def _cell_means(values_NX: npt.NDArray[Any], sum_type: type[np.generic]) -> npt.NDArray[np.float64]:
+    """(N, X) to (CUT_GRID, X): the mean over each of so many equal stretches; they overlap where N is no multiple."""
+    length = len(values_NX)
+    starts = [cell * length // CUT_GRID for cell in range(CUT_GRID)]
+    ends = [-(-(cell + 1) * length // CUT_GRID) for cell in range(CUT_GRID)]
+    return np.stack(
+        [values_NX[start:end].sum(axis=0, dtype=sum_type) / (end - start) for start, end in zip(starts, ends)]
+    )
 
 
 class Interpolator:
     """A network that stays on its device, and what turns the frames of a clip into more of them."""
 
-    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Literal["fp32", "fp16"]) -> None:
-        """`precision` is that of the convolutions alone; on a CPU fp16 is slower than fp32."""
-        self.device = torch.device(device)
-        self.net = net.to(self.device, PRECISIONS[precision]).eval()
+    def __init__(
+        self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: Compile = "auto"
+    ) -> None:
+        """`precision` is that of the convolutions alone; on a CPU fp16 is slower than fp32.
+
+        `compile`: let torch.compile make the network's code, once for each size of frames and of batch, which takes a
+        minute or so; auto: on CUDA.
+        """
+        self._runner = Runner(net, device=device, precision=precision, compile=compile)
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: torch.device | str, precision: Literal["fp32", "fp16"]
+        cls, path: str | Path, *, device: torch.device | str, precision: Precision, compile: Compile = "auto"
     ) -> "Interpolator":
         """From a weight file; see `actors.rife.weights` for the kinds and for the errors."""
         net, _ = weights.load(path)
-        return cls(net, device=device, precision=precision)
+        return cls(net, device=device, precision=precision, compile=compile)
 
     @property
     def name(self) -> str:
         """The network's version, such as `4.25`."""
-        return self.net.variant.name
+        return self._runner.net.variant.name
 
     def frames(
         self,
@@ -96,8 +114,9 @@ class Interpolator:
 
         Source frames come out untouched. Where two neighbours differ by more than `scene_cut_threshold` (see
         `hard_cuts`; None: never) the earlier one is repeated, and so it is between the last and the first of a loop.
-        At most `pairs_per_batch` frames are made in one network call; a call that runs out of memory is repeated with
-        half as many. Raises GenerationError for a factor below 1, GpuMemoryError when even one frame does not fit.
+        At most `pairs_per_batch` frames, of whatever pairs and times, are made in one network call; a call that runs
+        out of memory is repeated with half as many. Raises GenerationError for a factor below 1, GpuMemoryError when
+        even one frame does not fit.
         """
         cuts = set() if scene_cut_threshold is None else hard_cuts(frames_FHWC, scene_cut_threshold)
         slots = []
@@ -113,62 +132,39 @@ class Interpolator:
 
     def _new_frames(self, frames_FHWC: Pixels, slots: Sequence[Slot], limit: int) -> Iterator[Pixels]:
         """One frame per slot, in order, made in batches of at most `limit`."""
-        encoded = _EncodedFrames(self.net, self.device, frames_FHWC)
+        encoded = EncodedFrames(self._runner, frames_FHWC)
+        under_way: deque[Callable[[], Pixels]] = deque()
+        size = (frames_FHWC.shape[1], frames_FHWC.shape[2])
         start = 0
         while start < len(slots):
             batch = slots[start : start + limit]
             try:
-                made_BHWC = self._make(encoded, batch)
+                under_way.append(self._make(encoded, batch, limit, size))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                height, width = frames_FHWC.shape[1:3]
-                if len(batch) == 1:
+                samples = limit if self._runner.is_compiled else len(batch)
+                if samples == 1:
+                    height, width = size
                     raise GpuMemoryError(
-                        f"{self.device} has too little memory to interpolate one frame of {width}x{height}: "
+                        f"{self._runner.device} has too little memory to interpolate one frame of {width}x{height}: "
                         "give the interpolation stage a larger share of the device"
                     ) from error
-                limit = len(batch) // 2
+                limit = samples // 2
                 continue
-            yield from made_BHWC
             start += len(batch)
             encoded.drop_before(batch[-1].left)
+            while len(under_way) > self._runner.batches_ahead:
+                yield from under_way.popleft()()
+        for wait in under_way:
+            yield from wait()
 
-    @torch.inference_mode()
-    def _make(self, encoded: "_EncodedFrames", batch: Sequence[Slot]) -> Pixels:
-        """(B,H,W,3), one network call."""
-        images_BCHW, features_BCHW = encoded.get([slot.left for slot in batch] + [slot.right for slot in batch])
-        img0_BCHW, img1_BCHW = images_BCHW.chunk(2)
-        f0_BCHW, f1_BCHW = features_BCHW.chunk(2)
-        t_B = torch.tensor([float(slot.t) for slot in batch], device=self.device)
-        height, width = encoded.frames_FHWC.shape[1:3]
-        made_BCHW = self.net(img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B)[:, :, :height, :width]
-        levels_BCHW = (made_BCHW.clamp(0, 1) * 255).round().to(torch.uint8)  # cutting off would darken by half a level
-        levels_BHWC: Pixels = levels_BCHW.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return levels_BHWC
-
-
-class _EncodedFrames:
-    """Source frames on the device, padded, with their head features: each made once, and dropped when it was passed."""
-
-    def __init__(self, net: IFNet, device: torch.device, frames_FHWC: Pixels) -> None:
-        self.net = net
-        self.device = device
-        self.frames_FHWC = frames_FHWC
-        self._ready: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def get(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (B,3,H,W) and features (B,h,H,W); `indices` may repeat and come in any order."""
-        if new := [index for index in dict.fromkeys(indices) if index not in self._ready]:
-            self._encode(new)
-        images, features = zip(*(self._ready[index] for index in indices), strict=True)
-        return torch.stack(images), torch.stack(features)
-
-    def drop_before(self, index: int) -> None:
-        """Forget the frames before `index`, but not the first one, which closes a loop."""
-        self._ready = {i: ready for i, ready in self._ready.items() if i >= index or i == 0}
-
-    def _encode(self, indices: list[int]) -> None:
-        frames_BHWC = torch.from_numpy(self.frames_FHWC[indices]).to(self.device)
-        images_BCHW = self.net.pad(frames_BHWC.permute(0, 3, 1, 2).float() / 255)
-        self._ready.update(zip(indices, zip(images_BCHW, self.net.encode(images_BCHW), strict=True), strict=True))
+    def _make(
+        self, encoded: EncodedFrames, batch: Sequence[Slot], limit: int, size: tuple[int, int]
+    ) -> Callable[[], Pixels]:
+        """One network call; what is returned waits for its frames (B,H,W,3) and gives them."""
+        # Compiled code is for one size of batch: a last one that is smaller is filled up with its last frame.
+        filled = [*batch, *[batch[-1]] * (limit - len(batch))] if self._runner.is_compiled else batch
+        left, right = encoded.get([slot.left for slot in filled]), encoded.get([slot.right for slot in filled])
+        made_BHWC = self._runner.between(left, right, [float(slot.t) for slot in filled], size)
+        return self._runner.download(made_BHWC[: len(batch)])

@@ -68,7 +68,9 @@ class Finish:
         device = choose_device(self._interpolation.device)
         with scratch.folder() as folder:
             weights = rife.fetch(self._interpolation.weights, self._storage, folder)
-            return rife.Interpolator.load(weights, device=device, precision=self._interpolation.precision)
+            return rife.Interpolator.load(
+                weights, device=device, precision=self._interpolation.precision, compile=self._interpolation.compile
+            )
 
     def _finish(self, row: Row) -> dict[str, Any]:
         frames_FHWC = row["frames_FHWC"]

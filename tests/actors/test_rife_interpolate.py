@@ -1,9 +1,12 @@
 """Frames between frames: how many, at what times, which of them are new, and how the work is cut into batches."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +16,9 @@ import torch
 from torch import Tensor
 
 from actors.errors import GenerationError, GpuMemoryError
-from actors.rife import Interpolator, output_times
+from actors.rife import Interpolator, output_times, runner
 from actors.rife.ifnet import VARIANTS, IFNet, Variant
-from actors.rife.interpolate import hard_cuts
+from actors.rife.interpolate import CUT_GRID, _coarse, hard_cuts
 from actors.rife.untrained import FADE_SLOPE, SMALL_VARIANT, crossfade_net
 
 Pixels = npt.NDArray[np.uint8]
@@ -190,6 +193,121 @@ def test_only_errors_of_memory_are_met_with_less() -> None:
     assert net.called == [2]
 
 
+@pytest.mark.parametrize("memory", [1000, 2])
+def test_a_batch_under_way_changes_nothing(memory: int) -> None:
+    """As on CUDA, where one is fetched while the next is made: the same frames in the same order, one call ahead."""
+    net = CountingNet(memory=memory)
+    interpolator = Interpolator(net, device="cpu", precision="fp32")
+    interpolator._runner.batches_ahead = 1
+    made = interpolator.frames(noise(5), factor=Fraction(4), loop=True, pairs_per_batch=4)
+    assert np.array_equal(np.stack([next(made) for _ in range(2)]), run(CountingNet(), noise(5), 4)[:2])
+    assert sum(net.called[-2:]) == min(memory, 4) * 2
+    rest = run(CountingNet(), noise(5), 4, loop=True, pairs_per_batch=min(memory, 4))
+    assert np.array_equal(np.stack(list(made)), rest[2:])
+
+
+class CountingBackend:
+    """A compiler that hands back what it is given, and counts."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., Any]:
+        self.graphs += 1
+        return graph.forward
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> CountingBackend:
+    backend = CountingBackend()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    return backend
+
+
+@pytest.mark.parametrize("variant", [SMALL_VARIANT, replace(VARIANTS["4.6"], channels=(8, 8, 8, 8))])
+def test_two_graphs_serve_full_batches_tails_and_all_clips_of_a_size(
+    variant: Variant, backend: CountingBackend
+) -> None:
+    torch.manual_seed(0)
+    net = IFNet(variant)
+    eager = Interpolator(deepcopy(net), device="cpu", precision="fp32")
+    compiled = Interpolator(net, device="cpu", precision="fp32", compile="on")
+    cut_FHWC = np.concatenate([noise(3), np.zeros_like(noise(1))])
+    for frames_FHWC, factor, loop in [(noise(5), 4, False), (noise(2), 2, True), (cut_FHWC, 3, True)]:
+        made_FHWC, expected_FHWC = (
+            np.stack(
+                list(
+                    interpolator.frames(
+                        frames_FHWC, factor=Fraction(factor), loop=loop, scene_cut_threshold=0.3, pairs_per_batch=5
+                    )
+                )
+            ).astype(int)
+            for interpolator in (compiled, eager)
+        )
+        assert np.abs(made_FHWC - expected_FHWC).max() <= 1  # a batch that was filled up is rounded a little otherwise
+    assert backend.graphs == 2
+    upright_FHWC = noise(3, 80, 37)
+    assert len(list(compiled.frames(upright_FHWC, factor=Fraction(2), pairs_per_batch=5))) == 5
+    assert backend.graphs == 4
+
+
+def as_compiled(net: IFNet) -> Interpolator:
+    """Behaves as with compiled code, without waiting for a compiler."""
+    interpolator = Interpolator(net, device="cpu", precision="fp32")
+    interpolator._runner.is_compiled = True
+    return interpolator
+
+
+def test_compiled_code_gets_full_batches_always() -> None:
+    net = CountingNet()
+    made = list(as_compiled(net).frames(noise(5), factor=Fraction(4), pairs_per_batch=8))
+    assert net.called == [8, 8]  # 12 new frames
+    assert np.array_equal(np.stack(made), run(CountingNet(), noise(5), 4))
+
+
+def test_compiled_code_that_runs_out_of_memory_halves_its_batch() -> None:
+    net = CountingNet(memory=2)
+    made = list(as_compiled(net).frames(noise(2), factor=Fraction(2), pairs_per_batch=8))
+    assert net.called == [8, 4, 2]  # for one new frame
+    assert np.array_equal(np.stack(made), run(CountingNet(), noise(2), 2))
+    with pytest.raises(GpuMemoryError):
+        list(as_compiled(CountingNet(memory=0)).frames(noise(2), factor=Fraction(2), pairs_per_batch=2))
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "installed", "expected"),
+    [
+        ("on", "cpu", False, True),
+        ("off", "cuda", True, False),
+        ("auto", "cpu", True, False),
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),
+    ],
+)
+def test_auto_compiles_on_cuda_where_the_compilers_are(
+    choice: Any, device: str, installed: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(runner.shutil, "which", lambda name: f"/usr/bin/{name}" if installed else None)
+    monkeypatch.setattr(runner, "find_spec", lambda name: object())
+    assert runner.is_compiled(choice, torch.device(device)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::ResourceWarning")  # inductor's own
+def test_compiled_code_makes_the_same_frames() -> None:
+    """With the real compiler, for the CPU, and two blocks, since it takes half a minute for each."""
+    torch.manual_seed(0)
+    net = IFNet(Variant("two blocks", (12, 8), (2, 1), (8, 4), 13, "replaced"))
+    frames_FHWC = moving_photo(3)
+    compiled = Interpolator(deepcopy(net), device="cpu", precision="fp32", compile="on")
+    made_FHWC = np.stack(list(compiled.frames(frames_FHWC, factor=Fraction(2), pairs_per_batch=2))).astype(int)
+    expected_FHWC = run(net, frames_FHWC, 2, pairs_per_batch=2)
+    assert np.abs(made_FHWC - expected_FHWC).max() <= 1
+    assert (made_FHWC != expected_FHWC).mean() < 1e-3
+
+
 def test_hard_cuts_repeat_the_earlier_frame() -> None:
     one, other = moving_photo(2), 255 - moving_photo(2)
     frames_FHWC = np.concatenate([one, other])
@@ -210,6 +328,15 @@ def test_motion_and_grain_are_no_cut() -> None:
     assert hard_cuts(moved, 0.15) == set()
     assert hard_cuts(noise(2, 288, 512), 0.15) == set()  # their pixels differ by a third
     assert hard_cuts(np.stack([photo_HWC, np.zeros_like(photo_HWC)]), 0.15) == {0, 1}
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 33), (64, 96), (65, 129), (288, 512)])
+def test_frames_are_compared_by_the_means_of_their_cells(height: int, width: int) -> None:
+    frame_HWC = noise(1, height, width)[0]
+    pooled_CGG = torch.nn.functional.adaptive_avg_pool2d(
+        torch.from_numpy(frame_HWC).permute(2, 0, 1).float() / 255, CUT_GRID
+    )
+    assert np.abs(_coarse(frame_HWC) - pooled_CGG.permute(1, 2, 0).numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (1, 1), (64, 64), (65, 129)])
