@@ -148,7 +148,7 @@ class InterpolationSettings(Section):
     )
     precision: Literal["fp32", "fp16"] = Field("fp16", description="of the network; the sampling grid is fp32")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
-    compile: Literal["auto", "on", "off"] = Field(
+    compile: Literal["auto", True, False] = Field(
         "auto", description="torch.compile for the network: faster after a minute; auto: on CUDA"
     )
     pairs_per_batch: int = Field(8, ge=1, description="frame pairs per network call")

@@ -29,7 +29,7 @@ from actors.stages.row import Pixels, Row
 from actors.svd.conditioning import ClipParameters
 from actors.svd.sampler import GeneratedClips
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
-from benchmarks.null_model import NullFinish, NullGenerate
+from benchmarks.null_model import NullFinish, NullGenerate, Repeater
 from pipelines import run
 from pipelines.config import load_config
 from pipelines.graph import Stages
@@ -45,17 +45,23 @@ _STORE_MB_PER_ACTOR = 750
 class SleepingGenerate(NullGenerate):
     """Sleeps, and repeats the picture; notes when it slept in a file of its own beside the checkpoint."""
 
-    def __init__(self, model: Any, generation: Any, image: object, storage: object, attempts: Attempts) -> None:
-        super().__init__(model, generation, image, storage, attempts)
-        self._notes = _notes(Path(model.source).parent) / f"{os.getpid()}.txt"
+    def __init__(self, model: Any, generation: Any, _image: object, _storage: object, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._animator = _Sleeper(generation.num_frames, _notes(Path(model.source).parent) / f"{os.getpid()}.txt")
+
+
+class _Sleeper(Repeater):
+    def __init__(self, num_frames: int, notes: Path) -> None:
+        super().__init__(num_frames)
+        self._notes = notes
         self._seconds = float(os.environ[_SECONDS])
 
-    def _generate(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips:
+    def animate(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips:
         begun = time.time()
         time.sleep(self._seconds)
         with self._notes.open("a") as file:
             file.write(f"{begun} {time.time()}\n")
-        return super()._generate(image_HWC, clip)
+        return super().animate(image_HWC, clip)
 
 
 class HashingFinish(NullFinish):

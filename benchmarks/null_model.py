@@ -18,10 +18,10 @@ class NullGenerate(Generate):
 
     def __init__(self, _model: object, generation: Any, _image: object, _storage: object, attempts: Attempts) -> None:
         self._attempts = attempts
-        self._animator: Any = _Repeater(generation.num_frames)
+        self._animator: Any = Repeater(generation.num_frames)
 
 
-class _Repeater:
+class Repeater:
     """What `Generate` asks of an `Animator`."""
 
     device_name, memory_mode = "none", "resident"

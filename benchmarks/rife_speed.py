@@ -19,9 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from actors.compiling import Compile
 from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
 from actors.rife.interpolate import Interpolator
-from actors.rife.runner import Compile, Pixels, Precision
+from actors.rife.runner import Pixels, Precision
 from benchmarks.pan import pan
 
 _FACTOR = 4
@@ -38,7 +39,7 @@ class Way:
     name: str
     precision: Precision = "fp32"
     channels_last: bool = False
-    compile: Compile = "off"
+    compile: Compile = False
 
 
 # Each adds one thing to the one before.
@@ -46,10 +47,10 @@ _WAYS = (
     Way("eager, fp32"),
     Way("+ half precision", "fp16"),
     Way("+ channels last", "fp16", channels_last=True),
-    Way("+ compiled", "fp16", channels_last=True, compile="on"),
+    Way("+ compiled", "fp16", channels_last=True, compile=True),
 )
 # Half precision is slower than full on a CPU, and there the job does neither.
-_CPU_WAYS = (Way("eager, fp32"), Way("+ channels last", channels_last=True), Way("+ compiled", compile="on"))
+_CPU_WAYS = (Way("eager, fp32"), Way("+ channels last", channels_last=True), Way("+ compiled", compile=True))
 
 
 def main() -> int:

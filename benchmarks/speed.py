@@ -152,7 +152,7 @@ def _against_stock(results: Results, device: torch.device, repeats: int, *, comp
     results.add("exact uncompiled, peak GB (two models loaded)", f"{eager_gb:.1f}")
     _compare_pixels(results, reference, made)
     if compiles:
-        compile_networks(own, Path.home() / ".cache/stillreel/compiled")
+        compile_networks(own)
         begun = time.perf_counter()
         made = by_own(own, image, FULL, steps=1)
         results.add("exact, s to compile", f"{time.perf_counter() - begun:.0f}")

@@ -49,7 +49,8 @@ RESERVED_NAMES = frozenset({*CLIP_SCHEMA.names, *FAILURE_SCHEMA.names, *WORK_SCH
 # Settings of the sections that describe a clip which do not change it; all others are part of its id.
 WITHOUT_EFFECT_ON_CLIPS = {
     "image": {"max_megapixels", "max_megabytes"},
-    "model": {"source", "revision", "device", "cache_dir"},  # the content counts, by its revision
+    # The content counts, by its revision; how it is held changes no more than the rounding.
+    "model": {"source", "revision", "device", "cache_dir", "compile", "memory", "feed_forward_pieces"},
     "interpolation": {"weights", "device", "compile", "pairs_per_batch"},
 }
 

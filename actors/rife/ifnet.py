@@ -197,10 +197,9 @@ class IFNet(nn.Module):
             )
             if self.variant.mask == "added":
                 mask_B1HW = estimate.mask_B1HW + mask_B1HW
-            if (
-                block is self.blocks[-1]
-            ):  # nothing reads the features after it: to warp them, too, would more than double
-                side0_BCHW, side1_BCHW = img0_BCHW, img1_BCHW  # what this step moves
+            if block is self.blocks[-1]:
+                # Nothing reads the features after it: to warp them, too, would more than double what this step moves.
+                side0_BCHW, side1_BCHW = img0_BCHW, img1_BCHW
             yield (estimate := _estimate(side0_BCHW, side1_BCHW, estimate.flow_B4HW + flow_change_B4HW, mask_B1HW))
 
 

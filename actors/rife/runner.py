@@ -13,36 +13,21 @@ then the same clip would come out differently.
 Axes: F frames, B samples of one network call, C channels, H height, W width. Frames are uint8 RGB.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from actors.compiling import Compile, compiled, is_compiled
 from actors.rife.ifnet import IFNet
 
 Pixels = npt.NDArray[np.uint8]
 Precision = Literal["fp32", "fp16"]
-Compile = Literal["auto", "on", "off"]
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
-
-# Each size of frames and each size of batch is compiled once. A job has two sizes of frames, landscape and upright, and
-# a batch is halved a few times at most where memory is short; torch's own limit of 8 could be reached by that.
-_MAX_SHAPES = 64
-
-
-def is_compiled(choice: Compile, device: torch.device) -> bool:
-    """`auto` compiles on CUDA where Triton and the C compiler that it needs are installed."""
-    if choice == "auto":
-        c_compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-        return device.type == "cuda" and find_spec("triton") is not None and c_compiler is not None
-    return choice == "on"
 
 
 class Runner:
@@ -61,7 +46,7 @@ class Runner:
         self._encode_frames: Callable[..., tuple[Tensor, Tensor]] = _encode
         self._make_between: Callable[..., Tensor] = _between
         if self.is_compiled:
-            self._encode_frames, self._make_between = _compiled(_encode), _compiled(_between)
+            self._encode_frames, self._make_between = compiled(_encode), compiled(_between)
 
     @torch.inference_mode()
     def encode(self, frame_HWC: Pixels) -> tuple[Tensor, Tensor]:
@@ -155,11 +140,3 @@ def _between(
     made_BCHW: Tensor = net(img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B)[:, :, :height, :width]
     levels_BCHW = (made_BCHW.clamp(0, 1) * 255).round().to(torch.uint8)  # cutting off would darken by half a level
     return levels_BCHW.permute(0, 2, 3, 1).contiguous()
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """One graph without breaks for every shape, with its sizes fixed in the code."""
-    compiled: Callable[..., Any] = torch.compile(  # type: ignore[call-overload]  # torch leaves the limits out there
-        function, fullgraph=True, dynamic=False, recompile_limit=_MAX_SHAPES, isolate_recompiles=True
-    )
-    return compiled

@@ -4,9 +4,9 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from actors import compiling
 from actors.errors import GenerationError
 from actors.settings import GenerationSettings, ImageSettings, ModelSettings
 from actors.stages.attempts import Attempts
@@ -80,8 +80,8 @@ def _animator(model: ModelSettings, generation: GenerationSettings, storage: Sto
         cache_dir=model.cache_dir,
         storage_options=storage.options,
     )
-    compile_cache = cache_folder(model.cache_dir) / "compiled"
-    return Animator(folder, model, generation, device=choose_device(model.device), compile_cache=compile_cache)
+    compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
+    return Animator(folder, model, generation, device=choose_device(model.device))
 
 
 def _is_black(frames_FHWC: Pixels) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from actors.compiling import is_compiled
 from actors.errors import GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
 from actors.settings import GenerationSettings, ModelSettings
@@ -34,7 +35,6 @@ class Animator:
         generation: GenerationSettings,
         *,
         device: torch.device,
-        compile_cache: Path,
     ) -> None:
         """Load the checkpoint.
 
@@ -43,13 +43,12 @@ class Animator:
             settings: how it is held; `source`, `revision` and `cache_dir` have done their work.
             generation: length and steps of the clips; parameters of one that warms up.
             device: where it runs.
-            compile_cache: folder with what earlier processes compiled.
 
         Raises:
             CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion.
         """
         self._folder, self._settings, self._generation = folder, settings, generation
-        self._device, self._compile_cache = device, compile_cache
+        self._device = device
         self._memory = settings.memory
         self._chunk_frames = settings.decode_chunk_frames
         self._model = self._load()
@@ -57,8 +56,7 @@ class Animator:
     @property
     def _is_compiled(self) -> bool:
         """A compiled network takes its weights where they are: not those that come layer by layer."""
-        wanted = self._device.type == "cuda" if self._settings.compile == "auto" else self._settings.compile
-        return wanted and self._memory != "sequential"
+        return is_compiled(self._settings.compile, self._device) and self._memory != "sequential"
 
     @property
     def memory_mode(self) -> MemoryMode:
@@ -136,5 +134,5 @@ class Animator:
         is_last_resort = streamed and settings.memory != "sequential"
         set_feed_forward_pieces(model, _FEED_FORWARD_PIECES if is_last_resort else settings.feed_forward_pieces)
         if self._is_compiled:
-            compile_networks(model, self._compile_cache)
+            compile_networks(model)
         return model

@@ -1,7 +1,6 @@
 """The networks of an SVD checkpoint, loaded and resident on a device."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
+from actors import compiling
 from actors.errors import CheckpointError
 from actors.svd import layout
 from actors.svd.decoder import Decoder
@@ -29,8 +29,6 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.fl
 
 # A safetensors file begins with the length of its JSON header: https://github.com/huggingface/safetensors#format
 _HEADER_LENGTH_BYTES = 8
-
-_MAX_SHAPES = 32
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -128,17 +126,10 @@ def assemble(
     )
 
 
-def compile_networks(model: SvdModel, cache: Path) -> None:
-    """Compile the UNet and the decoder, in place: each shape when it first comes, in minutes.
-
-    Args:
-        cache: folder with what earlier processes compiled; from there it takes seconds.
-    """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-    # A graph for each shape: two orientations, with guidance and without, whole clips and the tail of a chunked one.
-    torch._dynamo.config.recompile_limit = _MAX_SHAPES
+def compile_networks(model: SvdModel) -> None:
+    """Compile the UNet and the decoder, in place: each shape when it first comes, in minutes."""
     for network in (model.unet, model.vae_decoder):
-        network.compile(fullgraph=True, dynamic=False)
+        network.compile(**compiling.OPTIONS)
 
 
 def set_feed_forward_pieces(model: SvdModel, pieces: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from actors.errors import GenerationError, GpuMemoryError
-from actors.rife import Interpolator, output_times, runner
+from actors.rife import Interpolator, output_times
 from actors.rife.ifnet import VARIANTS, IFNet, Variant
 from actors.rife.interpolate import CUT_GRID, _coarse, hard_cuts
 from actors.rife.untrained import FADE_SLOPE, SMALL_VARIANT, crossfade_net
@@ -231,7 +231,7 @@ def test_two_graphs_serve_full_batches_tails_and_all_clips_of_a_size(
     torch.manual_seed(0)
     net = IFNet(variant)
     eager = Interpolator(deepcopy(net), device="cpu", precision="fp32")
-    compiled = Interpolator(net, device="cpu", precision="fp32", compile="on")
+    compiled = Interpolator(net, device="cpu", precision="fp32", compile=True)
     cut_FHWC = np.concatenate([noise(3), np.zeros_like(noise(1))])
     for frames_FHWC, factor, loop in [(noise(5), 4, False), (noise(2), 2, True), (cut_FHWC, 3, True)]:
         made_FHWC, expected_FHWC = (
@@ -274,25 +274,6 @@ def test_compiled_code_that_runs_out_of_memory_halves_its_batch() -> None:
         list(as_compiled(CountingNet(memory=0)).frames(noise(2), factor=Fraction(2), pairs_per_batch=2))
 
 
-@pytest.mark.parametrize(
-    ("choice", "device", "installed", "expected"),
-    [
-        ("on", "cpu", False, True),
-        ("off", "cuda", True, False),
-        ("auto", "cpu", True, False),
-        ("auto", "cuda", True, True),
-        ("auto", "cuda", False, False),
-    ],
-)
-def test_auto_compiles_on_cuda_where_the_compilers_are(
-    choice: Any, device: str, installed: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(runner.shutil, "which", lambda name: f"/usr/bin/{name}" if installed else None)
-    monkeypatch.setattr(runner, "find_spec", lambda name: object())
-    assert runner.is_compiled(choice, torch.device(device)) == expected
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::ResourceWarning")  # inductor's own
@@ -301,7 +282,7 @@ def test_compiled_code_makes_the_same_frames() -> None:
     torch.manual_seed(0)
     net = IFNet(Variant("two blocks", (12, 8), (2, 1), (8, 4), 13, "replaced"))
     frames_FHWC = moving_photo(3)
-    compiled = Interpolator(deepcopy(net), device="cpu", precision="fp32", compile="on")
+    compiled = Interpolator(deepcopy(net), device="cpu", precision="fp32", compile=True)
     made_FHWC = np.stack(list(compiled.frames(frames_FHWC, factor=Fraction(2), pairs_per_batch=2))).astype(int)
     expected_FHWC = run(net, frames_FHWC, 2, pairs_per_batch=2)
     assert np.abs(made_FHWC - expected_FHWC).max() <= 1

@@ -1,0 +1,35 @@
+"""When and how networks are compiled by `torch.compile`."""
+
+import os
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Compile = Literal["auto", True, False]
+
+# One graph without breaks for every shape, its sizes fixed in the code. A job has two sizes of frames, landscape and
+# upright, with guidance and without, whole or a few at a time: torch's own limit of 8 could be reached by that.
+OPTIONS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": 64, "isolate_recompiles": True}
+
+
+def is_compiled(choice: Compile, device: torch.device) -> bool:
+    """`auto` compiles on CUDA where Triton and the C compiler that it needs are installed."""
+    if choice == "auto":
+        c_compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+        return device.type == "cuda" and find_spec("triton") is not None and c_compiler is not None
+    return choice
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled for each shape when it first comes, which takes a minute or so."""
+    made: Callable[..., Any] = torch.compile(function, **OPTIONS)
+    return made
+
+
+def keep_in(folder: Path) -> None:
+    """Keep what is compiled, for later processes of this node; a folder that the environment names goes before."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))

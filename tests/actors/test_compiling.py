@@ -1,0 +1,36 @@
+"""When networks are compiled, and where that is kept."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from actors import compiling
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "installed", "expected"),
+    [
+        (True, "cpu", False, True),
+        (False, "cuda", True, False),
+        ("auto", "cpu", True, False),
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),
+    ],
+)
+def test_auto_compiles_on_cuda_where_the_compilers_are(
+    choice: Any, device: str, installed: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: f"/usr/bin/{name}" if installed else None)
+    monkeypatch.setattr(compiling, "find_spec", lambda name: object())
+    assert compiling.is_compiled(choice, torch.device(device)) == expected
+
+
+def test_a_folder_that_the_environment_names_goes_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    for folder in ("first", "second"):
+        compiling.keep_in(tmp_path / folder)
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "first")
