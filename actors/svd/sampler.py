@@ -80,8 +80,10 @@ def generate(
         offload=offload,
     )
     for index, frames_FCHW in enumerate(decoded):
-        frames_BFHWC[index] = to_uint8(frames_FCHW).cpu().numpy()
-        finite.append(bool(frames_FCHW.isfinite().all()))
+        # Frame by frame: what is in between stays small, and the bytes are turned and copied once.
+        for frame_1CHW, frame_HWC in zip(torch.split(frames_FCHW, 1), frames_BFHWC[index], strict=True):
+            torch.from_numpy(frame_HWC).copy_(to_uint8(frame_1CHW)[0])
+        finite.append(is_finite(frames_FCHW))
     return GeneratedClips(frames_BFHWC, tuple(finite))
 
 
@@ -158,8 +160,14 @@ def to_float(images_BHWC: Pixels, device: torch.device) -> Tensor:
 
 def to_uint8(frames_FCHW: Tensor) -> Tensor:
     """Frames around -1..1 to (F, H, W, C) bytes, rounded, on the same device: a quarter of what floats would move."""
-    frames_FHWC = frames_FCHW.permute(0, 2, 3, 1)
-    return ((frames_FHWC + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels_FCHW = frames_FCHW.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return torch.stack(levels_FCHW.unbind(1), dim=-1)  # contiguous: turned round as bytes, on the device
+
+
+def is_finite(frames_FCHW: Tensor) -> bool:
+    """Whether there is neither NaN nor infinity; one pass that stores nothing, where `isfinite` makes a mask."""
+    least, greatest = torch.aminmax(frames_FCHW)  # both are NaN where anything is
+    return math.isfinite(least) and math.isfinite(greatest)
 
 
 def clip_noise(model: SvdModel, seed: int, *, height: int, width: int, num_frames: int) -> tuple[Tensor, Tensor]:
