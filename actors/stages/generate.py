@@ -10,7 +10,7 @@ import torch
 
 from actors.errors import GenerationError, GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
-from actors.settings import GenerationSettings, ImageSettings, ModelSettings
+from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ImageSettings, ModelSettings
 from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
 from actors.stages.row import NO_FRAMES, Pixels, Row, parameters
@@ -18,7 +18,7 @@ from actors.storage import Storage
 from actors.svd.checkpoint import locate
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel, load
-from actors.svd.sampler import GeneratedClips, check_size, generate
+from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate
 
 # How a clip is made where memory is short, from the fastest to the smallest; a worker only ever goes on in this order.
 MemoryMode = Literal["resident", "chunked", "offload"]
@@ -46,8 +46,10 @@ class Generate:
         image: ImageSettings,
         storage: Storage,
         attempts: Attempts,
+        fast: FastSettings = NO_SHORTCUTS,
     ) -> None:
         self._settings = generation
+        self._shortcuts = Shortcuts(cache_interval=fast.cache_interval, guided_share=fast.guided_share)
         self._decode_chunk_frames = model.decode_chunk_frames
         self._memory_mode: MemoryMode = "chunked" if model.decode_chunk_frames else "resident"
         self._attempts = attempts
@@ -122,6 +124,7 @@ class Generate:
                 num_inference_steps=self._settings.num_inference_steps,
                 decode_chunk_frames=self._chunk_frames(),
                 offload=self._memory_mode == "offload",
+                shortcuts=self._shortcuts,
             )
         except RuntimeError as error:
             if is_out_of_memory(error):

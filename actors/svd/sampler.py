@@ -42,6 +42,17 @@ class NoiseSchedule:
     initial_sigma: float  # deviation of the noise that everything begins with
 
 
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """What a clip may be made without; it has other pixels then. The defaults leave nothing out."""
+
+    cache_interval: int = 1  # steps between two whole evaluations of the UNet; between them its last layer alone runs
+    guided_share: float = 1.0  # 0..1, of the steps, the first ones, which decide on the motion; the others go unguided
+
+
+NO_SHORTCUTS = Shortcuts()
+
+
 def generate(
     model: SvdModel,
     images_BHWC: npt.NDArray[np.uint8],
@@ -51,6 +62,7 @@ def generate(
     num_inference_steps: int,
     decode_chunk_frames: int | None = None,
     offload: bool = False,
+    shortcuts: Shortcuts = NO_SHORTCUTS,
 ) -> GeneratedClips:
     """Animate a batch of images of one size.
 
@@ -62,6 +74,7 @@ def generate(
         decode_chunk_frames: decode so many frames of a clip at a time, which saves memory and changes every pixel a
             little, since the decoder looks across frames; None: whole clips.
         offload: keep on the device only the networks that are at work. Saves memory, takes time, changes nothing.
+        shortcuts: save time, and change every pixel.
 
     Raises:
         ConfigError: the checkpoint cannot make clips of this size or length.
@@ -76,6 +89,7 @@ def generate(
         num_inference_steps=num_inference_steps,
         decode_chunk_frames=decode_chunk_frames,
         offload=offload,
+        shortcuts=shortcuts,
     )
     for index, frames_FCHW in enumerate(decoded):
         frames_BFHWC[index] = to_uint8(frames_FCHW).cpu().numpy()
@@ -93,6 +107,7 @@ def generate_frames(
     num_inference_steps: int,
     decode_chunk_frames: int | None = None,
     offload: bool = False,
+    shortcuts: Shortcuts = NO_SHORTCUTS,
 ) -> Iterator[Tensor]:
     """The same, clip by clip, as the decoder leaves them: (F, C, H, W), fp32, -1..1 and a little beyond."""
     assert len(images_BHWC) == len(clips), (len(images_BHWC), len(clips))
@@ -102,7 +117,7 @@ def generate_frames(
     # The networks see one clip at a time: in a batch they round otherwise, which would be seen in the file. A clip of
     # full size fills a GPU by itself, so that nothing is lost.
     for index, clip in enumerate(clips):
-        latents_FChw = _sample(model, images_BHWC[[index]], clip, num_frames, schedule, offload=offload)
+        latents_FChw = _sample(model, images_BHWC[[index]], clip, num_frames, schedule, shortcuts, offload=offload)
         if offload:
             bring_in(model, model.vae_decoder)
         yield decode(model, latents_FChw, decode_chunk_frames)
@@ -114,6 +129,7 @@ def _sample(
     clip: ClipParameters,
     num_frames: int,
     schedule: NoiseSchedule,
+    shortcuts: Shortcuts,
     *,
     offload: bool,
 ) -> Tensor:
@@ -129,7 +145,7 @@ def _sample(
     conditioning = condition(model, image_1CHW, image_noise_CHW[None], [clip], num_frames)
     if offload:
         bring_in(model, model.unet)
-    return denoise(model, noise_FChw[None] * schedule.initial_sigma, conditioning, schedule)[0]
+    return denoise(model, noise_FChw[None] * schedule.initial_sigma, conditioning, schedule, shortcuts)[0]
 
 
 def check_size(model: SvdModel, *, width: int, height: int, num_frames: int) -> None:
@@ -184,39 +200,83 @@ def noise_schedule(model: SvdModel, num_inference_steps: int) -> NoiseSchedule:
     )
 
 
-def denoise(model: SvdModel, latents_BFChw: Tensor, conditioning: Conditioning, schedule: NoiseSchedule) -> Tensor:
+def denoise(
+    model: SvdModel,
+    latents_BFChw: Tensor,
+    conditioning: Conditioning,
+    schedule: NoiseSchedule,
+    shortcuts: Shortcuts = NO_SHORTCUTS,
+) -> Tensor:
     """Euler's method from noise to latents, fp32 throughout: it begins at sigma 700, where fp16 counts by 0.5.
 
     EDM's equations, with the preconditioning of a v-prediction on data of unit deviation (EDM, table 1).
     """
-    terms = model.unet.terms(
-        schedule.timesteps_S,
-        conditioning.image_embeddings_N1D,
-        conditioning.added_time_ids_N3,
-        num_frames=latents_BFChw.shape[1],
-    )
-    for (sigma, next_sigma), of_step in zip(pairwise(schedule.sigmas), terms, strict=True):
+    steps = _steps(model, conditioning, schedule, shortcuts, num_frames=latents_BFChw.shape[1])
+    deep_NFHWC: Tensor | None = None
+    for (sigma, next_sigma), step in zip(pairwise(schedule.sigmas), steps, strict=True):
         c_in = 1 / math.sqrt(sigma**2 + 1)
         c_skip = c_in**2
         c_out = -sigma * c_in
-        velocity_BFChw = predict_velocity(model, c_in * latents_BFChw, of_step, conditioning)
+        velocity_BFChw, deep_NFHWC = predict_velocity(
+            model, c_in * latents_BFChw, step.terms, step.conditioning, None if step.is_whole else deep_NFHWC
+        )
         denoised_BFChw = c_skip * latents_BFChw + c_out * velocity_BFChw
         # x + (next_sigma - sigma) * (x - denoised) / sigma, without taking the difference of two numbers near 700.
         latents_BFChw = torch.lerp(denoised_BFChw, latents_BFChw, next_sigma / sigma)
     return latents_BFChw
 
 
-def predict_velocity(model: SvdModel, inputs_BFChw: Tensor, terms: StepTerms, conditioning: Conditioning) -> Tensor:
-    """One evaluation of the UNet on inputs of unit deviation, with guidance; fp32."""
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """How the UNet is evaluated in one step."""
+
+    terms: StepTerms
+    conditioning: Conditioning
+    is_whole: bool  # or with the deep features of an earlier step
+
+
+def _steps(
+    model: SvdModel, conditioning: Conditioning, schedule: NoiseSchedule, shortcuts: Shortcuts, *, num_frames: int
+) -> Iterator[_Step]:
+    """The steps of the schedule; after the guided ones those of the conditional half alone."""
+    guided = math.ceil(shortcuts.guided_share * len(schedule.timesteps_S))
+    phases = ((schedule.timesteps_S[:guided], conditioning), (schedule.timesteps_S[guided:], conditioning.unguided()))
+    index = 0
+    for timesteps_S, of_phase in phases:
+        if not len(timesteps_S):
+            continue
+        terms = model.unet.terms(
+            timesteps_S, of_phase.image_embeddings_N1D, of_phase.added_time_ids_N3, num_frames=num_frames
+        )
+        for of_step in terms:
+            yield _Step(of_step, of_phase, is_whole=index % shortcuts.cache_interval == 0)
+            index += 1
+
+
+def predict_velocity(
+    model: SvdModel,
+    inputs_BFChw: Tensor,
+    terms: StepTerms,
+    conditioning: Conditioning,
+    deep_NFHWC: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One evaluation of the UNet on inputs of unit deviation, with guidance: the velocity, fp32, and deep features.
+
+    `deep_NFHWC` are those of an earlier step, of both halves or of the conditional one, which is the last.
+    """
     halves = 1 if conditioning.guidance_BF111 is None else 2
     inputs_NFChw = inputs_BFChw.to(model.dtype).repeat(halves, 1, 1, 1, 1)
-    evaluation: Evaluation = model.unet(torch.cat([inputs_NFChw, conditioning.image_latents_NFChw], dim=2), terms)
+    inputs_NFChw = torch.cat([inputs_NFChw, conditioning.image_latents_NFChw], dim=2)
+    if deep_NFHWC is not None:
+        deep_NFHWC = deep_NFHWC[-len(inputs_NFChw) :]
+    evaluation: Evaluation = model.unet(inputs_NFChw, terms, deep_NFHWC)
     velocity_NFChw = evaluation.velocity_NFChw.float()
     if conditioning.guidance_BF111 is None:
-        return velocity_NFChw
+        return velocity_NFChw, evaluation.deep_NFHWC
     unconditional_BFChw, conditional_BFChw = velocity_NFChw.chunk(2)
     # At a scale of 1, lerp gives the second operand bit by bit: a clip without guidance does not notice its neighbours.
-    return torch.lerp(unconditional_BFChw, conditional_BFChw, conditioning.guidance_BF111)
+    velocity_BFChw = torch.lerp(unconditional_BFChw, conditional_BFChw, conditioning.guidance_BF111)
+    return velocity_BFChw, evaluation.deep_NFHWC
 
 
 def decode(model: SvdModel, latents_FChw: Tensor, chunk_frames: int | None = None) -> Tensor:

@@ -21,6 +21,7 @@ from PIL import Image
 from actors import video
 from actors.records import CLIP_SCHEMA, Outcome, Provenance
 from actors.settings import (
+    FastSettings,
     GenerationSettings,
     ImageSettings,
     InterpolationSettings,
@@ -33,13 +34,13 @@ from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
 from actors.storage import Storage
-from actors.svd.sampler import GeneratedClips
+from actors.svd.sampler import GeneratedClips, Shortcuts
 from actors.video import read_tag
 
 STORAGE = Storage()
 ATTEMPTS = Attempts(AttemptLedger(max_attempts=3))
 IMAGE = ImageSettings(width=96, height=64)
-PROVENANCE = Provenance("model", "revision", "fp32", 2, "crop")
+PROVENANCE = Provenance("model", "revision", "fp32", "exact", 2, "crop")
 
 
 def png(width: int = 100, height: int = 80) -> bytes:
@@ -236,6 +237,23 @@ def test_chunked_decoding_comes_before_offloading_and_its_frames_are_the_same(sm
     assert modes == ["resident", "chunked", "offload"]
     np.testing.assert_array_equal(frames[1], frames[2])
     assert (frames[0] != frames[1]).any()
+
+
+def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    made = generate_stage.generate
+
+    def watching(*arguments: Any, **options: Any) -> Any:
+        taken.append(options["shortcuts"])
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(generate_stage, "generate", watching)
+    model = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
+    generation = GenerationSettings(num_frames=2, num_inference_steps=2)
+    fast = FastSettings(cache_interval=3, guided_share=0.5)
+    for options in ({}, {"fast": fast}):
+        next(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS, **options)(as_batch([load()])))
+    assert taken == [Shortcuts(), Shortcuts(cache_interval=3, guided_share=0.5)]
 
 
 def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) -> None:

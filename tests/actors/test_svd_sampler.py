@@ -21,7 +21,7 @@ from torch import Tensor
 from actors.errors import ConfigError
 from actors.svd.conditioning import ClipParameters, Conditioning, guidance, resize_antialiased
 from actors.svd.model import SvdModel, load
-from actors.svd.sampler import NoiseSchedule, check_size, denoise, generate, generate_frames, noise_schedule
+from actors.svd.sampler import NoiseSchedule, Shortcuts, check_size, denoise, generate, generate_frames, noise_schedule
 from actors.svd.unet import Evaluation
 
 Pixels = npt.NDArray[np.uint8]
@@ -164,6 +164,56 @@ def test_the_unet_sees_one_clip_at_a_time_and_an_unguided_one_once(
     monkeypatch.setattr(model.unet, "forward", counting)
     generate(model, images(2), [UNGUIDED, CLIP], num_frames=2, num_inference_steps=2)
     assert seen == [1, 1, 2, 2]
+
+
+def evaluations(model: SvdModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Of every evaluation of the UNet from now on: how many clips it sees, and whether all layers run."""
+    seen: list[tuple[int, bool]] = []
+    forward = model.unet.forward
+
+    def watching(inputs: Tensor, terms: Any, deep: Tensor | None = None) -> Any:
+        seen.append((len(inputs), deep is None))
+        return forward(inputs, terms, deep)
+
+    monkeypatch.setattr(model.unet, "forward", watching)
+    return seen
+
+
+def test_deep_features_are_computed_anew_every_so_many_steps(model: SvdModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"num_frames": 2, "num_inference_steps": 5}
+    exact = ours(model, images(1), [CLIP], **settings)
+    seen = evaluations(model, monkeypatch)
+    cached = ours(model, images(1), [CLIP], shortcuts=Shortcuts(cache_interval=2), **settings)
+    assert seen == [(2, True), (2, False), (2, True), (2, False), (2, True)]
+    assert difference(cached, exact) > 10 * PARITY
+    np.testing.assert_array_equal(ours(model, images(1), [CLIP], shortcuts=Shortcuts(), **settings), exact)
+
+
+def test_the_first_steps_are_guided(model: SvdModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"num_frames": 2, "num_inference_steps": 5}
+    unguided = ours(model, images(1), [replace(CLIP, max_guidance_scale=1.0)], **settings)
+    exact = ours(model, images(1), [CLIP], **settings)
+    seen = evaluations(model, monkeypatch)
+    partly = ours(model, images(1), [CLIP], shortcuts=Shortcuts(guided_share=0.5), **settings)
+    assert [clips for clips, _ in seen] == [2, 2, 2, 1, 1]
+    assert difference(partly, exact) > 10 * PARITY
+    assert difference(partly, unguided) > 10 * PARITY
+    never = ours(model, images(1), [CLIP], shortcuts=Shortcuts(guided_share=0.0), **settings)
+    np.testing.assert_array_equal(never, unguided)
+
+
+def test_the_unguided_steps_go_on_with_the_conditional_half_of_the_cache(
+    model: SvdModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a scale of 1 guidance takes the conditional half alone, so that going without it changes nothing."""
+    clip = replace(CLIP, min_guidance_scale=1.0, max_guidance_scale=1.0 + 1e-7)
+    settings = {"num_frames": 2, "num_inference_steps": 6}
+    cached = Shortcuts(cache_interval=3)
+    whole = ours(model, images(1), [clip], shortcuts=cached, **settings)
+    seen = evaluations(model, monkeypatch)
+    partly = ours(model, images(1), [clip], shortcuts=replace(cached, guided_share=2 / 6), **settings)
+    assert seen == [(2, True), (2, False), (1, False), (1, True), (1, False), (1, False)]
+    assert difference(partly, whole) <= PARITY
 
 
 def test_decoding_in_chunks_stays_within_the_clip(model: SvdModel, pipeline: Any) -> None:
