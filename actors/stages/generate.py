@@ -15,6 +15,7 @@ from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
 from actors.stages.row import NO_FRAMES, Pixels, Row, parameters
 from actors.storage import Storage
+from actors.svd import fp8
 from actors.svd.checkpoint import locate
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel, load
@@ -55,6 +56,8 @@ class Generate:
         self._attempts = attempts
         with attempts.start("generate"):
             self._model = self._load_model(model, storage)
+            if fast.fp8:
+                fp8.quantize(self._model.unet, self._model.device)
             check_size(self._model, width=image.width, height=image.height, num_frames=generation.num_frames)
         device = self._model.device
         self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from actors import video
+from actors.errors import ConfigError
 from actors.records import CLIP_SCHEMA, Outcome, Provenance
 from actors.settings import (
     FastSettings,
@@ -254,6 +255,12 @@ def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.M
     for options in ({}, {"fast": fast}):
         next(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS, **options)(as_batch([load()])))
     assert taken == [Shortcuts(), Shortcuts(cache_interval=3, guided_share=0.5)]
+
+
+def test_fp8_is_refused_at_the_start_where_there_is_no_gpu_for_it(svd_checkpoint: Path) -> None:
+    model = ModelSettings(source=str(svd_checkpoint), precision="bf16", device="cpu", tier="fast")
+    with pytest.raises(ConfigError, match=r"fast\.fp8 needs an NVIDIA GPU"):
+        Generate(model, GenerationSettings(), IMAGE, STORAGE, ATTEMPTS, FastSettings(fp8=True))
 
 
 def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) -> None:
