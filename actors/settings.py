@@ -111,7 +111,7 @@ class FastSettings(Section):
         2, ge=1, description="the UNet's deep features are computed anew every so many steps; 1: at every step"
     )
     guided_share: float = Field(
-        1.0, ge=0, le=1, description="guidance only on this share of the steps, the first ones; 1: on all of them"
+        1.0, ge=0, le=1, description="guidance only on this share of the steps, those in the middle; 1: on all of them"
     )
     fp8: bool = Field(
         False, description="8-bit floats in the UNet's large linear layers; needs model.precision=bf16 and torchao"

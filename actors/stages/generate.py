@@ -19,7 +19,7 @@ from actors.svd import fp8
 from actors.svd.checkpoint import locate
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel, load
-from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate
+from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate, noise_schedule
 
 # How a clip is made where memory is short, from the fastest to the smallest; a worker only ever goes on in this order.
 MemoryMode = Literal["resident", "chunked", "offload"]
@@ -59,6 +59,7 @@ class Generate:
             if fast.fp8:
                 fp8.quantize(self._model.unet, self._model.device)
             check_size(self._model, width=image.width, height=image.height, num_frames=generation.num_frames)
+            noise_schedule(self._model, generation.num_inference_steps)  # refuses more steps than there are levels
         device = self._model.device
         self._device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
@@ -81,7 +82,13 @@ class Generate:
             cache_dir=model.cache_dir,
             storage_options=storage.options,
         )
-        return load(folder, variant=model.variant, precision=model.precision, device=choose_device(model.device))
+        return load(
+            folder,
+            variant=model.variant,
+            precision=model.precision,
+            device=choose_device(model.device),
+            is_distilled=model.tier == "few_step",
+        )
 
     def _attempt(self, row: Row) -> Row:
         image_HWC = row.pop("image_HWC")

@@ -9,7 +9,7 @@ Shapes: B clips, F frames, H W pixels, h w latent pixels, C channels; N = B, or 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from actors.errors import ConfigError
+from actors.svd import few_step
 from actors.svd.conditioning import ClipParameters, Conditioning, condition
 from actors.svd.model import SvdModel, bring_in
 from actors.svd.unet import Evaluation, StepTerms
@@ -40,6 +41,7 @@ class NoiseSchedule:
     sigmas: tuple[float, ...]  # S + 1, falling; the last one is 0
     timesteps_S: Tensor  # what the UNet is told about each sigma but the last
     initial_sigma: float  # deviation of the noise that everything begins with
+    num_renoised: int = 0  # steps that end with fresh noise: all but the last with distilled checkpoints, or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Shortcuts:
     """What a clip may be made without; it has other pixels then. The defaults leave nothing out."""
 
     cache_interval: int = 1  # steps between two whole evaluations of the UNet; between them its last layer alone runs
-    guided_share: float = 1.0  # 0..1, of the steps, the first ones, which decide on the motion; the others go unguided
+    guided_share: float = 1.0  # 0..1, of the steps, those in the middle; the others go without guidance
 
 
 NO_SHORTCUTS = Shortcuts()
@@ -135,9 +137,16 @@ def _sample(
 ) -> Tensor:
     """The latents (F, C, h, w) of one clip."""
     height, width = image_1HWC.shape[1:3]
-    image_noise_CHW, noise_FChw = (
+    image_noise_CHW, noise_FChw, *step_noise_FChw = (
         noise.to(model.device)
-        for noise in clip_noise(model, clip.seed, height=height, width=width, num_frames=num_frames)
+        for noise in clip_noise(
+            model,
+            clip.seed,
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            num_renoised=schedule.num_renoised,
+        )
     )
     if offload:
         bring_in(model, model.image_encoder, model.vae_encoder)
@@ -145,7 +154,9 @@ def _sample(
     conditioning = condition(model, image_1CHW, image_noise_CHW[None], [clip], num_frames)
     if offload:
         bring_in(model, model.unet)
-    return denoise(model, noise_FChw[None] * schedule.initial_sigma, conditioning, schedule, shortcuts)[0]
+    latents_1FChw = noise_FChw[None] * schedule.initial_sigma
+    fresh_noise = (noise[None] for noise in step_noise_FChw)
+    return denoise(model, latents_1FChw, conditioning, schedule, shortcuts, fresh_noise)[0]
 
 
 def check_size(model: SvdModel, *, width: int, height: int, num_frames: int) -> None:
@@ -176,8 +187,10 @@ def to_uint8(frames_FCHW: Tensor) -> Tensor:
     return ((frames_FHWC + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def clip_noise(model: SvdModel, seed: int, *, height: int, width: int, num_frames: int) -> tuple[Tensor, Tensor]:
-    """Standard normal noise for the image (C, H, W) and for the latents (F, C, h, w), fp32 on the CPU.
+def clip_noise(
+    model: SvdModel, seed: int, *, height: int, width: int, num_frames: int, num_renoised: int = 0
+) -> list[Tensor]:
+    """Standard normal noise for the image (C, H, W), the latents, and so many steps (F, C, h, w), fp32 on the CPU.
 
     On the CPU, because there a seed gives the same numbers on every machine; in this order, because that is the stock
     pipeline's.
@@ -185,12 +198,24 @@ def clip_noise(model: SvdModel, seed: int, *, height: int, width: int, num_frame
     generator = torch.Generator().manual_seed(seed)
     image_CHW = torch.randn(3, height, width, generator=generator)
     latent_hw = height // model.pixel_multiple, width // model.pixel_multiple
-    latents_FChw = torch.randn(num_frames, model.latent_channels, *latent_hw, generator=generator)
-    return image_CHW, latents_FChw
+    shape_FChw = num_frames, model.latent_channels, *latent_hw
+    return [image_CHW, *(torch.randn(shape_FChw, generator=generator) for _ in range(1 + num_renoised))]
 
 
 def noise_schedule(model: SvdModel, num_inference_steps: int) -> NoiseSchedule:
-    """The checkpoint's own schedule, taken once, so that the loop neither searches in it nor waits for the device."""
+    """The checkpoint's own schedule, taken once, so that the loop neither searches in it nor waits for the device.
+
+    Raises:
+        ConfigError: a distilled checkpoint does not know so many steps.
+    """
+    if few_step.is_few_step(model.scheduler_config):
+        sigmas = few_step.noise_levels(model.scheduler_config, num_inference_steps)
+        return NoiseSchedule(
+            sigmas=(*sigmas, 0.0),
+            timesteps_S=torch.tensor([0.25 * math.log(sigma) for sigma in sigmas], device=model.device),
+            initial_sigma=math.sqrt(sigmas[0] ** 2 + 1),
+            num_renoised=num_inference_steps - 1,
+        )
     scheduler = EulerDiscreteScheduler.from_config(model.scheduler_config)
     scheduler.set_timesteps(num_inference_steps)
     return NoiseSchedule(
@@ -206,12 +231,15 @@ def denoise(
     conditioning: Conditioning,
     schedule: NoiseSchedule,
     shortcuts: Shortcuts = NO_SHORTCUTS,
+    step_noise_BFChw: Iterable[Tensor] = (),
 ) -> Tensor:
-    """Euler's method from noise to latents, fp32 throughout: it begins at sigma 700, where fp16 counts by 0.5.
+    """From noise to latents, fp32 throughout: it begins at sigma 700, where fp16 counts by 0.5.
 
-    EDM's equations, with the preconditioning of a v-prediction on data of unit deviation (EDM, table 1).
+    EDM's equations, with the preconditioning of a v-prediction on data of unit deviation (EDM, table 1). A step is
+    Euler's; with `step_noise_BFChw`, standard normal and one for each step but the last, it is that of `few_step`.
     """
     steps = _steps(model, conditioning, schedule, shortcuts, num_frames=latents_BFChw.shape[1])
+    fresh_noise = iter(step_noise_BFChw)
     deep_NFHWC: Tensor | None = None
     for (sigma, next_sigma), step in zip(pairwise(schedule.sigmas), steps, strict=True):
         c_in = 1 / math.sqrt(sigma**2 + 1)
@@ -221,8 +249,11 @@ def denoise(
             model, c_in * latents_BFChw, step.terms, step.conditioning, None if step.is_whole else deep_NFHWC
         )
         denoised_BFChw = c_skip * latents_BFChw + c_out * velocity_BFChw
-        # x + (next_sigma - sigma) * (x - denoised) / sigma, without taking the difference of two numbers near 700.
-        latents_BFChw = torch.lerp(denoised_BFChw, latents_BFChw, next_sigma / sigma)
+        if (noise_BFChw := next(fresh_noise, None)) is not None:
+            latents_BFChw = denoised_BFChw + next_sigma * noise_BFChw
+        else:
+            # x + (next_sigma - sigma) * (x - denoised) / sigma, without taking the difference of two numbers near 700.
+            latents_BFChw = torch.lerp(denoised_BFChw, latents_BFChw, next_sigma / sigma)
     return latents_BFChw
 
 
@@ -238,19 +269,32 @@ class _Step:
 def _steps(
     model: SvdModel, conditioning: Conditioning, schedule: NoiseSchedule, shortcuts: Shortcuts, *, num_frames: int
 ) -> Iterator[_Step]:
-    """The steps of the schedule; after the guided ones those of the conditional half alone."""
-    guided = math.ceil(shortcuts.guided_share * len(schedule.timesteps_S))
-    phases = ((schedule.timesteps_S[:guided], conditioning), (schedule.timesteps_S[guided:], conditioning.unguided()))
-    index = 0
-    for timesteps_S, of_phase in phases:
+    """The steps of the schedule; those without guidance see the conditional half alone."""
+    first, end = _guided_steps(len(schedule.timesteps_S), shortcuts.guided_share)
+    conditional = conditioning.unguided()
+    phases = ((slice(0, first), conditional), (slice(first, end), conditioning), (slice(end, None), conditional))
+    for steps, of_phase in phases:
+        timesteps_S = schedule.timesteps_S[steps]
         if not len(timesteps_S):
             continue
         terms = model.unet.terms(
             timesteps_S, of_phase.image_embeddings_N1D, of_phase.added_time_ids_N3, num_frames=num_frames
         )
-        for of_step in terms:
-            yield _Step(of_step, of_phase, is_whole=index % shortcuts.cache_interval == 0)
-            index += 1
+        for index, of_step in enumerate(terms, start=steps.start):
+            # Guidance begins with a whole evaluation: of the unconditional half there are no features yet.
+            is_whole = index % shortcuts.cache_interval == 0 or (index == first and of_phase is not conditional)
+            yield _Step(of_step, of_phase, is_whole)
+
+
+def _guided_steps(num_steps: int, share: float) -> tuple[int, int]:
+    """The first of the steps in the middle that are guided, and the one behind the last.
+
+    In the middle, guidance changes the picture most, at the beginning and at the end nearly nothing (Kynkäänniemi et
+    al. 2024, "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models").
+    """
+    guided = math.ceil(share * num_steps)
+    first = (num_steps - guided) // 2
+    return first, first + guided
 
 
 def predict_velocity(

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from actors import video
-from actors.errors import ConfigError
+from actors.errors import CheckpointError, ConfigError
 from actors.records import CLIP_SCHEMA, Outcome, Provenance
 from actors.settings import (
     FastSettings,
@@ -37,6 +37,7 @@ from actors.stages.load import load_image
 from actors.storage import Storage
 from actors.svd.sampler import GeneratedClips, Shortcuts
 from actors.video import read_tag
+from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
 
 STORAGE = Storage()
 ATTEMPTS = Attempts(AttemptLedger(max_attempts=3))
@@ -255,6 +256,18 @@ def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.M
     for options in ({}, {"fast": fast}):
         next(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS, **options)(as_batch([load()])))
     assert taken == [Shortcuts(), Shortcuts(cache_interval=3, guided_share=0.5)]
+
+
+def test_a_distilled_checkpoint_is_for_the_tier_few_step(tmp_path: Path) -> None:
+    checkpoint = make_svd_checkpoint(tmp_path / "svd", sizes=TINY_SIZES, is_distilled=True)
+    model = ModelSettings(source=str(checkpoint), precision="fp32", device="cpu", tier="few_step")
+    generation = GenerationSettings(num_frames=2, num_inference_steps=4)
+    row = next(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS)(as_batch([load()])))
+    assert (row["error"], row["frames_FHWC"].shape[1]) == ([""], 2)
+    with pytest.raises(ConfigError, match="num_inference_steps=50"):
+        Generate(model, GenerationSettings(num_inference_steps=50), IMAGE, STORAGE, ATTEMPTS)
+    with pytest.raises(CheckpointError, match=r"set model\.tier=few_step"):
+        Generate(model.model_copy(update={"tier": "exact"}), generation, IMAGE, STORAGE, ATTEMPTS)
 
 
 def test_fp8_is_refused_at_the_start_where_there_is_no_gpu_for_it(svd_checkpoint: Path) -> None:
