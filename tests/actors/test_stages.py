@@ -259,21 +259,23 @@ def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.M
 
 
 def test_a_distilled_checkpoint_is_for_the_tier_few_step(tmp_path: Path) -> None:
+    attempts = Attempts(AttemptLedger(max_attempts=3))  # a start that failed counts as a death
     checkpoint = make_svd_checkpoint(tmp_path / "svd", sizes=TINY_SIZES, is_distilled=True)
     model = ModelSettings(source=str(checkpoint), precision="fp32", device="cpu", tier="few_step")
     generation = GenerationSettings(num_frames=2, num_inference_steps=4)
-    row = next(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS)(as_batch([load()])))
+    row = next(Generate(model, generation, IMAGE, STORAGE, attempts)(as_batch([load()])))
     assert (row["error"], row["frames_FHWC"].shape[1]) == ([""], 2)
     with pytest.raises(ConfigError, match="num_inference_steps=50"):
-        Generate(model, GenerationSettings(num_inference_steps=50), IMAGE, STORAGE, ATTEMPTS)
+        Generate(model, GenerationSettings(num_inference_steps=50), IMAGE, STORAGE, attempts)
     with pytest.raises(CheckpointError, match=r"set model\.tier=few_step"):
-        Generate(model.model_copy(update={"tier": "exact"}), generation, IMAGE, STORAGE, ATTEMPTS)
+        Generate(model.model_copy(update={"tier": "exact"}), generation, IMAGE, STORAGE, attempts)
 
 
 def test_fp8_is_refused_at_the_start_where_there_is_no_gpu_for_it(svd_checkpoint: Path) -> None:
+    attempts = Attempts(AttemptLedger(max_attempts=3))  # a start that failed counts as a death
     model = ModelSettings(source=str(svd_checkpoint), precision="bf16", device="cpu", tier="fast")
     with pytest.raises(ConfigError, match=r"fast\.fp8 needs an NVIDIA GPU"):
-        Generate(model, GenerationSettings(), IMAGE, STORAGE, ATTEMPTS, FastSettings(fp8=True))
+        Generate(model, GenerationSettings(), IMAGE, STORAGE, attempts, FastSettings(fp8=True))
 
 
 def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) -> None:
