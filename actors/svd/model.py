@@ -153,7 +153,7 @@ def _check_scheduler(path: Path, *, is_distilled: bool) -> None:
     elif is_distilled:
         raise CheckpointError(
             f"{path}: model.tier=few_step needs a checkpoint distilled for few steps, whose scheduler is "
-            f"{few_step.SCHEDULER}, but this one's is {name}: set model.tier=exact or fast"
+            f"{few_step.SCHEDULER}, but this one's is {name}: give it that one's file, or set model.tier=exact or fast"
         )
     elif (name, scheduler.get("prediction_type")) != ("EulerDiscreteScheduler", "v_prediction"):
         raise CheckpointError(

@@ -101,7 +101,7 @@ def make_distilled(folder: Path, **changes: Any) -> None:
 
 
 def test_the_scheduler_must_be_that_of_the_tier(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"few_step needs .* but this one's is EulerDiscreteScheduler: set model"):
+    with pytest.raises(CheckpointError, match=r"few_step needs .* but this one's is EulerDiscreteScheduler: give it"):
         load(folder, precision="fp32", device="cpu", is_distilled=True)
     make_distilled(folder)
     load(folder, precision="fp32", device="cpu", is_distilled=True)
