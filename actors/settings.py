@@ -108,7 +108,7 @@ class FastSettings(Section):
     """The shortcuts of `model.tier: fast`: less time, and other pixels."""
 
     cache_interval: int = Field(
-        2, ge=1, description="the UNet's deep features are computed anew every so many steps; 1: at every step"
+        2, ge=1, description="one in so many steps computes the UNet's deep features, the others reuse them; 1: all do"
     )
     guided_share: float = Field(
         1.0, ge=0, le=1, description="guidance only on this share of the steps, those in the middle; 1: on all of them"
