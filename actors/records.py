@@ -57,6 +57,7 @@ CLIP_SCHEMA = pa.schema(
         pa.field("model", pa.string()),
         pa.field("model_revision", pa.string()),
         pa.field("precision", pa.string()),
+        pa.field("tier", pa.string()),
         pa.field("load_s", pa.float64()),
         pa.field("generate_s", pa.float64()),
         pa.field("interpolate_s", pa.float64()),
@@ -103,6 +104,7 @@ class Provenance:
     model: str
     model_revision: str
     precision: str
+    tier: str
     num_inference_steps: int
     fit: str
 

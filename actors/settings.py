@@ -88,12 +88,20 @@ class ImageSettings(Section):
         return self
 
 
+Tier = Literal["exact", "fast", "few_step"]
+
+
 class ModelSettings(Section):
     """Which SVD checkpoint, and how it is held."""
 
     source: str = Field(description="Hugging Face id, local folder, or fsspec URI of a checkpoint in diffusers layout")
     revision: str | None = Field(None, description="commit of a Hugging Face id; not for folders and URIs")
     variant: str | None = Field(None, description="file variant, e.g. fp16; null reads the plain files")
+    tier: Tier = Field(
+        "exact",
+        description="exact: all that the checkpoint asks for; fast: with the shortcuts of the section fast; few_step: "
+        "a checkpoint distilled for few steps",
+    )
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp16", description="of the UNet and the VAE decoder")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
     cache_dir: str | None = Field(
@@ -120,6 +128,38 @@ class ModelSettings(Section):
                 "compile=true needs weights that stay in one place: set compile to auto, or memory to offload"
             )
         return self
+
+
+class FastSettings(Section):
+    """The shortcuts of `model.tier: fast`: less time, and other pixels."""
+
+    cache_interval: int = Field(
+        2, ge=1, description="one in so many steps computes the UNet's deep features, the others reuse them; 1: all do"
+    )
+    guided_share: float = Field(
+        1.0, ge=0, le=1, description="guidance only on this share of the steps, those in the middle; 1: on all of them"
+    )
+    fp8: bool = Field(
+        False, description="8-bit floats in the UNet's large linear layers; needs model.precision=bf16 and torchao"
+    )
+
+
+# The section with every shortcut off: all that the checkpoint asks for.
+NO_SHORTCUTS = FastSettings(cache_interval=1, guided_share=1.0, fp8=False)
+
+
+def shortcuts_of(tier: Tier, fast: FastSettings) -> FastSettings:
+    """The shortcuts that are taken: the section counts in the tier `fast` alone."""
+    return fast if tier == "fast" else NO_SHORTCUTS
+
+
+def describe_tier(tier: Tier, fast: FastSettings) -> str:
+    """How a clip's record says it: `exact`, `few_step`, or `fast(cache_interval=2, ...)` with what is switched on."""
+    if tier != "fast":
+        return tier
+    values = fast.model_dump()
+    taken = [f"{name}={values[name]}" for name, off in NO_SHORTCUTS.model_dump().items() if values[name] != off]
+    return f"fast({', '.join(taken)})"
 
 
 class GenerationSettings(Section):

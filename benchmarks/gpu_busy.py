@@ -45,7 +45,9 @@ _STORE_MB_PER_ACTOR = 750
 class SleepingGenerate(NullGenerate):
     """Sleeps, and repeats the picture; notes when it slept in a file of its own beside the checkpoint."""
 
-    def __init__(self, model: Any, generation: Any, _image: object, _storage: object, attempts: Attempts) -> None:
+    def __init__(
+        self, model: Any, generation: Any, _image: object, _storage: object, attempts: Attempts, _fast: object
+    ) -> None:
         self._attempts = attempts
         self._animator = _Sleeper(generation.num_frames, _notes(Path(model.source).parent) / f"{os.getpid()}.txt")
 

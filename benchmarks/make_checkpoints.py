@@ -16,6 +16,8 @@ from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNet
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from actors.svd import few_step
+
 # The scheduler of `stabilityai/stable-video-diffusion-img2vid-xt`, its `scheduler_config.json` to the letter.
 SVD_SCHEDULER = {
     "beta_end": 0.012,
@@ -30,6 +32,18 @@ SVD_SCHEDULER = {
     "timestep_spacing": "leading",
     "timestep_type": "continuous",
     "use_karras_sigmas": True,
+}
+
+# That of `wangfuyun/AnimateLCM-SVD-xt`, a checkpoint distilled for few steps, as its authors construct it.
+FEW_STEP_SCHEDULER = {
+    "_class_name": few_step.SCHEDULER,
+    "clip_denoised": False,
+    "num_train_timesteps": 40,
+    "rho": 7,
+    "s_noise": 1.0,
+    "sigma_data": 1.0,
+    "sigma_max": 700.0,
+    "sigma_min": 0.002,
 }
 
 _MODEL_INDEX = {
@@ -94,14 +108,21 @@ SVD_XT_SIZES = SvdSizes(
 )
 
 
-def make_svd_checkpoint(folder: Path, *, seed: int = 0, sizes: SvdSizes = TINY_SIZES) -> Path:
-    """Write an SVD checkpoint with random weights into `folder` (diffusers layout, safetensors) and return it."""
+def make_svd_checkpoint(
+    folder: Path, *, seed: int = 0, sizes: SvdSizes = TINY_SIZES, is_distilled: bool = False
+) -> Path:
+    """Write an SVD checkpoint with random weights into `folder` (diffusers layout, safetensors) and return it.
+
+    `is_distilled`: with the scheduler of AnimateLCM-SVD-xt.
+    """
     generator = torch.Generator().manual_seed(seed)
     networks = {"vae": new_vae(sizes), "unet": new_unet(sizes), "image_encoder": new_image_encoder(sizes)}
     for name, network in networks.items():
         draw_weights(network, generator).save_pretrained(folder / name)
     EulerDiscreteScheduler(**SVD_SCHEDULER).save_pretrained(folder / "scheduler")
     CLIPImageProcessorPil().save_pretrained(folder / "feature_extractor")
+    if is_distilled:
+        (folder / "scheduler/scheduler_config.json").write_text(json.dumps(FEW_STEP_SCHEDULER, indent=2) + "\n")
     (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=2) + "\n")
     return folder
 

@@ -16,7 +16,9 @@ from actors.svd.sampler import GeneratedClips
 class NullGenerate(Generate):
     """Repeats the picture."""
 
-    def __init__(self, _model: object, generation: Any, _image: object, _storage: object, attempts: Attempts) -> None:
+    def __init__(
+        self, _model: object, generation: Any, _image: object, _storage: object, attempts: Attempts, _fast: object
+    ) -> None:
         self._attempts = attempts
         self._animator: Any = Repeater(generation.num_frames)
 

@@ -21,7 +21,7 @@ Made by [stillreel]: Stable Video Diffusion animates each image, RIFE adds the f
 
 | where | what |
 |---|---|
-| `data/part-*/metadata.parquet` | one row per clip; `file_name` is relative to that folder |
+| `data/part-*/metadata.parquet` | one row per clip; `file_name` is relative to that folder, `tier` is how it was made |
 | `data/part-*/<clip_id>.*` | the clips; a file never changes once it is there |
 | `failures/part-*.parquet` | rows that could not be made, with the stage and the reason |
 | `_runs/<run_id>/` | the configuration and the summary of each run |

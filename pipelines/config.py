@@ -19,6 +19,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from actors import video
 from actors.errors import ConfigError
 from actors.settings import (
+    NO_SHORTCUTS,
+    FastSettings,
     GenerationSettings,
     ImageSettings,
     InterpolationSettings,
@@ -155,6 +157,7 @@ class Config(Section):
     storage: StorageSettings = Field(StorageSettings(), description="how files and objects are reached")
     image: ImageSettings = Field(ImageSettings(), description="how an image becomes the picture that is animated")
     model: ModelSettings = Field(description="the SVD checkpoint")
+    fast: FastSettings = Field(FastSettings(), description="the shortcuts of model.tier=fast")
     generation: GenerationSettings = Field(GenerationSettings(), description="parameters of the clips")
     variants: list[Variant] = Field([], description="several clips per image: parameter -> value or list of values")
     interpolation: InterpolationSettings = Field(InterpolationSettings(), description="frames in between (RIFE)")
@@ -297,8 +300,20 @@ def _cross_check(config: Config) -> Iterator[tuple[Path_, str]]:
     target = config.interpolation.target_fps
     if target is not None and target < config.generation.fps:
         yield ("interpolation", "target_fps"), f"{target} is below generation.fps {config.generation.fps}: raise it"
+    yield from _check_tier(config)
     for problem in Storage.check_options(config.storage.options):
         yield ("storage", "options"), problem
+
+
+def _check_tier(config: Config) -> Iterator[tuple[Path_, str]]:
+    if config.model.tier != "fast":
+        if config.fast != FastSettings():
+            yield ("fast",), f"would be ignored, because model.tier is {config.model.tier}: set model.tier=fast"
+        return
+    if config.fast == NO_SHORTCUTS:
+        yield ("fast",), "no shortcut is switched on: set one, or model.tier=exact"
+    if config.fast.fp8 and config.model.precision != "bf16":
+        yield ("fast", "fp8"), f"needs model.precision=bf16, which is {config.model.precision}"
 
 
 # Switches of diffusers that people know, and that do nothing, or raise, in its Stable Video Diffusion pipeline.

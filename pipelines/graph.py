@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 
 from actors.errors import ConfigError, RunError, StillreelError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
+from actors.settings import shortcuts_of
 from actors.stages.attempts import Attempts, RemoteLedger
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
@@ -195,7 +196,14 @@ class Graph:
         # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
         clips = images.map_batches(
             self._stages.generate,
-            fn_constructor_args=(config.model, config.generation, config.image, self._storage, self._attempts),
+            fn_constructor_args=(
+                config.model,
+                config.generation,
+                config.image,
+                self._storage,
+                self._attempts,
+                shortcuts_of(config.model.tier, config.fast),
+            ),
             batch_size=config.workers.generate.batch_size,
             batch_format="numpy",
             compute=_pool(self._pools.generate_actors),

@@ -24,6 +24,7 @@ from actors import scratch, video
 from actors.errors import ConfigError, ManifestError, StorageError
 from actors.fingerprint import fingerprint
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
+from actors.settings import describe_tier
 from actors.storage import NotFound, Storage
 from actors.svd.checkpoint import revision_of
 from pipelines.config import CLIP_PARAMETERS, Config
@@ -146,6 +147,8 @@ def clip_identity(config: Config, revision: str, weights_revision: str) -> "hash
         "generation": config.generation.model_dump(include={"num_frames", "num_inference_steps"}),
         "video": encoding.model_dump(mode="json", include={"codec", "fps", "crf", "preset", "pixel_format", "threads"}),
     }
+    if config.model.tier != "exact":  # exact clips keep the ids that they had before there were tiers
+        shared["tier"] = describe_tier(config.model.tier, config.fast)
     if image.fit == "pad":
         shared["pad_color"] = image.pad_color
     if interpolation.weights is not None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from actors import scratch
 from actors.records import Provenance
+from actors.settings import describe_tier
 from actors.storage import Storage
 from actors.svd.checkpoint import is_on_hub
 from pipelines import card
@@ -108,6 +109,7 @@ def _provenance(config: Config, revisions: tuple[str, str]) -> Provenance:
         model=config.model.source,
         model_revision=revisions[0],
         precision=config.model.precision,
+        tier=describe_tier(config.model.tier, config.fast),
         num_inference_steps=config.generation.num_inference_steps,
         fit=config.image.fit,
     )

@@ -153,6 +153,7 @@ class Finish:
             "model": self._provenance.model,
             "model_revision": self._provenance.model_revision,
             "precision": self._provenance.precision,
+            "tier": self._provenance.tier,
             "load_s": float(row["load_s"]),
             "generate_s": float(row["generate_s"]),
             "device": row["device"],

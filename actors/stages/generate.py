@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from actors import compiling
 from actors.errors import GenerationError
-from actors.settings import GenerationSettings, ImageSettings, ModelSettings
+from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ImageSettings, ModelSettings
 from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
 from actors.stages.row import NO_FRAMES, Pixels, Row, as_batch, parameters, rows_of
@@ -36,11 +36,12 @@ class Generate:
         image: ImageSettings,
         storage: Storage,
         attempts: Attempts,
+        fast: FastSettings = NO_SHORTCUTS,
     ) -> None:
         self._attempts = attempts
         with attempts.start("generate"):
-            self._animator = _animator(model, generation, storage)
-            self._animator.check_size(width=image.width, height=image.height)
+            self._animator = _animator(model, generation, fast, storage)
+            self._animator.check(width=image.width, height=image.height)
             for width, height in image.sizes:
                 self._animator.warm_up(width=width, height=height)
 
@@ -72,7 +73,7 @@ class Generate:
         return row | {"frames_FHWC": frames_FHWC, "generate_s": elapsed_s, "memory_mode": self._animator.memory_mode}
 
 
-def _animator(model: ModelSettings, generation: GenerationSettings, storage: Storage) -> Animator:
+def _animator(model: ModelSettings, generation: GenerationSettings, fast: FastSettings, storage: Storage) -> Animator:
     folder = locate(
         model.source,
         revision=model.revision,
@@ -81,7 +82,7 @@ def _animator(model: ModelSettings, generation: GenerationSettings, storage: Sto
         storage_options=storage.options,
     )
     compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
-    return Animator(folder, model, generation, device=choose_device(model.device))
+    return Animator(folder, model, generation, fast, device=choose_device(model.device))
 
 
 def _is_black(frames_FHWC: Pixels) -> bool:

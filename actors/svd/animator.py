@@ -10,10 +10,11 @@ import torch
 from actors.compiling import is_compiled
 from actors.errors import GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
-from actors.settings import GenerationSettings, ModelSettings
+from actors.settings import FastSettings, GenerationSettings, ModelSettings
+from actors.svd import fp8
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel, compile_networks, load, set_feed_forward_pieces
-from actors.svd.sampler import GeneratedClips, Pixels, check_size, generate
+from actors.svd.sampler import GeneratedClips, Pixels, Shortcuts, check_size, generate, noise_schedule
 
 # How a clip was made, from the fastest way to the smallest: `model.memory`, or "chunked" where all networks stayed and
 # the decoder took a few frames at a time.
@@ -33,6 +34,7 @@ class Animator:
         folder: Path,
         settings: ModelSettings,
         generation: GenerationSettings,
+        fast: FastSettings,
         *,
         device: torch.device,
     ) -> None:
@@ -42,13 +44,15 @@ class Animator:
             folder: what `actors.svd.checkpoint.locate` returns.
             settings: how it is held; `source`, `revision` and `cache_dir` have done their work.
             generation: length and steps of the clips; parameters of one that warms up.
+            fast: shortcuts of `model.tier=fast`.
             device: where it runs.
 
         Raises:
-            CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion.
+            CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion of the tier's kind.
+            ConfigError: the GPU or the installation cannot do what `fast` asks for.
         """
         self._folder, self._settings, self._generation = folder, settings, generation
-        self._device = device
+        self._fast, self._device = fast, device
         self._memory = settings.memory
         self._chunk_frames = settings.decode_chunk_frames
         self._model = self._load()
@@ -68,9 +72,10 @@ class Animator:
         """E.g. "NVIDIA H200", or "cpu"."""
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
 
-    def check_size(self, *, width: int, height: int) -> None:
-        """Raise ConfigError if the checkpoint cannot make clips of this size (pixels) or length."""
+    def check(self, *, width: int, height: int) -> None:
+        """Raise ConfigError if the checkpoint cannot make clips of this size (pixels), length or number of steps."""
         check_size(self._model, width=width, height=height, num_frames=self._generation.num_frames)
+        noise_schedule(self._model, self._generation.num_inference_steps)
 
     def warm_up(self, *, width: int, height: int) -> None:
         """Have all that is compiled or chosen for clips of this size ready: a clip in one step, where that pays."""
@@ -105,6 +110,7 @@ class Animator:
                 num_inference_steps=num_inference_steps,
                 decode_chunk_frames=self._chunk_frames,
                 offload=self._memory == "offload",
+                shortcuts=Shortcuts(cache_interval=self._fast.cache_interval, guided_share=self._fast.guided_share),
             )
         except RuntimeError as error:
             if is_out_of_memory(error):
@@ -129,8 +135,15 @@ class Animator:
     def _load(self) -> SvdModel:
         settings, streamed = self._settings, self._memory == "sequential"
         model = load(
-            self._folder, variant=settings.variant, precision=settings.precision, device=self._device, streamed=streamed
+            self._folder,
+            variant=settings.variant,
+            precision=settings.precision,
+            device=self._device,
+            streamed=streamed,
+            is_distilled=settings.tier == "few_step",
         )
+        if self._fast.fp8:
+            fp8.quantize(model.unet, self._device)
         is_last_resort = streamed and settings.memory != "sequential"
         set_feed_forward_pieces(model, _FEED_FORWARD_PIECES if is_last_resort else settings.feed_forward_pieces)
         if self._is_compiled:

@@ -41,6 +41,18 @@ class Conditioning:
     added_time_ids_N3: Tensor
     guidance_BF111: Tensor | None  # None: N is B, nothing to combine
 
+    def unguided(self) -> "Conditioning":
+        """The conditional half alone."""
+        if self.guidance_BF111 is None:
+            return self
+        clips = len(self.guidance_BF111)
+        return Conditioning(
+            self.image_embeddings_N1D[-clips:],
+            self.image_latents_NFChw[-clips:],
+            self.added_time_ids_N3[-clips:],
+            guidance_BF111=None,
+        )
+
 
 def condition(
     model: SvdModel, images_BCHW: Tensor, noise_BCHW: Tensor, clips: Sequence[ClipParameters], num_frames: int

@@ -18,7 +18,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from actors import compiling
 from actors.errors import CheckpointError
-from actors.svd import layout
+from actors.svd import few_step, layout
 from actors.svd.decoder import Decoder
 from actors.svd.layers import FeedForward
 from actors.svd.unet import UNet
@@ -63,6 +63,7 @@ def load(
     precision: Precision,
     device: torch.device | str,
     streamed: bool = False,
+    is_distilled: bool = False,
 ) -> SvdModel:
     """Load a checkpoint in diffusers layout, from safetensors only, running no code of its own.
 
@@ -73,11 +74,13 @@ def load(
         device: where the networks work, and stay.
         streamed: keep all weights on the CPU and send those of a layer to `device` when it is its turn: the least
             memory, and much the slowest.
+        is_distilled: this is a checkpoint for few steps (`model.tier=few_step`), and no other.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion.
+        CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion of that kind.
     """
     _check_files(folder, variant)
+    _check_scheduler(folder / layout.SCHEDULER_CONFIG, is_distilled=is_distilled)
     dtype, device = _DTYPES[precision], torch.device(device)
     diffusers.utils.logging.disable_progress_bar()  # a worker's log is plain lines
     transformers.utils.logging.disable_progress_bar()
@@ -187,15 +190,30 @@ def _check_files(folder: Path, variant: str | None) -> None:
     files = layout.wanted_files(names, variant, str(folder))
     if (kind := _read_json(folder / layout.INDEX).get("_class_name")) != "StableVideoDiffusionPipeline":
         raise CheckpointError(f"{folder} is a {kind}, not Stable Video Diffusion (StableVideoDiffusionPipeline)")
-    scheduler = _read_json(folder / layout.SCHEDULER_CONFIG)
-    if (scheduler.get("_class_name"), scheduler.get("prediction_type")) != ("EulerDiscreteScheduler", "v_prediction"):
-        raise CheckpointError(
-            f"{folder / layout.SCHEDULER_CONFIG}: the sampler is Euler's on v-predictions, as in every SVD checkpoint, "
-            f"but this asks for {scheduler.get('_class_name')} on {scheduler.get('prediction_type')}"
-        )
     for name in files:
         if name.endswith(".safetensors"):
             _check_whole(folder / name)
+
+
+def _check_scheduler(path: Path, *, is_distilled: bool) -> None:
+    """That the checkpoint was made for the sampler of its tier."""
+    scheduler = _read_json(path)
+    name = scheduler.get("_class_name")
+    if few_step.is_few_step(scheduler):
+        if not is_distilled:
+            raise CheckpointError(f"{path}: this checkpoint is distilled for few steps: set model.tier=few_step")
+        if problem := few_step.problem(scheduler):
+            raise CheckpointError(f"{path}: not the scheduler of AnimateLCM-SVD-xt: {problem}")
+    elif is_distilled:
+        raise CheckpointError(
+            f"{path}: model.tier=few_step needs a checkpoint distilled for few steps, whose scheduler is "
+            f"{few_step.SCHEDULER}, but this one's is {name}: give it that one's file, or set model.tier=exact or fast"
+        )
+    elif (name, scheduler.get("prediction_type")) != ("EulerDiscreteScheduler", "v_prediction"):
+        raise CheckpointError(
+            f"{path}: the sampler is Euler's on v-predictions, as in every SVD checkpoint, "
+            f"but this asks for {name} on {scheduler.get('prediction_type')}"
+        )
 
 
 def _check_whole(path: Path) -> None:

@@ -37,6 +37,7 @@ num_inference_steps: int32
 model: string
 model_revision: string
 precision: string
+tier: string
 load_s: double
 generate_s: double
 interpolate_s: double

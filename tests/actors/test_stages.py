@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 
 from actors import video
+from actors.errors import CheckpointError, ConfigError
 from actors.records import CLIP_SCHEMA, Outcome, Provenance
 from actors.settings import (
+    FastSettings,
     GenerationSettings,
     ImageSettings,
     InterpolationSettings,
@@ -33,13 +35,14 @@ from actors.stages.generate import Generate
 from actors.stages.load import load_image, load_images
 from actors.storage import Storage
 from actors.svd import animator
-from actors.svd.sampler import GeneratedClips
+from actors.svd.sampler import GeneratedClips, Shortcuts
 from actors.video import read_tag
+from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
 
 STORAGE = Storage()
 ATTEMPTS = Attempts(AttemptLedger(max_attempts=3))
 IMAGE = ImageSettings(width=96, height=64)
-PROVENANCE = Provenance("model", "revision", "fp32", 2, "crop")
+PROVENANCE = Provenance("model", "revision", "fp32", "exact", 2, "crop")
 
 
 def png(width: int = 100, height: int = 80) -> bytes:
@@ -246,6 +249,43 @@ def test_chunked_decoding_comes_before_offloading_and_its_frames_are_the_same(sm
     assert modes == ["resident", "chunked", "offload"]
     np.testing.assert_array_equal(frames[1], frames[2])
     assert (frames[0] != frames[1]).any()
+
+
+def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    made = animator.generate
+
+    def watching(*arguments: Any, **options: Any) -> Any:
+        taken.append(options["shortcuts"])
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(animator, "generate", watching)
+    model = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
+    generation = GenerationSettings(num_frames=2, num_inference_steps=2)
+    fast = FastSettings(cache_interval=3, guided_share=0.5)
+    for options in ({}, {"fast": fast}):
+        next(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS, **options)(as_batch([load()])))
+    assert taken == [Shortcuts(), Shortcuts(cache_interval=3, guided_share=0.5)]
+
+
+def test_a_distilled_checkpoint_is_for_the_tier_few_step(tmp_path: Path) -> None:
+    attempts = Attempts(AttemptLedger(max_attempts=3))  # a start that failed counts as a death
+    checkpoint = make_svd_checkpoint(tmp_path / "svd", sizes=TINY_SIZES, is_distilled=True)
+    model = ModelSettings(source=str(checkpoint), precision="fp32", device="cpu", tier="few_step")
+    generation = GenerationSettings(num_frames=2, num_inference_steps=4)
+    row = next(Generate(model, generation, IMAGE, STORAGE, attempts)(as_batch([load()])))
+    assert (row["error"], row["frames_FHWC"].shape[1]) == ([""], 2)
+    with pytest.raises(ConfigError, match="num_inference_steps=50"):
+        Generate(model, GenerationSettings(num_inference_steps=50), IMAGE, STORAGE, attempts)
+    with pytest.raises(CheckpointError, match=r"set model\.tier=few_step"):
+        Generate(model.model_copy(update={"tier": "exact"}), generation, IMAGE, STORAGE, attempts)
+
+
+def test_fp8_is_refused_at_the_start_where_there_is_no_gpu_for_it(svd_checkpoint: Path) -> None:
+    attempts = Attempts(AttemptLedger(max_attempts=3))  # a start that failed counts as a death
+    model = ModelSettings(source=str(svd_checkpoint), precision="bf16", device="cpu", tier="fast")
+    with pytest.raises(ConfigError, match=r"fast\.fp8 needs an NVIDIA GPU"):
+        Generate(model, GenerationSettings(), IMAGE, STORAGE, attempts, FastSettings(fp8=True))
 
 
 def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) -> None:

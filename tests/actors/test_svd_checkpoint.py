@@ -1,5 +1,6 @@
 """Finding, identifying and loading checkpoints, and what is said when that fails."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -21,7 +22,7 @@ from actors.fingerprint import fingerprint
 from actors.svd import checkpoint
 from actors.svd.checkpoint import locate, revision_of
 from actors.svd.model import load
-from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
+from benchmarks.make_checkpoints import FEW_STEP_SCHEDULER, TINY_SIZES, make_svd_checkpoint
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -93,6 +94,26 @@ def test_what_is_wrong_with_a_checkpoint_is_said(folder: Path, name: str) -> Non
     spoil(folder)
     with pytest.raises(CheckpointError, match=message):
         load(folder, precision="fp32", device="cpu")
+
+
+def make_distilled(folder: Path, **changes: Any) -> None:
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(FEW_STEP_SCHEDULER | changes))
+
+
+def test_the_scheduler_must_be_that_of_the_tier(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"few_step needs .* but this one's is EulerDiscreteScheduler: give it"):
+        load(folder, precision="fp32", device="cpu", is_distilled=True)
+    make_distilled(folder)
+    load(folder, precision="fp32", device="cpu", is_distilled=True)
+    with pytest.raises(CheckpointError, match=r"is distilled for few steps: set model\.tier=few_step"):
+        load(folder, precision="fp32", device="cpu")
+
+
+def test_another_consistency_model_is_refused(folder: Path) -> None:
+    make_distilled(folder, sigma_data=0.5, clip_denoised=True)
+    expected = r"not the scheduler of AnimateLCM-SVD-xt: sigma_data is 0\.5 and not 1\.0, clip_denoised is True and not"
+    with pytest.raises(CheckpointError, match=expected):
+        load(folder, precision="fp32", device="cpu", is_distilled=True)
 
 
 def test_a_missing_variant_names_those_that_exist(folder: Path) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from actors.errors import ConfigError
 from actors.svd.conditioning import ClipParameters, Conditioning, guidance, resize_antialiased
 from actors.svd.model import SvdModel, load
-from actors.svd.sampler import NoiseSchedule, check_size, denoise, generate, generate_frames, noise_schedule
+from actors.svd.sampler import NoiseSchedule, Shortcuts, check_size, denoise, generate, generate_frames, noise_schedule
 from actors.svd.unet import Evaluation
 
 Pixels = npt.NDArray[np.uint8]
@@ -164,6 +164,59 @@ def test_the_unet_sees_one_clip_at_a_time_and_an_unguided_one_once(
     monkeypatch.setattr(model.unet, "forward", counting)
     generate(model, images(2), [UNGUIDED, CLIP], num_frames=2, num_inference_steps=2)
     assert seen == [1, 1, 2, 2]
+
+
+def evaluations(model: SvdModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Of every evaluation of the UNet from now on: how many clips it sees, and whether all layers run."""
+    seen: list[tuple[int, bool]] = []
+    forward = model.unet.forward
+
+    def watching(inputs: Tensor, terms: Any, deep: Tensor | None = None) -> Any:
+        seen.append((len(inputs), deep is None))
+        return forward(inputs, terms, deep)
+
+    monkeypatch.setattr(model.unet, "forward", watching)
+    return seen
+
+
+def test_deep_features_are_computed_in_one_of_so_many_steps(model: SvdModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"num_frames": 2, "num_inference_steps": 5}
+    exact = ours(model, images(1), [CLIP], **settings)
+    seen = evaluations(model, monkeypatch)
+    cached = ours(model, images(1), [CLIP], shortcuts=Shortcuts(cache_interval=2), **settings)
+    assert [is_whole for _, is_whole in seen] == [True, False, True, True, False]
+    assert difference(cached, exact) > 10 * PARITY
+    np.testing.assert_array_equal(ours(model, images(1), [CLIP], shortcuts=Shortcuts(), **settings), exact)
+
+
+def test_the_steps_in_the_middle_are_guided(model: SvdModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"num_frames": 2, "num_inference_steps": 5}
+    unguided = ours(model, images(1), [replace(CLIP, max_guidance_scale=1.0)], **settings)
+    exact = ours(model, images(1), [CLIP], **settings)
+    seen = evaluations(model, monkeypatch)
+    partly = ours(model, images(1), [CLIP], shortcuts=Shortcuts(guided_share=0.5), **settings)
+    assert [clips for clips, _ in seen] == [1, 2, 2, 2, 1]
+    assert difference(partly, exact) > 10 * PARITY
+    assert difference(partly, unguided) > 10 * PARITY
+    never = ours(model, images(1), [CLIP], shortcuts=Shortcuts(guided_share=0.0), **settings)
+    assert difference(never, unguided) <= SAME_CLIP
+
+
+def test_guidance_begins_with_a_whole_evaluation_and_leaves_half_of_its_features_to_the_next_step(
+    model: SvdModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With scales of 1, guidance takes the conditional half alone: going without it changes nothing."""
+    clip = replace(CLIP, min_guidance_scale=1.0, max_guidance_scale=1.0 + 1e-6)
+    settings = {"num_frames": 2, "num_inference_steps": 8}
+    cached = Shortcuts(cache_interval=2)
+    unguided = ours(model, images(1), [replace(clip, max_guidance_scale=1.0)], shortcuts=cached, **settings)
+    seen = evaluations(model, monkeypatch)
+    partly = ours(model, images(1), [clip], shortcuts=replace(cached, guided_share=0.5), **settings)
+    assert seen == [(1, True), (1, False), (1, False), (2, True), (2, True), (2, True), (2, False), (1, False)]
+    assert difference(partly, unguided) <= PARITY
+    seen.clear()
+    ours(model, images(1), [clip], shortcuts=Shortcuts(cache_interval=8, guided_share=3 / 8), **settings)
+    assert seen == [(1, True), (1, False), (1, False), (2, True), (2, False), (2, False), (1, False), (1, False)]
 
 
 def test_decoding_in_chunks_stays_within_the_clip(model: SvdModel, pipeline: Any) -> None:

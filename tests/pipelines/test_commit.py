@@ -139,12 +139,13 @@ def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_part_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["memory_mode", "tier"])
+def test_a_part_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path, column: str) -> None:
     writer = committer(tmp_path, ["a"])
     writer.add(outcome("a"))
     writer.flush()
     path = tmp_path / "data/part-00000/metadata.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["memory_mode"]), path)
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
     later = committer(tmp_path, ["b"])
     later.add(outcome("b"))
     later.flush()

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from actors.errors import ConfigError
+from actors.settings import describe_tier
 from pipelines.config import Config, load_config, to_yaml
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -121,10 +122,28 @@ def test_missing_package_is_explained() -> None:
             "interpolation.target_fps: 5 is below generation.fps 7",
         ),
         (["storage.options={s4: {key: x}}"], "s4"),
+        (["fast.cache_interval=3"], "fast: would be ignored, because model.tier is exact"),
+        (["model.tier=few_step", "fast.fp8=true"], "fast: would be ignored, because model.tier is few_step"),
+        (["model.tier=fast", "fast.cache_interval=1"], "fast: no shortcut is switched on"),
+        (["model.tier=fast", "fast.fp8=true"], "fast.fp8: needs model.precision=bf16, which is fp16"),
+        (["model.tier=fast", "fast.guided_share=1.5"], "fast.guided_share: input should be less than or equal to 1"),
+        (["model.tier=quick"], "model.tier: input should be 'exact', 'fast' or 'few_step'"),
     ],
 )
 def test_settings_that_contradict_or_would_be_ignored(overrides: list[str], expected: str) -> None:
     assert expected in mistakes([], [*MINIMAL, *overrides])
+
+
+def test_tiers_are_described_by_what_is_switched_on() -> None:
+    def described(*overrides: str) -> str:
+        config = load_config([], [*MINIMAL, *overrides])
+        return describe_tier(config.model.tier, config.fast)
+
+    assert described() == "exact"
+    assert described("model.tier=few_step") == "few_step"
+    assert described("model.tier=fast") == "fast(cache_interval=2)"
+    every = ("fast.cache_interval=3", "fast.guided_share=0.5", "fast.fp8=true", "model.precision=bf16")
+    assert described("model.tier=fast", *every) == "fast(cache_interval=3, guided_share=0.5, fp8=True)"
 
 
 def test_one_mistake_is_one_line() -> None:

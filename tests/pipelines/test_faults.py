@@ -37,7 +37,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not 
 
 pytestmark = pytest.mark.slow
 
-PROVENANCE = Provenance("model", "revision", "fp32", 2, "crop")
+PROVENANCE = Provenance("model", "revision", "fp32", "exact", 2, "crop")
 POOLS = Pools(generate_actors=1, generate_gpus=0, interpolate_actors=1, interpolate_gpus=0)
 WAIT_S = 120
 

@@ -61,7 +61,8 @@ def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) ->
 
 CHANGES = {
     "image": {"width": 640, "height": 512, "orientation": "portrait", "fit": "stretch", "pad_color": "[9,9,9]"},
-    "model": {"variant": "fp16", "precision": "bf16", "decode_chunk_frames": 4},
+    "model": {"variant": "fp16", "precision": "bf16", "decode_chunk_frames": 4, "tier": "few_step"},
+    "fast": {"cache_interval": 3, "guided_share": 0.5, "fp8": "true"},
     "generation": {
         "num_frames": 5,
         "num_inference_steps": 5,
@@ -81,6 +82,13 @@ CHANGES = {
     },
     "video": {"codec": "h265", "fps": 25, "crf": 30, "preset": "slow", "pixel_format": "yuv444p", "threads": 4},
 }
+# What a setting needs beside it, to be looked at at all.
+COMPANIONS = {
+    "target_fps": ["interpolation.factor=null"],
+    "cache_interval": ["model.tier=fast"],
+    "guided_share": ["model.tier=fast"],
+    "fp8": ["model.tier=fast", "model.precision=bf16"],
+}
 WITH_RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2", "image.fit=pad")
 
 
@@ -99,8 +107,8 @@ def test_every_setting_of_a_clip_is_part_of_its_id_or_declared_to_be_without_eff
     ids = [clip_id_of(tmp_path, *WITH_RIFE)]
     for section, changes in CHANGES.items():
         for name, value in changes.items():
-            extra = ["interpolation.factor=null"] if name == "target_fps" else []
-            ids.append(clip_id_of(tmp_path, *WITH_RIFE, *extra, f"{section}.{name}={value}"))
+            companions = COMPANIONS.get(name, [])
+            ids.append(clip_id_of(tmp_path, *WITH_RIFE, *companions, f"{section}.{name}={value}"))
     ids += [clip_id_of(tmp_path, *WITH_RIFE, revisions=changed) for changed in (("x", "weights"), ("rev", "x"))]
     assert len(set(ids)) == len(ids)
 
@@ -112,6 +120,7 @@ def test_what_does_not_change_the_clip_does_not_change_its_id(tmp_path: Path) ->
         "image.max_megapixels=50",
         "model.device=cpu",
         "model.cache_dir=elsewhere",
+        "model.tier=exact",
         "interpolation.pairs_per_batch=2",
         "interpolation.precision=fp32",  # there are no weights
         "image.pad_color=[1,2,3]",  # nothing is padded
@@ -122,6 +131,12 @@ def test_what_does_not_change_the_clip_does_not_change_its_id(tmp_path: Path) ->
         "variants=[{noise_aug_strength: 0.02}]",
     ]
     assert {clip_id_of(tmp_path, change) for change in same} == {clip_id_of(tmp_path)}
+
+
+def test_a_shortcut_that_is_off_is_not_part_of_the_id(tmp_path: Path) -> None:
+    fast = clip_id_of(tmp_path, "model.tier=fast")
+    assert fast != clip_id_of(tmp_path)
+    assert clip_id_of(tmp_path, "model.tier=fast", "fast.cache_interval=2", "fast.guided_share=1") == fast
 
 
 def test_clip_ids_stay_what_they_are_from_version_to_version(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def store_video(output: Path, clip: str, *, tagged_as: str | None = None) -> Pat
     path = output / "data/part-00000" / f"{clip}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     record = dict.fromkeys(CLIP_SCHEMA.names) | {"clip_id": tagged_as or clip, "file_name": path.name, "seed": 5}
+    record |= {"tier": "fast(cache_interval=2)"}
     frames = np.zeros((3, 16, 16, 3), np.uint8)
     video.encode(
         frames, path, width=16, height=16, frame_rate=Fraction(7), settings=VideoSettings(), tag=file_tag(record)
@@ -52,6 +53,7 @@ def test_stored_clips_are_committed_from_their_own_record(tmp_path: Path) -> Non
     assert recover(str(tmp_path), STORAGE, lambda: None) == 1
     ((clip, row),) = rows_of(tmp_path).items()
     assert (clip, row["seed"], row["caption"], row["model"]) == ("b", 5, "of b", "/models/svd")
+    assert row["tier"] == "fast(cache_interval=2)"
     assert (row["bytes"], row["sha256"]) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
     assert not work.exists()
     assert recover(str(tmp_path), STORAGE, lambda: None) == 0

@@ -152,6 +152,10 @@ def test_later_runs_add_rows_retry_failures_and_change_parameters(
     assert changed.returncode == 0, changed.stdout + changed.stderr
     rows = pq.read_table(data).to_pylist()
     assert len(rows) == 6
+    fast = stillreel("run", "--config", finished / "job.yaml", "model.tier=fast", "columns.limit=1")
+    assert fast.returncode == 0, fast.stdout + fast.stderr
+    rows = pq.read_table(data).to_pylist()
+    assert sorted(row["tier"] for row in rows) == [*["exact"] * 6, "fast(cache_interval=2)"]
     assert {clip["clip_id"]: clip["sha256"] for clip in clips}.items() <= {
         r["clip_id"]: r["sha256"] for r in rows
     }.items()
