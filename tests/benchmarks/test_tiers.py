@@ -11,7 +11,7 @@ from actors.svd.fp8 import token_linears
 from actors.svd.unet import UNet
 from benchmarks import demo_figures as figures
 from benchmarks import tiers
-from benchmarks.make_checkpoints import TINY_SIZES, new_unet
+from benchmarks.make_checkpoints import TINY_SIZES, draw_weights, new_unet
 from benchmarks.train_demo import data
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "svd-demo"
@@ -44,7 +44,7 @@ def test_rows_are_rounded_to_three_bits_each_on_its_own_scale() -> None:
 
 
 def test_a_twin_stands_for_every_layer_that_fp8_replaces() -> None:
-    unet = UNet(new_unet(TINY_SIZES, seed=0).requires_grad_(False))
+    unet = UNet(draw_weights(new_unet(TINY_SIZES), torch.Generator().manual_seed(0)).requires_grad_(False))
     linears = list(token_linears(unet))
     x = torch.randn(7, linears[0].in_features, generator=torch.Generator().manual_seed(1))
     exact = linears[0](x)
