@@ -65,6 +65,9 @@ def test_the_shortcuts_stay_near_the_exact_clip(monkeypatch: pytest.MonkeyPatch)
     measured = {row.name: row.differences for row in tiers.measure(CHECKPOINT, [image])}
     (cached,), (guided,) = (measured[f"fast({name})"] for name in names)
     (rounded,) = measured["fast(fp8=True), against exact in bf16"]
-    assert cached.psnr_db > 0
-    assert guided.psnr_db > 0
-    assert rounded.psnr_db > 0
+    # benchmarks/RESULTS.md: 31, 48 and 38 dB; clips that share no more than the photograph are 22 dB apart.
+    assert cached.psnr_db > 28
+    assert cached.ssim > 0.85
+    assert guided.psnr_db > 40
+    assert rounded.psnr_db > 32
+    assert rounded.flow_px < 0.3
