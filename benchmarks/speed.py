@@ -33,7 +33,7 @@ from transformers import CLIPImageProcessorPil
 
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel, assemble, bring_in, compile_networks, set_feed_forward_pieces
-from actors.svd.sampler import Pixels, clip_noise, decode, generate
+from actors.svd.sampler import NO_SHORTCUTS, Pixels, Shortcuts, clip_noise, decode, generate
 from benchmarks.make_checkpoints import (
     SVD_SCHEDULER,
     SVD_XT_SIZES,
@@ -64,6 +64,7 @@ class Case:
 
 
 DEMO = Case(160, 96, 8, 8, 1.0, torch.float32, 8)
+FAST = Shortcuts(cache_interval=3, guided_share=0.5)
 FULL = Case(1024, 576, 25, 25, 3.0, torch.float16, 25)
 
 
@@ -162,6 +163,10 @@ def _against_stock(results: Results, device: torch.device, repeats: int, *, comp
         results.add("exact, s a clip", f"{exact_s:.2f}", "<= 7 on an H200", reached=exact_s <= 7 or "H200" not in card)
         results.add("exact against stock eager", f"{stock_s / exact_s:.2f}x", ">= 2.2x", reached=fast_enough)
         _compare_pixels(results, reference, made)
+        by_own(own, image, FULL, shortcuts=FAST)  # compiles the steps that are not whole
+        fast_s, _ = _best(lambda: by_own(own, image, FULL, shortcuts=FAST), repeats)
+        results.add("fast(cache_interval=3, guided_share=0.5), s a clip", f"{fast_s:.2f}")
+        results.add("fast against stock eager", f"{stock_s / fast_s:.2f}x", ">= 4x", reached=stock_s >= 4 * fast_s)
     latents = torch.randn(FULL.num_frames, 4, FULL.height // 8, FULL.width // 8, device=device)
     with torch.no_grad():
         decode(own, latents)
@@ -258,7 +263,15 @@ def by_stock(pipeline: Any, image: Pixels, case: Case, noise: Tensor, *, steps: 
     return np.stack([np.asarray(frame) for frame in frames])
 
 
-def by_own(model: SvdModel, image: Pixels, case: Case, *, steps: int | None = None, chunk: int | None = None) -> Pixels:
+def by_own(
+    model: SvdModel,
+    image: Pixels,
+    case: Case,
+    *,
+    steps: int | None = None,
+    chunk: int | None = None,
+    shortcuts: Shortcuts = NO_SHORTCUTS,
+) -> Pixels:
     """The same clip, F H W C."""
     clip = ClipParameters(
         seed=SEED,
@@ -275,6 +288,7 @@ def by_own(model: SvdModel, image: Pixels, case: Case, *, steps: int | None = No
         num_frames=case.num_frames,
         num_inference_steps=steps or case.steps,
         decode_chunk_frames=chunk,
+        shortcuts=shortcuts,
     )
     frames_FHWC: Pixels = clips.frames_BFHWC[0]
     return frames_FHWC

@@ -10,7 +10,7 @@ import torch
 from actors.compiling import is_compiled
 from actors.errors import GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
-from actors.settings import FastSettings, GenerationSettings, ModelSettings
+from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ModelSettings
 from actors.svd import fp8
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel, compile_networks, load, set_feed_forward_pieces
@@ -78,11 +78,15 @@ class Animator:
         noise_schedule(self._model, self._generation.num_inference_steps)
 
     def warm_up(self, *, width: int, height: int) -> None:
-        """Have all that is compiled or chosen for clips of this size ready: a clip in one step, where that pays."""
+        """Have all that is compiled or chosen for clips of this size ready: by a clip, where that pays.
+
+        In one step; but with shortcuts the steps differ, and each kind is compiled.
+        """
         if self._is_compiled or self._device.type == "cuda":
             parameters = self._generation.model_dump(include={field.name for field in fields(ClipParameters)})
             clip = ClipParameters(**parameters | {"seed": 0})
-            self._make(np.zeros((height, width, 3), np.uint8), clip, num_inference_steps=1)
+            steps = 1 if self._fast == NO_SHORTCUTS else self._generation.num_inference_steps
+            self._make(np.zeros((height, width, 3), np.uint8), clip, num_inference_steps=steps)
 
     def animate(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips:
         """One clip of the image, uint8 RGB.

@@ -27,7 +27,7 @@ def quantize(unet: nn.Module, device: torch.device) -> None:
         from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
     except ImportError as error:
         raise ConfigError(
-            f"fast.fp8 needs torchao, which cannot be imported here ({error}): pip install 'stillreel[fast]'"
+            f"fast.fp8 needs torchao, which cannot be imported here ({error}): pip install -e '.[fast]'"
         ) from error
     # Its own settings of the compiler would hold for every network of the process.
     config = Float8DynamicActivationFloat8WeightConfig(granularity=PerRow(), set_inductor_config=False)
