@@ -1,9 +1,9 @@
 """Seconds and memory of a clip against stock diffusers, side by side in one process.
 
-    python -m benchmarks.speed [--device auto] [--repeats 2] [--without-compile]
+    python -m benchmarks.speed [--device auto] [--repeats 1] [--without-compile]
 
 On a GPU: full-size SVD-XT (25 frames, 576x1024, 25 steps) with random weights in fp16, compiling
-included, which should take about eight minutes. Without one: the demo's checkpoint at the demo's size, in fp32 on one
+included, which should take less than ten minutes. Without one: the demo's checkpoint at the demo's size, in fp32 on one
 thread, as Ray's workers have it. Rows come as they are measured; the table at the end repeats them with the aims, and
 the command ends non-zero where one is missed.
 
@@ -13,6 +13,7 @@ with its recipe for `torch.compile`. "Exact" is `actors.svd`. All get the same p
 
 import argparse
 import copy
+import gc
 import platform
 import sys
 import time
@@ -94,7 +95,7 @@ def main() -> int:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
-    parser.add_argument("--repeats", type=int, default=2, help="the fastest counts")
+    parser.add_argument("--repeats", type=int, default=1, help="after one to warm up; the fastest counts")
     parser.add_argument("--without-compile", action="store_true")
     arguments = parser.parse_args()
     with_gpu = torch.cuda.is_available() if arguments.device == "auto" else arguments.device == "cuda"
@@ -130,7 +131,6 @@ def _on_cpu(results: Results, repeats: int) -> None:
 
 def _on_gpu(results: Results, repeats: int, *, compiles: bool) -> None:
     _against_stock(results, torch.device("cuda"), repeats, compiles=compiles)
-    torch.cuda.empty_cache()
     _memory(results, torch.device("cuda"))
 
 
@@ -191,12 +191,11 @@ def _against_stock(results: Results, device: torch.device, repeats: int, *, comp
 def _memory(results: Results, device: torch.device) -> None:
     """Peaks of the widest and of the tightest way, in two steps, uncompiled."""
     image = picture(FULL)
-    resident = own_model(full_size_pipeline(torch.device("cpu"), FULL), FULL, device)
+    resident = own_model(full_size_pipeline(device, FULL), FULL, device)
     _, resident_gb = _best(lambda: by_own(resident, image, FULL, steps=2), 1)
     results.add("peak GB, resident", f"{resident_gb:.1f}", "<= 24", reached=resident_gb <= 24)
     bring_in(resident)
-    torch.cuda.empty_cache()
-    streamed = own_model(full_size_pipeline(torch.device("cpu"), FULL), FULL, device, streamed=True)
+    streamed = own_model(full_size_pipeline(device, FULL), FULL, device, streamed=True)
     set_feed_forward_pieces(streamed, 8)
     lowest_s, lowest_gb = _best(lambda: by_own(streamed, image, FULL, steps=2, chunk=1), 1)
     results.add("peak GB, sequential, 8 pieces, chunks of 1", f"{lowest_gb:.1f}", "<= 8", reached=lowest_gb <= 8)
@@ -302,6 +301,8 @@ def _compare_pixels(results: Results, stock: Pixels, own: Pixels) -> None:
 
 def _best(call: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Seconds of the fastest call, and the peak of the GPU's memory in GB."""
+    gc.collect()
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     seconds = min(_seconds(call) for _ in range(repeats))
     return seconds, torch.cuda.max_memory_allocated() / 1e9

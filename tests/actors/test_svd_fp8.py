@@ -40,7 +40,7 @@ def test_an_older_gpu_is_refused_by_name(unet: UNet, monkeypatch: pytest.MonkeyP
 def test_without_torchao_the_extra_is_named(unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpu(monkeypatch, (9, 0))
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
-    with pytest.raises(ConfigError, match=r"pip install 'stillreel\[fast\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[fast\]'"):
         fp8.quantize(unet, CUDA)
 
 

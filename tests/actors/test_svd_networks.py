@@ -10,6 +10,7 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
+from actors import compiling
 from actors.svd.decoder import Decoder
 from actors.svd.layers import FeedForward
 from actors.svd.unet import UNet
@@ -122,7 +123,7 @@ def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> 
         return graph
 
     unet = UNet(random_unet(TINY_SIZES)).eval()
-    unet.compile(fullgraph=True, dynamic=False, backend=counting)  # `fullgraph` refuses breaks
+    unet.compile(**compiling.OPTIONS, backend=counting)  # `fullgraph` among them, which refuses breaks
     shapes = [(clips, *size) for clips in (1, 2) for size in ((8, 12), (12, 8))]
     for number in range(3):
         for clips, height, width in shapes:
