@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,23 @@ def family(job: psutil.Popen) -> list[psutil.Process]:
 
 
 def end_all(processes: list[psutil.Process]) -> int:
-    """Wait until these are gone, and kill those that stay; the number of them."""
-    deadline = time.monotonic() + _GONE_WITHIN_S
-    _, alive = psutil.wait_procs(processes, timeout=deadline - time.monotonic())
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=10)
+    """Wait until these are gone, and kill those that stay; the number of them.
+
+    Ray's own agents outlive a driver that was killed by more than a minute, and do nothing: they are not waited for.
+    """
+    agents = [process for process in processes if is_agent(process)]
+    others = [process for process in processes if process not in agents]
+    _, alive = psutil.wait_procs(others, timeout=_GONE_WITHIN_S)
+    for process in [*alive, *agents]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs([*alive, *agents], timeout=10)
     return len(alive)
+
+
+def is_agent(process: psutil.Process) -> bool:
+    """Whether this is one of the processes in which each of Ray's nodes reports on itself."""
+    try:
+        return "Agent" in " ".join(process.cmdline()[:1])
+    except psutil.Error:
+        return False

@@ -30,7 +30,7 @@ class Tally:
     mismatched: int = 0
     failed: int = 0  # rows that ended as failures, though nothing is wrong with them
     paid_twice: int = 0  # clips whose video was stored at the kill and that were made again
-    orphans: int = 0  # processes that had to be killed 40 s after the job's end: Ray's own agents outlive a dead driver
+    orphans: int = 0  # processes that had to be killed 40 s after the job's end
     unfinished: int = 0  # runs that did not end well after the kill
     kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*_VICTIMS, "none"), 0))
 
@@ -107,7 +107,7 @@ def _of_kind(job: psutil.Popen, victim: str) -> list[psutil.Process]:
             name, title = process.name(), " ".join(process.cmdline()[:1])
         except psutil.Error:
             continue
-        is_worker = title.startswith("ray::") and "Agent" not in title
+        is_worker = title.startswith("ray::") and not jobs.is_agent(process)
         if (victim == "raylet" and name == "raylet") or (victim == "worker" and is_worker):
             found.append(process)
     return found
