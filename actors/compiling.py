@@ -13,7 +13,15 @@ Compile = Literal["auto", True, False]
 
 # One graph without breaks for every shape, its sizes fixed in the code. A job has two sizes of frames, landscape and
 # upright, with guidance and without, whole or a few at a time: torch's own limit of 8 could be reached by that.
-OPTIONS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": 64, "isolate_recompiles": True}
+# Nor does the compiler choose by timing what changes the order of a sum: workers would choose differently, and then the
+# same clip would come out differently.
+OPTIONS: dict[str, Any] = {
+    "fullgraph": True,
+    "dynamic": False,
+    "recompile_limit": 64,
+    "isolate_recompiles": True,
+    "options": {"deterministic": True},
+}
 
 
 def is_compiled(choice: Compile, device: torch.device) -> bool:

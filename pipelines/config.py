@@ -314,6 +314,8 @@ def _check_tier(config: Config) -> Iterator[tuple[Path_, str]]:
         yield ("fast",), "no shortcut is switched on: set one, or model.tier=exact"
     if config.fast.fp8 and config.model.precision != "bf16":
         yield ("fast", "fp8"), f"needs model.precision=bf16, which is {config.model.precision}"
+    if config.fast.fp8 and config.model.memory != "resident":
+        yield ("fast", "fp8"), f"needs model.memory=resident, which is {config.model.memory}"
 
 
 # Switches of diffusers that people know, and that do nothing, or raise, in its Stable Video Diffusion pipeline.

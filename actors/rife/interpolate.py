@@ -4,6 +4,7 @@ Axes: F frames, B samples of one network call, C channels, H height, W width. Fr
 """
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -88,6 +89,7 @@ class Interpolator:
         minute or so; auto: on CUDA.
         """
         self._runner = Runner(net, device=device, precision=precision, compile=compile)
+        self._fits = sys.maxsize  # samples of a call, as far as is known
 
     @classmethod
     def load(
@@ -116,8 +118,8 @@ class Interpolator:
         Source frames come out untouched. Where two neighbours differ by more than `scene_cut_threshold` (see
         `hard_cuts`; None: never) the earlier one is repeated, and so it is between the last and the first of a loop.
         At most `pairs_per_batch` frames, of whatever pairs and times, are made in one network call; a call that runs
-        out of memory is repeated with half as many. Raises GenerationError for a factor below 1, GpuMemoryError when
-        even one frame does not fit.
+        out of memory is repeated with half as many, and so are all that follow. Raises GenerationError for a factor
+        below 1, GpuMemoryError when even one frame does not fit.
         """
         cuts = set() if scene_cut_threshold is None else hard_cuts(frames_FHWC, scene_cut_threshold)
         slots = []
@@ -127,7 +129,8 @@ class Interpolator:
         return self._stream(frames_FHWC, slots, pairs_per_batch)
 
     def _stream(self, frames_FHWC: Pixels, slots: Sequence[Slot], pairs_per_batch: int) -> Iterator[Pixels]:
-        new_frames = self._new_frames(frames_FHWC, [slot for slot in slots if slot.t], pairs_per_batch)
+        limit = min(pairs_per_batch, self._fits)
+        new_frames = self._new_frames(frames_FHWC, [slot for slot in slots if slot.t], limit)
         for slot in slots:
             yield next(new_frames) if slot.t else frames_FHWC[slot.left]
 
@@ -151,7 +154,7 @@ class Interpolator:
                         f"{self._runner.device} has too little memory to interpolate one frame of {width}x{height}: "
                         "give the interpolation stage a larger share of the device"
                     ) from error
-                limit = samples // 2
+                limit = self._fits = samples // 2
                 continue
             start += len(batch)
             encoded.drop_before(batch[-1].left)

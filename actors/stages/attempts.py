@@ -52,7 +52,10 @@ class Ledger(Protocol):
         """Ask to begin, and write it down where the answer is yes."""
 
     def end(self, key: str, stage: str) -> None:
-        """The stage is done with it, for better or worse; need not be known before this process begins anew."""
+        """The stage is done with it, for better or worse; told with the next call, or by `flush`."""
+
+    def flush(self) -> None:
+        """Tell what was ended, where no other call of this process is near."""
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """Why the process that began is about to end; written down when this returns."""
@@ -101,7 +104,13 @@ class AttemptLedger:
 
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`."""
-        self._tries.get(key, {}).pop(stage, None)
+        tries = self._tries.get(key, {})
+        tries.pop(stage, None)
+        if not tries and key in self._left:
+            self._tries.pop(key, None)
+
+    def flush(self) -> None:
+        """As in `Ledger`: nothing waits to be told."""
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
@@ -138,15 +147,16 @@ class _LedgerActor(AttemptLedger):
 
     def begin_after(self, ended: list[tuple[str, str]], key: str, stage: str) -> Answer:
         """`begin`, after what the caller has ended since it called last."""
-        self._end_all(ended)
+        self.end_all(ended)
         return self.begin(key, stage)
 
     def leave_after(self, ended: list[tuple[str, str]], key: str) -> None:
         """`leave`, likewise."""
-        self._end_all(ended)
+        self.end_all(ended)
         self.leave(key)
 
-    def _end_all(self, ended: list[tuple[str, str]]) -> None:
+    def end_all(self, ended: list[tuple[str, str]]) -> None:
+        """`end` for each."""
         for attempt in ended:
             self.end(*attempt)
 
@@ -154,7 +164,7 @@ class _LedgerActor(AttemptLedger):
 class RemoteLedger:
     """An `AttemptLedger` in a Ray actor, seen from the driver and the workers.
 
-    What a process ended is told with its next call. Where it has none, because it died in idleness, one more try is
+    What a process ended is told with its next call, or when its task is done. Where it dies in between, one more try is
     counted than there was, until the clip leaves: of consequence only where the data of one clip is lost many times.
     """
 
@@ -178,6 +188,11 @@ class RemoteLedger:
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
         self._ended.append((key, stage))
+
+    def flush(self) -> None:
+        """As in `Ledger`, without waiting."""
+        if self._ended:
+            self._actor.end_all.options(num_returns=0).remote(self._take_ended())
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from actors import __version__, rife, scratch, video
+from actors import __version__, compiling, rife, scratch, video
 from actors.errors import GenerationError, VideoError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
 from actors.retries import retried
@@ -19,6 +19,7 @@ from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
 from actors.stages.row import NO_OUTCOME, UNSTARTED, Pixels, Row, parameters
 from actors.storage import Storage
+from actors.svd.checkpoint import cache_folder
 
 
 class Finish:
@@ -66,6 +67,7 @@ class Finish:
         if self._interpolation.weights is None:
             return None
         device = choose_device(self._interpolation.device)
+        compiling.keep_in(cache_folder(None) / "compiled")
         with scratch.folder() as folder:
             weights = rife.fetch(self._interpolation.weights, self._storage, folder)
             return rife.Interpolator.load(

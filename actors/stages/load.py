@@ -34,8 +34,11 @@ def load_images(
     Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
     same order, and the ledger counts each row's tries for itself.
     """
-    for row in rows_of(batch):
-        yield as_batch(load(row, **options))
+    try:
+        for row in rows_of(batch):
+            yield as_batch(load(row, **options))
+    finally:
+        options["attempts"].ledger.flush()  # a task's ledger ends with it
 
 
 def _load(row: Row, data: bytes | None, storage: Storage, settings: ImageSettings) -> Row:

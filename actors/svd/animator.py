@@ -1,5 +1,6 @@
 """A checkpoint held ready to make clips, in as much memory as there is."""
 
+import gc
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal
@@ -93,6 +94,7 @@ class Animator:
 
         Raises:
             GpuMemoryError: it fits in no way.
+            RuntimeError: as torch raises it for all else that goes wrong on the device.
         """
         return self._make(image_HWC, clip, self._generation.num_inference_steps)
 
@@ -124,17 +126,19 @@ class Animator:
     def _tighten(self) -> None:
         if self._chunk_frames is None:
             self._chunk_frames = _CHUNK_FRAMES
+        elif self._memory == "sequential" or self._fast.fp8:  # 8-bit weights stay where they were made
+            raise GpuMemoryError(
+                f"out of GPU memory, although clips were made as tightly as can be ({self.memory_mode}): lower "
+                "image.width and height, generation.num_frames, model.decode_chunk_frames or the actors per GPU"
+            )
         elif self._memory == "resident":
             self._memory = "offload"
-        elif self._memory == "offload":
+        else:
             self._memory = "sequential"
             del self._model  # before it is loaded anew: there is no room for two
+            gc.collect()  # a compiled network is part of a cycle
+            torch.cuda.empty_cache()
             self._model = self._load()
-        else:
-            raise GpuMemoryError(
-                "out of GPU memory, although the weights came layer by layer and few frames were decoded at a time: "
-                "lower image.width and height, generation.num_frames, model.decode_chunk_frames or the actors per GPU"
-            )
 
     def _load(self) -> SvdModel:
         settings, streamed = self._settings, self._memory == "sequential"
@@ -149,7 +153,8 @@ class Animator:
         if self._fast.fp8:
             fp8.quantize(model.unet, self._device)
         is_last_resort = streamed and settings.memory != "sequential"
-        set_feed_forward_pieces(model, _FEED_FORWARD_PIECES if is_last_resort else settings.feed_forward_pieces)
+        least_pieces = _FEED_FORWARD_PIECES if is_last_resort else 1
+        set_feed_forward_pieces(model, max(settings.feed_forward_pieces, least_pieces))
         if self._is_compiled:
             compile_networks(model)
         return model

@@ -3,13 +3,16 @@
 They compute what the stock layers compute, up to rounding, with less work. Each difference, and why it pays:
 
 - Activations keep one layout, N F H W C: tokens for linear layers and, as a view, channels-last images for
-  convolutions. Nothing is transposed between them.
+  convolutions. Temporal attention makes one copy a block; on CUDA PyTorch's own group norm would make two more, which
+  compiled code does without.
 - A temporal convolution (3 x 1 x 1) is a 2-D convolution over (frame, pixel), on a view of the same memory.
 - The blend of a spatial and a temporal branch has a constant weight: SVD is told that all its frames are a video's.
 - Query, key and value come from one matrix product.
 - Cross-attention looks at one token, the image embedding. A softmax over one number is 1, so that it always gives
   `to_out(to_v(embedding))`, whatever the query: the same for all pixels, frames and denoising steps. That, and all else
   that does not depend on the latents, is computed once for a clip (`LayerTerms`).
+
+What a function has made itself is changed in place, what it was given is not.
 
 Shapes: N clips (with guidance twice), F frames, H W pixels of the layer, C channels, D width of the image embedding,
 E width of the step embedding, S denoising steps.
@@ -43,7 +46,7 @@ class Layer(nn.Module):
         self.transformer = None if transformer is None else Transformer(transformer)
 
     def terms(self, steps_SNE: Tensor, embeddings_ND: Tensor, num_frames: int) -> list[LayerTerms]:
-        """The layer's terms for each denoising step."""
+        """The layer's terms for each of S denoising steps; tensors in the precision of the network."""
         spatial_SNC, temporal_SNC = self.block.step_terms(steps_SNE)
         frame_F1C: Tensor | None = None
         image: tuple[tuple[Tensor, Tensor], ...] = ()

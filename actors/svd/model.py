@@ -130,7 +130,10 @@ def assemble(
 
 
 def compile_networks(model: SvdModel) -> None:
-    """Compile the UNet and the decoder, in place: each shape when it first comes, in minutes."""
+    """Compile the UNet and the decoder, in place: each kind of call when it first comes, in minutes.
+
+    Kinds are: sizes, with and without guidance, whole evaluations and those with cached features, clips and chunks.
+    """
     for network in (model.unet, model.vae_decoder):
         network.compile(**compiling.OPTIONS)
 

@@ -55,6 +55,9 @@ class UNet(nn.Module):
             embeddings_N1D: of the image, in the UNet's precision; zeros for the unconditional half.
             added_time_ids_N3: fp32; frame rate - 1, motion bucket, strength of the noise on the image.
             num_frames: of the clip.
+
+        Returns:
+            S steps, of each a `LayerTerms` for every layer.
         """
         dtype = embeddings_N1D.dtype
         micro_N = self.micro_frequencies(added_time_ids_N3.flatten()).reshape(len(added_time_ids_N3), -1).to(dtype)

@@ -30,7 +30,8 @@ def test_auto_compiles_on_cuda_where_the_compilers_are(
 
 
 def test_a_folder_that_the_environment_names_goes_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that there is something to put back
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     for folder in ("first", "second"):
         compiling.keep_in(tmp_path / folder)
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "first")

@@ -212,7 +212,7 @@ class CountingBackend:
     def __init__(self) -> None:
         self.graphs = 0
 
-    def __call__(self, graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., Any]:
+    def __call__(self, graph: torch.fx.GraphModule, _inputs: list[Tensor], **_: Any) -> Callable[..., Any]:
         self.graphs += 1
         return graph.forward
 

@@ -118,7 +118,7 @@ def test_activations_are_never_laid_out_anew_for_a_convolution(own: UNet, monkey
 def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> None:
     graphs = []
 
-    def counting(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+    def counting(graph: torch.fx.GraphModule, _inputs: Any, **_: Any) -> Any:
         graphs.append(graph)
         return graph
 
