@@ -104,7 +104,7 @@ class StillImages:
     """In place of `Generate`: it repeats the picture, and starts in no time."""
 
     def __init__(self, *settings: Any) -> None:
-        self._attempts: Attempts = settings[-1]
+        (self._attempts,) = (setting for setting in settings if isinstance(setting, Attempts))
         with self._attempts.start("generate"):
             self.start()
 
@@ -126,7 +126,7 @@ class NoVideos:
     """In place of `Finish`: it writes nothing."""
 
     def __init__(self, *settings: Any) -> None:
-        self._attempts: Attempts = settings[-1]
+        (self._attempts,) = (setting for setting in settings if isinstance(setting, Attempts))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         if row["stage"] == "unstarted":
