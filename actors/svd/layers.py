@@ -282,6 +282,7 @@ def concatenated(stock: Sequence[nn.Linear]) -> nn.Linear:
 
 def temporal_weight(mixer: Any) -> float:
     """The share of the temporal branch in diffusers' `AlphaBlender`, for frames of a video."""
-    spatial = mixer.mix_factor if mixer.merge_strategy == "fixed" else mixer.mix_factor.float().sigmoid()
+    factor = mixer.mix_factor.detach().float()
+    spatial = factor if mixer.merge_strategy == "fixed" else factor.sigmoid()
     share = float(spatial)
     return share if mixer.switch_spatial_to_temporal_mix else 1 - share

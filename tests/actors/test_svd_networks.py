@@ -116,6 +116,7 @@ def test_activations_are_never_laid_out_anew_for_a_convolution(own: UNet, monkey
 
 @pytest.mark.slow
 def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> None:
+    """Ten clips, upright and not, with guidance and without, decoded whole and in chunks with a shorter last one."""
     graphs = []
 
     def counting(graph: torch.fx.GraphModule, _inputs: Any, **_: Any) -> Any:
@@ -123,12 +124,15 @@ def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> 
         return graph
 
     unet = UNet(random_unet(TINY_SIZES)).eval()
-    unet.compile(**compiling.OPTIONS, backend=counting)  # `fullgraph` among them, which refuses breaks
-    shapes = [(clips, *size) for clips in (1, 2) for size in ((8, 12), (12, 8))]
-    for number in range(3):
-        for clips, height, width in shapes:
-            inputs, embeddings, time_ids = unet_inputs(clips, height, width)
-            terms = unet.terms(TIMESTEPS_S, number + embeddings.float(), time_ids, FRAMES)
-            for of_step in terms:
-                unet(inputs.float(), of_step)
-    assert len(graphs) == len(shapes)
+    decoder = Decoder(draw_weights(new_vae(TINY_SIZES), torch.Generator().manual_seed(1)).decoder).eval()
+    for network in (unet, decoder):
+        network.requires_grad_(False).compile(**compiling.OPTIONS, backend=counting)  # they refuse breaks
+    sizes, chunks = [(8, 12), (12, 8)], [FRAMES, FRAMES - 1, 1]
+    for number in range(10):
+        height, width = sizes[number % 2]
+        inputs, embeddings, time_ids = unet_inputs(1 + number // 2 % 2, height, width)
+        for of_step in unet.terms(TIMESTEPS_S, number + embeddings.float(), time_ids, FRAMES):
+            unet(inputs.float(), of_step)
+        for frames in chunks:
+            decoder(torch.zeros(frames, 4, height, width))
+    assert len(graphs) == len(sizes) * (2 + len(chunks))
