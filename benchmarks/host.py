@@ -62,12 +62,13 @@ _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27
 # In the place of Ray's store, which workers have mapped from their start.
 _SHARED_MEMORY = memoryview(bytearray(64 * 2**20))
 
-# Takes all frames and leaves a video at the path that is its last argument; imageio asks for the encoders first.
+# Takes all frames and leaves a video at the path that is its last argument; imageio asks for the encoders first, and
+# makes a trial of one, whose output is `-`.
 _FAKE_FFMPEG = """#!/bin/sh
 case "$*" in *-encoders*) exec {ffmpeg} "$@";; esac
 cat > /dev/null
 for last; do :; done
-cp {video} "${{last#file:}}"
+[ "$last" = - ] || cp {video} "${{last#file:}}"
 """
 
 
