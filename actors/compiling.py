@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-Compile = Literal["auto", True, False]
+from actors.settings import Compile
 
 # One graph without breaks for every shape, its sizes fixed in the code. A job has two sizes of frames, landscape and
 # upright, with guidance and without, whole or a few at a time: torch's own limit of 8 could be reached by that.

@@ -89,6 +89,7 @@ class ImageSettings(Section):
 
 
 Tier = Literal["exact", "fast", "few_step"]
+Compile = Literal["auto", True, False]  # not on and off, which YAML reads as true and false
 
 
 class ModelSettings(Section):
@@ -107,7 +108,7 @@ class ModelSettings(Section):
     cache_dir: str | None = Field(
         None, description="where remote checkpoints and compiled networks are kept, once per node"
     )
-    compile: Literal["auto", True, False] = Field(
+    compile: Compile = Field(
         "auto", description="torch.compile of UNet and decoder; auto: on CUDA, unless `memory` is sequential"
     )
     memory: Literal["resident", "offload", "sequential"] = Field(
@@ -188,9 +189,7 @@ class InterpolationSettings(Section):
     )
     precision: Literal["fp32", "fp16"] = Field("fp16", description="of the network; the sampling grid is fp32")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
-    compile: Literal["auto", True, False] = Field(
-        "auto", description="torch.compile for the network: faster after a minute; auto: on CUDA"
-    )
+    compile: Compile = Field("auto", description="torch.compile for the network: faster after a minute; auto: on CUDA")
     pairs_per_batch: int = Field(8, ge=1, description="frame pairs per network call")
 
     @model_validator(mode="after")

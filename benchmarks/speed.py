@@ -34,7 +34,8 @@ from transformers import CLIPImageProcessorPil
 
 from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel, assemble, bring_in, compile_networks, set_feed_forward_pieces
-from actors.svd.sampler import NO_SHORTCUTS, Pixels, Shortcuts, clip_noise, decode, generate
+from actors.svd.sampler import WHOLE, Pixels, Shortcuts, clip_noise, decode, generate
+from benchmarks.demo_figures import psnr
 from benchmarks.make_checkpoints import (
     SVD_SCHEDULER,
     SVD_XT_SIZES,
@@ -275,7 +276,7 @@ def by_own(
     *,
     steps: int | None = None,
     chunk: int | None = None,
-    shortcuts: Shortcuts = NO_SHORTCUTS,
+    shortcuts: Shortcuts = WHOLE,
 ) -> Pixels:
     """The same clip, F H W C."""
     clip = ClipParameters(
@@ -300,9 +301,8 @@ def by_own(
 
 
 def _compare_pixels(results: Results, stock: Pixels, own: Pixels) -> None:
-    error = np.mean((stock.astype(float) - own) ** 2)
-    psnr = float(10 * np.log10(255**2 / np.maximum(error, 1e-12)))
-    results.add("frames against stock's, PSNR dB", f"{psnr:.1f}", ">= 40", reached=psnr >= 40)
+    psnr_db = psnr(stock, own)
+    results.add("frames against stock's, PSNR dB", f"{psnr_db:.1f}", ">= 40", reached=psnr_db >= 40)
 
 
 def _best(call: Callable[[], object], repeats: int) -> tuple[float, float]:

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from actors.compiling import Compile
 from actors.errors import GenerationError, GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
 from actors.rife import weights
 from actors.rife.ifnet import IFNet
 from actors.rife.runner import EncodedFrames, Pixels, Precision, Runner
+from actors.settings import Compile
 
 CUT_GRID = 32  # cells a side, over which frames are averaged before they are compared: motion and grain count little
 

@@ -21,8 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from actors.compiling import Compile, compiled, is_compiled
+from actors.compiling import compiled, is_compiled
 from actors.rife.ifnet import IFNet
+from actors.settings import Compile
 
 Pixels = npt.NDArray[np.uint8]
 Precision = Literal["fp32", "fp16"]

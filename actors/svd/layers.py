@@ -152,23 +152,16 @@ class SpatialBlock(nn.Module):
         return x_NFTC
 
 
-class TemporalBlock(nn.Module):
-    """A transformer block over the frames of each pixel (`TemporalBasicTransformerBlock`)."""
+class TemporalBlock(SpatialBlock):
+    """The same over the frames of each pixel, behind a feed-forward layer (`TemporalBasicTransformerBlock`)."""
 
     def __init__(self, stock: Any) -> None:
-        super().__init__()
+        super().__init__(stock)
         self.norm_in, self.feed_forward_in = stock.norm_in, FeedForward(stock.ff_in)
-        self.norm1, self.attention = stock.norm1, SelfAttention(stock.attn1)
-        self.cross = OneTokenAttention(stock.attn2)
-        self.norm3, self.feed_forward = stock.norm3, FeedForward(stock.ff)
 
     def forward(self, x_NTFC: Tensor, image_NC: Tensor) -> Tensor:
         x_NTFC = x_NTFC.contiguous()
-        x_NTFC = x_NTFC + self.feed_forward_in(self.norm_in(x_NTFC))
-        x_NTFC += self.attention(self.norm1(x_NTFC))
-        x_NTFC += image_NC[:, None, None]
-        x_NTFC += self.feed_forward(self.norm3(x_NTFC))
-        return x_NTFC
+        return super().forward(x_NTFC + self.feed_forward_in(self.norm_in(x_NTFC)), image_NC)
 
 
 class SelfAttention(nn.Module):

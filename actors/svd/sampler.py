@@ -54,7 +54,7 @@ class Shortcuts:
     guided_share: float = 1.0  # 0..1, of the steps, those in the middle; the others go without guidance
 
 
-NO_SHORTCUTS = Shortcuts()
+WHOLE = Shortcuts()
 
 
 def generate(
@@ -66,7 +66,7 @@ def generate(
     num_inference_steps: int,
     decode_chunk_frames: int | None = None,
     offload: bool = False,
-    shortcuts: Shortcuts = NO_SHORTCUTS,
+    shortcuts: Shortcuts = WHOLE,
 ) -> GeneratedClips:
     """Animate a batch of images of one size.
 
@@ -113,7 +113,7 @@ def generate_frames(
     num_inference_steps: int,
     decode_chunk_frames: int | None = None,
     offload: bool = False,
-    shortcuts: Shortcuts = NO_SHORTCUTS,
+    shortcuts: Shortcuts = WHOLE,
 ) -> Iterator[Tensor]:
     """The same, clip by clip, as the decoder leaves them: (F, C, H, W), fp32, -1..1 and a little beyond."""
     assert len(images_BHWC) == len(clips), (len(images_BHWC), len(clips))
@@ -240,7 +240,7 @@ def denoise(
     latents_BFChw: Tensor,
     conditioning: Conditioning,
     schedule: NoiseSchedule,
-    shortcuts: Shortcuts = NO_SHORTCUTS,
+    shortcuts: Shortcuts = WHOLE,
     step_noise_BFChw: Iterable[Tensor] = (),
 ) -> Tensor:
     """From noise to latents, fp32 throughout: it begins at sigma 700, where fp16 counts by 0.5.
