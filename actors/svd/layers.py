@@ -83,20 +83,29 @@ class ResBlock(nn.Module):
     def forward(
         self, x_NFHWC: Tensor, spatial_step_NC: Tensor | None = None, temporal_step_NC: Tensor | None = None
     ) -> Tensor:
+        return self.over_time(self.over_frames(x_NFHWC, spatial_step_NC), temporal_step_NC)
+
+    def over_frames(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
+        """The spatial half: no frame looks at another one."""
         clips = x_NFHWC.shape[:2]
         x = as_images(x_NFHWC)
-        h = self.conv1(F.silu(self.norm1(x), inplace=True))
-        if spatial_step_NC is not None:
-            h += spatial_step_NC.repeat_interleave(clips[1], dim=0)[:, :, None, None]
-        h = self.conv2(F.silu(self.norm2(h), inplace=True))
+        h = F.silu(self.norm1(x), inplace=True)
+        h = self.conv1(h)
+        if step_NC is not None:
+            h += step_NC.repeat_interleave(clips[1], dim=0)[:, :, None, None]
+        h = F.silu(self.norm2(h), inplace=True)
+        h = self.conv2(h)
         h += x if self.shortcut is None else self.shortcut(x)
+        return from_images(h, clips)
 
-        x_NFHWC = from_images(h, clips)
-        sheets = as_sheets(x_NFHWC)
-        h = self.time_conv1(F.silu(self.time_norm1(sheets), inplace=True))
-        if temporal_step_NC is not None:
-            h += temporal_step_NC[:, :, None, None]
-        h = self.time_conv2(F.silu(self.time_norm2(h), inplace=True))
+    def over_time(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
+        """The temporal half, over all frames of a clip."""
+        h = F.silu(self.time_norm1(as_sheets(x_NFHWC)), inplace=True)
+        h = self.time_conv1(h)
+        if step_NC is not None:
+            h += step_NC[:, :, None, None]
+        h = F.silu(self.time_norm2(h), inplace=True)
+        h = self.time_conv2(h)
         # weight * (x + h) + (1 - weight) * x
         return torch.add(x_NFHWC, from_sheets(h, x_NFHWC.shape), alpha=self.temporal_weight)
 

@@ -11,6 +11,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
 from actors import compiling
+from actors.svd import decoder
 from actors.svd.decoder import Decoder
 from actors.svd.layers import FeedForward
 from actors.svd.unet import UNet
@@ -80,8 +81,13 @@ def test_with_the_deep_features_of_the_same_step_nothing_changes(own: UNet) -> N
     assert not torch.equal(own(inputs, terms, 2 * whole.deep_NFHWC).velocity_NFChw, whole.velocity_NFChw)
 
 
+# Of 160 pixels at once: 5 frames of the lowest level, 1 of the highest; a last group that is shorter in between.
+@pytest.mark.parametrize("pixels_at_once", [2**22, 160])
 @pytest.mark.parametrize("num_frames", [1, 5])
-def test_the_decoder_is_the_stock_one(decoders: tuple[Any, Decoder], num_frames: int) -> None:
+def test_the_decoder_is_the_stock_one(
+    decoders: tuple[Any, Decoder], num_frames: int, pixels_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "_PIXELS_AT_ONCE", pixels_at_once)
     theirs, ours = decoders
     latents_FChw = torch.randn(num_frames, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     expected = theirs(latents_FChw, image_only_indicator=torch.zeros(1, num_frames), num_frames=num_frames)
@@ -115,8 +121,9 @@ def test_activations_are_never_laid_out_anew_for_a_convolution(own: UNet, monkey
 
 
 @pytest.mark.slow
-def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> None:
+def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten clips, upright and not, with guidance and without, decoded whole and in chunks with a shorter last one."""
+    monkeypatch.setattr(decoder, "_PIXELS_AT_ONCE", 2 * 8 * 12)  # in groups of frames
     graphs = []
 
     def counting(graph: torch.fx.GraphModule, _inputs: Any, **_: Any) -> Any:
@@ -124,8 +131,8 @@ def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> 
         return graph
 
     unet = UNet(random_unet(TINY_SIZES)).eval()
-    decoder = Decoder(draw_weights(new_vae(TINY_SIZES), torch.Generator().manual_seed(1)).decoder).eval()
-    for network in (unet, decoder):
+    vae_decoder = Decoder(draw_weights(new_vae(TINY_SIZES), torch.Generator().manual_seed(1)).decoder).eval()
+    for network in (unet, vae_decoder):
         network.requires_grad_(False).compile(**compiling.OPTIONS, backend=counting)  # they refuse breaks
     sizes, chunks = [(8, 12), (12, 8)], [FRAMES, FRAMES - 1, 1]
     for number in range(10):
@@ -134,5 +141,5 @@ def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew() -> 
         for of_step in unet.terms(TIMESTEPS_S, number + embeddings.float(), time_ids, FRAMES):
             unet(inputs.float(), of_step)
         for frames in chunks:
-            decoder(torch.zeros(frames, 4, height, width))
+            vae_decoder(torch.zeros(frames, 4, height, width))
     assert len(graphs) == len(sizes) * (2 + len(chunks))
