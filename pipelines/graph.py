@@ -218,6 +218,7 @@ class Graph:
             fn_constructor_args=(
                 config.interpolation,
                 config.video,
+                config.image,
                 self._provenance,
                 config.output,
                 self._storage,

@@ -104,6 +104,12 @@ class Interpolator:
         """The network's version, such as `4.25`."""
         return self._runner.net.variant.name
 
+    def warm_up(self, *, width: int, height: int, pairs_per_batch: int = 8) -> None:
+        """Have ready what is compiled or chosen for frames of this size (pixels) in batches of this size."""
+        if self._runner.is_compiled or self._runner.device.type == "cuda":
+            pair_FHWC = np.zeros((2, height, width, 3), np.uint8)
+            deque(self.frames(pair_FHWC, factor=Fraction(2), pairs_per_batch=pairs_per_batch), maxlen=0)
+
     def frames(
         self,
         frames_FHWC: Pixels,

@@ -14,7 +14,7 @@ from actors import __version__, compiling, rife, scratch, video
 from actors.errors import GenerationError, VideoError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
 from actors.retries import retried
-from actors.settings import InterpolationSettings, VideoSettings
+from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.stages.attempts import Attempts
 from actors.stages.device import choose_device
 from actors.stages.row import NO_OUTCOME, UNSTARTED, Pixels, Row, parameters
@@ -29,6 +29,7 @@ class Finish:
         self,
         interpolation: InterpolationSettings,
         encoding: VideoSettings,
+        image: ImageSettings,
         provenance: Provenance,
         output: str,
         storage: Storage,
@@ -41,7 +42,7 @@ class Finish:
         self._storage = storage
         self._attempts = attempts
         with attempts.start("finish"):
-            self._interpolator = self._load_interpolator()
+            self._interpolator = self._load_interpolator(image)
 
     def __call__(self, row: Row) -> Row:
         """Turn one clip's frames into a stored video.
@@ -63,16 +64,19 @@ class Finish:
             failure=Failure(row["stage"], row["error_type"], row["error"]) if row["stage"] else None,
         ).to_row()
 
-    def _load_interpolator(self) -> rife.Interpolator | None:
+    def _load_interpolator(self, image: ImageSettings) -> rife.Interpolator | None:
         if self._interpolation.weights is None:
             return None
         device = choose_device(self._interpolation.device)
         compiling.keep_in(cache_folder(None) / "compiled")
         with scratch.folder() as folder:
             weights = rife.fetch(self._interpolation.weights, self._storage, folder)
-            return rife.Interpolator.load(
+            interpolator = rife.Interpolator.load(
                 weights, device=device, precision=self._interpolation.precision, compile=self._interpolation.compile
             )
+        for width, height in image.sizes:
+            interpolator.warm_up(width=width, height=height, pairs_per_batch=self._interpolation.pairs_per_batch)
+        return interpolator
 
     def _finish(self, row: Row) -> dict[str, Any]:
         frames_FHWC = row["frames_FHWC"]

@@ -83,7 +83,11 @@ def generate(
     Raises:
         ConfigError: the checkpoint cannot make clips of this size or length.
     """
-    frames_BFHWC = np.empty((len(clips), num_frames, *images_BHWC.shape[1:]), np.uint8)
+    # Pinned on CUDA, where other memory is copied through such memory; torch keeps it for the next clip.
+    is_pinned = model.device.type == "cuda"
+    frames_BFHWC = torch.empty(
+        (len(clips), num_frames, *images_BHWC.shape[1:]), dtype=torch.uint8, pin_memory=is_pinned
+    )
     finite = []
     decoded = generate_frames(
         model,
@@ -98,9 +102,9 @@ def generate(
     for index, frames_FCHW in enumerate(decoded):
         # Frame by frame: what is in between stays small, and the bytes are turned and copied once.
         for frame_1CHW, frame_HWC in zip(torch.split(frames_FCHW, 1), frames_BFHWC[index], strict=True):
-            torch.from_numpy(frame_HWC).copy_(to_uint8(frame_1CHW)[0])
-        finite.append(is_finite(frames_FCHW))
-    return GeneratedClips(frames_BFHWC, tuple(finite))
+            frame_HWC.copy_(to_uint8(frame_1CHW)[0], non_blocking=True)
+        finite.append(is_finite(frames_FCHW))  # its answer comes behind the copies, which have arrived then
+    return GeneratedClips(frames_BFHWC.numpy(), tuple(finite))
 
 
 @torch.no_grad()

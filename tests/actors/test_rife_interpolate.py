@@ -265,6 +265,18 @@ def test_compiled_code_gets_full_batches_always() -> None:
     assert np.array_equal(np.stack(made), run(CountingNet(), noise(5), 4))
 
 
+def test_warming_up_makes_ready_what_clips_of_that_size_call() -> None:
+    net = CountingNet()
+    interpolator = as_compiled(net)
+    interpolator.warm_up(width=37, height=80, pairs_per_batch=5)
+    assert net.called == [5]
+    assert len(list(interpolator.frames(noise(3, 80, 37), factor=Fraction(2), pairs_per_batch=5))) == 5
+    assert net.called == [5, 5]
+    eager = CountingNet()
+    Interpolator(eager, device="cpu", precision="fp32").warm_up(width=37, height=80)
+    assert eager.called == []  # nothing to have ready
+
+
 def test_compiled_code_that_runs_out_of_memory_halves_its_batch() -> None:
     net = CountingNet(memory=2)
     made = list(as_compiled(net).frames(noise(2), factor=Fraction(2), pairs_per_batch=8))

@@ -84,7 +84,7 @@ def as_batch(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def finish(output: Path, interpolation: InterpolationSettings, video: VideoSettings) -> Finish:
-    return Finish(interpolation, video, PROVENANCE, str(output), STORAGE, ATTEMPTS)
+    return Finish(interpolation, video, IMAGE, PROVENANCE, str(output), STORAGE, ATTEMPTS)
 
 
 def generated(**changes: Any) -> dict[str, Any]:
