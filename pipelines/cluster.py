@@ -4,11 +4,14 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -33,9 +36,52 @@ def check_machine(config: Config) -> None:
 _CONNECT_TIMEOUT_S = 10.0
 
 
+# Processes of a local Ray without which nothing goes on. Ray itself ends the driver within 15 s of their end, wherever
+# that is and without a word; until then there is time to commit.
+_VITAL_PROCESSES = ("raylet", "gcs_server")
+_LOOK_INTERVAL_S = 0.5
+NODE_LOST = (
+    "Ray's node on this machine has ended (a process of it was killed, or the machine ran out of memory), and with it "
+    "this run; what is finished is kept, the same command continues"
+)
+_SUDDEN_END = (
+    "the run was ended from outside (it was killed, or Ray ended it, whose logs are in /tmp/ray/session_latest/logs "
+    "unless configured otherwise); what is finished is kept, the same command continues"
+)
+
+
+class Cluster:
+    """What a run is connected to."""
+
+    def __init__(self, gpus: float, cpus: float, own_processes: "list[Any]") -> None:
+        self.gpus, self.cpus = gpus, cpus
+        self.is_lost = False
+        self._own_processes = own_processes  # `subprocess.Popen`s of a local Ray
+
+    @contextmanager
+    def watched(self, on_lost: Callable[[], None]) -> Iterator[None]:
+        """Within the block, say on standard error when a local Ray has ended, and call `on_lost` from a thread."""
+        has_left = threading.Event()
+
+        def watch() -> None:
+            while not has_left.wait(_LOOK_INTERVAL_S):
+                if any(process.poll() is not None for process in self._own_processes):
+                    self.is_lost = True
+                    print(f"stillreel: {NODE_LOST}", file=sys.stderr)
+                    on_lost()
+                    return
+
+        thread = threading.Thread(target=watch, name="ray-node", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            has_left.set()
+
+
 @contextmanager
-def connected(config: Config, console: Console, log: Path) -> Iterator[tuple[float, float]]:
-    """Connect to the cluster, or start one, for the length of the block; gives the numbers of its GPUs and CPUs.
+def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
+    """Connect to the cluster, or start one, for the length of the block.
 
     What Ray itself has to say on standard error (its C++ side reports each restart of a worker over many lines) goes
     into the file `log`.
@@ -45,7 +91,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[tuple[flo
     """
     address = address_of(config)
     console.print(f"Starting Ray ({address or 'on this machine'}) ...", highlight=False)
-    with _standard_error_into(log):
+    with _last_words(), _standard_error_into(log):
         import ray
 
         on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -56,7 +102,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[tuple[flo
             gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
             if config.needs_gpu and not config.ray.autoscaling:
                 _require_gpu(gpus, f"the cluster at {address} has none", config)
-            yield gpus, cpus
+            yield Cluster(gpus, cpus, _own_processes() if address is None else [])
         finally:
             ray.shutdown()
 
@@ -86,9 +132,36 @@ def _init(config: Config, address: str | None, log: Path) -> None:
             include_dashboard=False,
             **quiet,
         )
+    # What its processes report, e.g. the end of a node's log where one has died, Ray prints whatever it was told above.
+    ray._private.worker.print_to_stdstream = lambda report, *_, **__: _append(log, report["lines"])
     own = logging.getLogger("ray.data")  # prints the whole traceback of a worker that cannot start
     own.handlers = [logging.FileHandler(log)]
     own.propagate = False
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Have another process say it where this one ends within the block and cannot: by SIGKILL, or by Ray's C++ side."""
+    said_by = ["sh", "-c", 'read -r farewell || echo "stillreel: $1" >&2', "sh", _SUDDEN_END]
+    # A session of its own: what a terminal sends to this process at Ctrl-C is not meant for that one.
+    with subprocess.Popen(said_by, stdin=subprocess.PIPE, start_new_session=True) as speaker:
+        try:
+            yield
+        finally:
+            speaker.communicate(b"farewell\n")
+
+
+def _append(log: Path, lines: list[str]) -> None:
+    with log.open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _own_processes() -> list[Any]:
+    """Those of `_VITAL_PROCESSES` that `ray.init` has started here."""
+    import ray
+
+    started = ray._private.worker._global_node.all_processes
+    return [info.process for name in _VITAL_PROCESSES for info in started.get(name, [])]
 
 
 def _check_reachable(address: str) -> None:

@@ -17,7 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_INTERVAL_S = 0.5
 _EMPTY_LOOKS = 3
 
-Reason = Literal["interrupted", "stopped"]
+Reason = Literal["interrupted", "stopped", "broke off"]
 
 
 class Drainable(Protocol):
@@ -80,6 +80,12 @@ class Interruption:
         if self.reason is None:
             self.reason = reason
             self._asked.set()
+
+    def end_now(self, reason: Reason) -> None:
+        """End without waiting for what is under way; for other threads than the main one."""
+        if self.reason is None:
+            self.reason = reason
+        self._end()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self._is_own_signal:

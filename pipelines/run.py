@@ -15,7 +15,7 @@ from actors.settings import describe_tier
 from actors.storage import Storage
 from actors.svd.checkpoint import is_on_hub
 from pipelines import card
-from pipelines.cluster import check_machine, connected
+from pipelines.cluster import Cluster, check_machine, connected
 from pipelines.commit import Committer
 from pipelines.config import Config, to_yaml
 from pipelines.interruption import Interruption
@@ -79,8 +79,8 @@ def run(
             return summary
         committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
         try:
-            with connected(config, console, ray_log) as resources:
-                _make(config, storage, committer, _provenance(config, revisions), summary, resources, console, stages)
+            with connected(config, console, ray_log) as cluster:
+                _make(config, storage, committer, _provenance(config, revisions), summary, cluster, console, stages)
             if summary.ended == plan.to_do:
                 summary.status = "done"
                 for file in plan.work:  # else the next run looks in them for clips whose rows did not arrive
@@ -140,7 +140,7 @@ def _make(
     committer: Committer,
     provenance: Provenance,
     summary: Summary,
-    resources: tuple[float, float],
+    cluster: Cluster,
     console: Console,
     stages: "Stages | None",
 ) -> None:
@@ -149,12 +149,13 @@ def _make(
     from pipelines.graph import Graph, Stages, size_pools
 
     max_failed_share = config.run.max_failed_share
-    pools = size_pools(config, *resources)
+    pools = size_pools(config, cluster.gpus, cluster.cpus)
     card.write(config.output, storage)
     with (
         Progress(summary.plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(config, provenance, storage, pools, stages or Stages()) as graph,
         Interruption(graph, config.run.grace_s, console) as interruption,
+        cluster.watched(lambda: interruption.end_now("broke off")),
     ):
         for work in _executions(summary.plan.work):
             committer.begin(work)

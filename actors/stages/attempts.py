@@ -8,7 +8,10 @@ purpose: that is the one thing for which Ray gives the clip a fresh worker.
 The ledger is a plain object; in a run it lives in a Ray actor of its own, and the stages hold a `RemoteLedger`.
 """
 
+import ctypes
 import os
+import signal
+import sys
 import threading
 import time
 import traceback
@@ -28,6 +31,9 @@ _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, o
 # Before a worker starts anew whose store did not answer, which the store's own attempts hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 
 # Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
 # nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
@@ -278,6 +284,8 @@ class Attempts:
             StillreelError: as the start raises it, where no other try would go better.
             WorkerDiedError: the worker died at all its starts.
         """
+        if isinstance(self.ledger, RemoteLedger):
+            end_with_parent()
         worker, step = self.ledger.worker_name(), f"start of {stage}"
         answer = self.ledger.begin(worker, step)
         if answer.verdict == "give up":
@@ -316,6 +324,16 @@ class Attempts:
             scratch.clear()
         finally:
             os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when the one that started it ends: for workers, the Ray process of their node.
+
+    Ray asks a worker to end when its node does, and one in some hundred never comes to an end (Ray 2.60: a deadlock in
+    the destructors of its C++ side), keeps its model in memory, and nobody is left to see it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _one_line(error: Exception) -> str:

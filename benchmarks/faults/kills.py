@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ CLIPS = 40
 _SHARE_AT_START = 0.2
 _START_S = 15.0
 _BETWEEN_CLIPS_S = 1.0
-_VICTIMS = ("driver", "worker", "raylet")
+VICTIMS = ("driver", "worker", "raylet")
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class Tally:
     paid_twice: int = 0  # clips whose video was stored at the kill and that were made again
     orphans: int = 0  # processes that had to be killed 40 s after the job's end
     unfinished: int = 0  # runs that did not end well after the kill
-    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*_VICTIMS, "none"), 0))
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*VICTIMS, "none"), 0))
 
     @property
     def faults(self) -> int:
@@ -40,13 +41,16 @@ class Tally:
         return self.lost + self.duplicated + self.mismatched + self.failed + self.paid_twice + self.unfinished
 
 
-def trial(folder: Path, models: jobs.Models, runs: int, seed: int) -> Tally:
-    """Kill `runs` runs of `CLIPS` clips each, continue each to its end, and look at what they made."""
+def trial(folder: Path, models: jobs.Models, runs: int, seed: int, victims: Sequence[str] = VICTIMS) -> Tally:
+    """Kill `runs` runs of `CLIPS` clips each, continue each to its end, and look at what they made.
+
+    The `victims` take turns. The log of run 7 is `007/log.txt` in the folder.
+    """
     rng = np.random.default_rng(seed)
     jobs.write_pictures(folder / "images", CLIPS)
     tally = Tally()
     for number in range(runs):
-        victim = _VICTIMS[number % len(_VICTIMS)]
+        victim = victims[number % len(victims)]
         _one(folder / f"{number:03d}", folder / "images", models, victim, rng, tally)
     return tally
 

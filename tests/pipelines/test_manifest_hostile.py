@@ -212,7 +212,7 @@ def test_memory_of_cells_of_100_megabytes(tmp_path: Path, kind: str) -> None:
         with pq.ParquetWriter(path, table.schema) as writer:
             for _ in range(cells):
                 writer.write_table(table)
-    # The peak by the kernel's record of this program alone: `ru_maxrss` begins with that of the process that started it.
+    # By the kernel's record of this program alone: `ru_maxrss` begins with the peak of the process that started it.
     program = (
         "import re, sys; from actors.storage import Storage; from pipelines.manifest import *\n"
         "reader = read_manifest([sys.argv[1]], columns=ManifestColumns(), storage=Storage())\n"
