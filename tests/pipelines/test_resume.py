@@ -39,6 +39,9 @@ def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(
         assert "--break-lease" in refused.stderr
         until(tmp_path / "out", 3)
         running.kill()
+        _, errors = running.communicate(timeout=60)
+    assert errors.startswith("stillreel: the run was ended from outside (it was killed, or ")
+    assert errors.endswith("; what is finished is kept, the same command continues\n")
     assert not list(data.rglob("metadata.parquet"))  # the first commit would have come after ten minutes
     time.sleep(5)  # the workers notice that their driver is gone
     stored = {path: path.stat().st_mtime_ns for path in data.rglob("*.mp4")}
