@@ -5,7 +5,8 @@
 Every tensor that a network makes is counted from its making to its end, on tensors without data, in half precision and
 uncompiled. Attention is counted as a fused kernel: it makes its result alone. What a GPU adds is not in it: work space
 of its libraries, and copies where a kernel wants another layout (CUDA's group norm, which compiled code does without).
-Ends non-zero where the sum of weights and the highest peak misses the aims: 24 GB resident, 8 GB at the tightest.
+Ends non-zero where the highest peak, with the weights where these stay, misses the aims: 24 GB resident, 8 GB at the
+tightest, whose weights come layer by layer and are let go.
 """
 
 import argparse

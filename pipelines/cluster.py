@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.errors import ConfigError
+from actors.errors import ConfigError, RunError, StillreelError
 from pipelines.config import Config
 
 
@@ -36,14 +36,11 @@ def check_machine(config: Config) -> None:
 _CONNECT_TIMEOUT_S = 10.0
 
 
-# Processes of a local Ray without which nothing goes on. Ray itself ends the driver within 15 s of their end, wherever
-# that is and without a word; until then there is time to commit.
+# Processes of a local Ray without which nothing goes on. Some time after their end (15 s, for the raylet) Ray ends the
+# driver wherever that is, without a word; until then there is time to commit.
 _VITAL_PROCESSES = ("raylet", "gcs_server")
 _LOOK_INTERVAL_S = 0.5
-NODE_LOST = (
-    "Ray's node on this machine has ended (a process of it was killed, or the machine ran out of memory), and with it "
-    "this run; what is finished is kept, the same command continues"
-)
+NODE_LOST = "Ray's node on this machine has ended: a process of it was killed, or the machine ran out of memory"
 _SUDDEN_END = (
     "the run was ended from outside (it was killed, or Ray ended it, whose logs are in /tmp/ray/session_latest/logs "
     "unless configured otherwise); what is finished is kept, the same command continues"
@@ -53,20 +50,22 @@ _SUDDEN_END = (
 class Cluster:
     """What a run is connected to."""
 
-    def __init__(self, gpus: float, cpus: float, own_processes: "list[Any]") -> None:
+    def __init__(self, gpus: float, cpus: float, own_processes: list[Any]) -> None:
         self.gpus, self.cpus = gpus, cpus
-        self.is_lost = False
-        self._own_processes = own_processes  # `subprocess.Popen`s of a local Ray
+        self._own_processes = own_processes  # `subprocess.Popen`s, of a local Ray only
 
     @contextmanager
     def watched(self, on_lost: Callable[[], None]) -> Iterator[None]:
-        """Within the block, say on standard error when a local Ray has ended, and call `on_lost` from a thread."""
+        """Within the block, say on standard error when a local Ray has ended, and call `on_lost` from a thread.
+
+        Raises:
+            RunError: it has ended, and Ray's own error of that came first.
+        """
         has_left = threading.Event()
 
         def watch() -> None:
             while not has_left.wait(_LOOK_INTERVAL_S):
-                if any(process.poll() is not None for process in self._own_processes):
-                    self.is_lost = True
+                if self._has_ended():
                     print(f"stillreel: {NODE_LOST}", file=sys.stderr)
                     on_lost()
                     return
@@ -75,8 +74,16 @@ class Cluster:
         thread.start()
         try:
             yield
+        except StillreelError as error:
+            if self._has_ended():
+                raise RunError(f"{NODE_LOST}; what is finished is kept, the same command continues") from error
+            raise
         finally:
             has_left.set()
+            thread.join()
+
+    def _has_ended(self) -> bool:
+        return any(process.poll() is not None for process in self._own_processes)
 
 
 @contextmanager
@@ -91,7 +98,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
     """
     address = address_of(config)
     console.print(f"Starting Ray ({address or 'on this machine'}) ...", highlight=False)
-    with _last_words(), _standard_error_into(log):
+    with _last_words(), _standard_error_into(log), _reports_into(log):
         import ray
 
         on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -132,8 +139,6 @@ def _init(config: Config, address: str | None, log: Path) -> None:
             include_dashboard=False,
             **quiet,
         )
-    # What its processes report, e.g. the end of a node's log where one has died, Ray prints whatever it was told above.
-    ray._private.worker.print_to_stdstream = lambda report, *_, **__: _append(log, report["lines"])
     own = logging.getLogger("ray.data")  # prints the whole traceback of a worker that cannot start
     own.handlers = [logging.FileHandler(log)]
     own.propagate = False
@@ -142,18 +147,32 @@ def _init(config: Config, address: str | None, log: Path) -> None:
 @contextmanager
 def _last_words() -> Iterator[None]:
     """Have another process say it where this one ends within the block and cannot: by SIGKILL, or by Ray's C++ side."""
-    said_by = ["sh", "-c", 'read -r farewell || echo "stillreel: $1" >&2', "sh", _SUDDEN_END]
-    # A session of its own: what a terminal sends to this process at Ctrl-C is not meant for that one.
-    with subprocess.Popen(said_by, stdin=subprocess.PIPE, start_new_session=True) as speaker:
+    # What ends this process in good order (Ctrl-C, `ray job stop`, which asks all processes of a job) it leaves alone.
+    script = 'trap "" HUP INT TERM; read -r farewell || echo "stillreel: $1" >&2'
+    with subprocess.Popen(["sh", "-c", script, "sh", _SUDDEN_END], stdin=subprocess.PIPE) as speaker:
         try:
             yield
         finally:
             speaker.communicate(b"farewell\n")
 
 
-def _append(log: Path, lines: list[str]) -> None:
-    with log.open("a") as file:
-        file.writelines(f"{line}\n" for line in lines)
+@contextmanager
+def _reports_into(log: Path) -> Iterator[None]:
+    """Send what Ray's processes report (the end of a node's log, where one has died) into a file.
+
+    Ray's driver prints it, whatever it is told about logs.
+    """
+    from ray._private import worker
+
+    def append(report: dict[str, Any], *_: Any, **__: Any) -> None:
+        with log.open("a") as file:
+            file.writelines(f"{line}\n" for line in report["lines"])
+
+    printing, worker.print_to_stdstream = worker.print_to_stdstream, append
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
 
 
 def _own_processes() -> list[Any]:

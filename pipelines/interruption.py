@@ -49,6 +49,7 @@ class Interruption:
         self._is_drawing = False
         self._has_left = False
         self._is_own_signal = False
+        self._ending = threading.Lock()  # several threads may come to it at once
         self._watcher = threading.Thread(target=self._watch, name="interruption", daemon=True)
 
     def __enter__(self) -> "Interruption":
@@ -83,8 +84,7 @@ class Interruption:
 
     def end_now(self, reason: Reason) -> None:
         """End without waiting for what is under way; for other threads than the main one."""
-        if self.reason is None:
-            self.reason = reason
+        self.reason = reason
         self._end()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
@@ -120,9 +120,10 @@ class Interruption:
             return False
 
     def _end(self) -> None:
-        if self.is_over or self._has_left:
-            return
-        self.is_over = True
+        with self._ending:
+            if self.is_over or self._has_left:
+                return
+            self.is_over = True
         main = threading.main_thread().ident
         assert main is not None
         self._is_own_signal = True

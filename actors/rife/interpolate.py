@@ -7,6 +7,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,10 +106,15 @@ class Interpolator:
         return self._runner.net.variant.name
 
     def warm_up(self, *, width: int, height: int, pairs_per_batch: int = 8) -> None:
-        """Have ready what is compiled or chosen for frames of this size (pixels) in batches of this size."""
+        """Have ready what is compiled or chosen for frames of this size (pixels) in batches of this size.
+
+        Where memory is short at that moment, nothing is said: a clip may find more, or fails by itself.
+        """
         if self._runner.is_compiled or self._runner.device.type == "cuda":
             pair_FHWC = np.zeros((2, height, width, 3), np.uint8)
-            deque(self.frames(pair_FHWC, factor=Fraction(2), pairs_per_batch=pairs_per_batch), maxlen=0)
+            one_batch = self.frames(pair_FHWC, factor=Fraction(pairs_per_batch + 1), pairs_per_batch=pairs_per_batch)
+            with suppress(GpuMemoryError):
+                deque(one_batch, maxlen=0)
 
     def frames(
         self,

@@ -151,6 +151,10 @@ class AttemptLedger:
 class _LedgerActor(AttemptLedger):
     """What `RemoteLedger` calls: several entries in one."""
 
+    def __init__(self, max_attempts: int) -> None:
+        super().__init__(max_attempts)
+        _end_with_parent()
+
     def begin_after(self, ended: list[tuple[str, str]], key: str, stage: str) -> Answer:
         """`begin`, after what the caller has ended since it called last."""
         self.end_all(ended)
@@ -284,8 +288,7 @@ class Attempts:
             StillreelError: as the start raises it, where no other try would go better.
             WorkerDiedError: the worker died at all its starts.
         """
-        if isinstance(self.ledger, RemoteLedger):
-            end_with_parent()
+        self.end_with_node()
         worker, step = self.ledger.worker_name(), f"start of {stage}"
         answer = self.ledger.begin(worker, step)
         if answer.verdict == "give up":
@@ -302,6 +305,11 @@ class Attempts:
                 time.sleep(_STORE_RECOVERS_S)
             self._end_process(worker, step, _one_line(error))
         self.ledger.leave(worker)
+
+    def end_with_node(self) -> None:
+        """For a worker of Ray: end when the process of Ray ends that started this one."""
+        if isinstance(self.ledger, RemoteLedger):
+            _end_with_parent()
 
     @contextmanager
     def _watch(self, clip_id: str, stage: str) -> Iterator[None]:
@@ -326,8 +334,8 @@ class Attempts:
             os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
 
 
-def end_with_parent() -> None:
-    """Have the system kill this process when the one that started it ends: for workers, the Ray process of their node.
+def _end_with_parent() -> None:
+    """Have the system kill this process when the one that started it ends, while the calling thread lives.
 
     Ray asks a worker to end when its node does, and one in some hundred never comes to an end (Ray 2.60: a deadlock in
     the destructors of its C++ side), keeps its model in memory, and nobody is left to see it.

@@ -34,6 +34,7 @@ def load_images(
     Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
     same order, and the ledger counts each row's tries for itself.
     """
+    options["attempts"].end_with_node()
     try:
         for row in rows_of(batch):
             yield as_batch(load(row, **options))

@@ -4,6 +4,7 @@ Shapes: F frames of one clip, H W pixels (h w of the latents), C channels.
 """
 
 from collections.abc import Callable, Iterator
+from math import ceil
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from actors.svd.layers import (
 
 # Pixels of an activation that the spatial halves work on at once. No frame looks at another one there, so that a clip
 # can be taken in groups of frames; a group of this size still fills a GPU. Of 25 frames at 576x1024 that is 7 frames
-# where they are largest, and what the decoder holds at its peak falls from 22.7 to 11.3 GB (`benchmarks.memory`).
+# where they are largest, and the decoder holds 11.3 GB at its peak (`benchmarks.memory`) instead of 22.7.
 _PIXELS_AT_ONCE = 4 * 2**20
 
 
@@ -97,7 +98,11 @@ class FrameAttention(nn.Module):
 
 
 def in_groups(function: Callable[[Tensor], Tensor], x_NFHWC: Tensor, *, enlargement: int = 1) -> Tensor:
-    """A function of single frames, on as many at once as `_PIXELS_AT_ONCE` allows; it makes so many pixels of each."""
-    pixels_of_frame = x_NFHWC.shape[2] * x_NFHWC.shape[3] * enlargement
-    groups = torch.split(x_NFHWC, max(1, _PIXELS_AT_ONCE // pixels_of_frame), dim=1)
+    """A function of single frames, on as many at once as `_PIXELS_AT_ONCE` allows, in groups as even as can be.
+
+    It makes `enlargement` pixels of each.
+    """
+    _, frames, height, width, _ = x_NFHWC.shape
+    num_groups = ceil(frames / max(1, _PIXELS_AT_ONCE // (height * width * enlargement)))
+    groups = torch.split(x_NFHWC, ceil(frames / num_groups), dim=1)
     return function(x_NFHWC) if len(groups) == 1 else torch.cat([function(group) for group in groups], dim=1)
