@@ -39,6 +39,10 @@ _MIN_ROWS_PER_S = 50.0
 _MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 2.0, "ray": 4.0}
 _MAX_DRIVER_MB_PER_1000_ROWS_THAT_STAYS = 2.0
 _SAMPLE_INTERVAL_S = 1.0
+# Workers in which Ray does its own bookkeeping: no code of ours runs there.
+_OF_RAY_ITSELF = ("Agent", "_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker")
+# Of the workers' greatest sum: with less, not all of them have started, or some have ended.
+_ALL_AT_WORK = 0.8
 
 
 class Sampler(threading.Thread):
@@ -79,8 +83,9 @@ class Sampler(threading.Thread):
         return self._at_work()[-1][1][name]
 
     def _at_work(self) -> list[tuple[float, dict[str, float]]]:
-        """Without those before Ray's start and after its end."""
-        return [sample for sample in self.samples if sample[1]["workers"]]
+        """Without those at Ray's start and end."""
+        most = max(memory["workers"] for _, memory in self.samples)
+        return [sample for sample in self.samples if sample[1]["workers"] > _ALL_AT_WORK * most]
 
 
 def main() -> int:
@@ -169,7 +174,9 @@ def _memory_mb() -> dict[str, float]:
     memory = {"driver": me.memory_info().rss / 1e6, "workers": 0.0, "ray": 0.0}
     for process in others:
         with suppress(psutil.Error):
-            kind = "workers" if process.name().startswith("ray::") else "ray"
+            title = " ".join(process.cmdline()[:1])
+            is_worker = title.startswith("ray::") and not any(name in title for name in _OF_RAY_ITSELF)
+            kind = "workers" if is_worker else "ray"
             memory[kind] += process.memory_full_info().uss / 1e6
     return memory
 
