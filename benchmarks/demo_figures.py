@@ -23,8 +23,9 @@ from scipy.stats import spearmanr
 from skimage.registration import optical_flow_tvl1
 
 from actors.rife.interpolate import Interpolator
+from actors.settings import ClipParameters
 from actors.svd import model as svd
-from actors.svd.conditioning import ClipParameters, encode_images
+from actors.svd.conditioning import encode_images
 from actors.svd.sampler import decode, generate, to_float, to_uint8
 from benchmarks.train_demo import data
 

@@ -24,9 +24,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from actors.settings import ClipParameters
 from actors.stages.attempts import Attempts
 from actors.stages.row import Pixels, Row
-from actors.svd.conditioning import ClipParameters
 from actors.svd.sampler import GeneratedClips
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
 from benchmarks.null_model import NullFinish, NullGenerate, Repeater

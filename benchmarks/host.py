@@ -44,11 +44,10 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor
 
 from actors import images, video
-from actors.settings import ImageSettings, VideoSettings
+from actors.settings import ClipParameters, ImageSettings, VideoSettings
 from actors.stages import finish, generate
 from actors.storage import Storage
 from actors.svd import conditioning, sampler
-from actors.svd.conditioning import ClipParameters
 from actors.svd.model import SvdModel
 
 _WIDTH, _HEIGHT, _NUM_FRAMES, _FPS = 1024, 576, 25, 7

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from actors.records import CLIP_SCHEMA
+from actors.settings import ClipParameters
 from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.row import Pixels, Row
-from actors.svd.conditioning import ClipParameters
 from actors.svd.sampler import GeneratedClips
 
 

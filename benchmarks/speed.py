@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from actors.svd.conditioning import ClipParameters
+from actors.settings import ClipParameters
 from actors.svd.model import SvdModel, assemble, bring_in, compile_networks, set_feed_forward_pieces
 from actors.svd.sampler import WHOLE, Pixels, Shortcuts, clip_noise, decode, generate
 from benchmarks.demo_figures import psnr

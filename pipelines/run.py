@@ -145,7 +145,7 @@ def _make(
     stages: "Stages | None",
 ) -> None:
     """Drain the stages into the dataset until all rows have ended, or the run is to stop."""
-    # Ray Data, torch and diffusers take seconds to import: a run that has nothing to do, and `plan`, go without.
+    # Ray Data takes seconds to import: a run that has nothing to do, and `plan`, go without.
     from pipelines.graph import Graph, Stages, size_pools
 
     max_failed_share = config.run.max_failed_share

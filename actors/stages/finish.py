@@ -8,18 +8,21 @@ from contextlib import closing
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actors import __version__, compiling, rife, scratch, video
+from actors import __version__, scratch, video
 from actors.errors import GenerationError, VideoError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
 from actors.retries import retried
+from actors.rife.times import output_times
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.stages.attempts import Attempts
-from actors.stages.device import choose_device
 from actors.stages.row import NO_OUTCOME, UNSTARTED, Pixels, Row, parameters
 from actors.storage import Storage
 from actors.svd.checkpoint import cache_folder
+
+if TYPE_CHECKING:
+    from actors.rife.interpolate import Interpolator
 
 
 class Finish:
@@ -64,15 +67,21 @@ class Finish:
             failure=Failure(row["stage"], row["error_type"], row["error"]) if row["stage"] else None,
         ).to_row()
 
-    def _load_interpolator(self, image: ImageSettings) -> rife.Interpolator | None:
+    def _load_interpolator(self, image: ImageSettings) -> "Interpolator | None":
         if self._interpolation.weights is None:
             return None
+        # torch takes seconds to import: neither the driver nor a worker that only encodes should wait for it.
+        from actors import compiling
+        from actors.rife import weights
+        from actors.rife.interpolate import Interpolator
+        from actors.stages.device import choose_device
+
         device = choose_device(self._interpolation.device)
         compiling.keep_in(cache_folder(None) / "compiled")
         with scratch.folder() as folder:
-            weights = rife.fetch(self._interpolation.weights, self._storage, folder)
-            interpolator = rife.Interpolator.load(
-                weights, device=device, precision=self._interpolation.precision, compile=self._interpolation.compile
+            path = weights.fetch(self._interpolation.weights, self._storage, folder)
+            interpolator = Interpolator.load(
+                path, device=device, precision=self._interpolation.precision, compile=self._interpolation.compile
             )
         for width, height in image.sizes:
             interpolator.warm_up(width=width, height=height, pairs_per_batch=self._interpolation.pairs_per_batch)
@@ -82,7 +91,7 @@ class Finish:
         frames_FHWC = row["frames_FHWC"]
         num_generated, height, width, _ = frames_FHWC.shape
         factor, rate = self._rates(int(row["fps"]))
-        num_frames = len(rife.output_times(num_generated, factor, loop=self._interpolation.loop))
+        num_frames = len(output_times(num_generated, factor, loop=self._interpolation.loop))
         clip = self._describe(row) | {
             "width": width,
             "height": height,

@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from actors import compiling
 from actors.errors import GenerationError
-from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ImageSettings, ModelSettings
+from actors.settings import NO_SHORTCUTS, ClipParameters, FastSettings, GenerationSettings, ImageSettings, ModelSettings
 from actors.stages.attempts import Attempts
-from actors.stages.device import choose_device
 from actors.stages.row import NO_FRAMES, Pixels, Row, as_batch, parameters, rows_of
 from actors.storage import Storage
-from actors.svd.animator import Animator
 from actors.svd.checkpoint import cache_folder, locate
-from actors.svd.conditioning import ClipParameters
+
+if TYPE_CHECKING:
+    from actors.svd.animator import Animator
 
 # Mean levels, 0..255. A network that overflows without NaN gives levels of 0 everywhere; rounding leaves less than 1. A
 # clip begins with its picture, so that it can only be black by right where the picture nearly is. scikit-image's
@@ -73,7 +72,12 @@ class Generate:
         return row | {"frames_FHWC": frames_FHWC, "generate_s": elapsed_s, "memory_mode": self._animator.memory_mode}
 
 
-def _animator(model: ModelSettings, generation: GenerationSettings, fast: FastSettings, storage: Storage) -> Animator:
+def _animator(model: ModelSettings, generation: GenerationSettings, fast: FastSettings, storage: Storage) -> "Animator":
+    # torch and diffusers take seconds to import: the driver, which imports this module too, goes without.
+    from actors import compiling
+    from actors.stages.device import choose_device
+    from actors.svd.animator import Animator
+
     folder = locate(
         model.source,
         revision=model.revision,

@@ -20,8 +20,9 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from actors.errors import ConfigError
+from actors.settings import ClipParameters
 from actors.svd import few_step
-from actors.svd.conditioning import ClipParameters, Conditioning, condition
+from actors.svd.conditioning import Conditioning, condition
 from actors.svd.model import SvdModel, bring_in
 from actors.svd.unet import Evaluation, StepTerms
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from actors.errors import GenerationError, GpuMemoryError
-from actors.rife import Interpolator, output_times
 from actors.rife.ifnet import VARIANTS, IFNet, Variant
-from actors.rife.interpolate import CUT_GRID, _coarse, hard_cuts
+from actors.rife.interpolate import CUT_GRID, Interpolator, _coarse, hard_cuts
+from actors.rife.times import output_times
 from actors.rife.untrained import FADE_SLOPE, SMALL_VARIANT, crossfade_net
 
 Pixels = npt.NDArray[np.uint8]

@@ -11,7 +11,8 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
 from actors.errors import ConfigError
-from actors.svd.conditioning import ClipParameters, condition
+from actors.settings import ClipParameters
+from actors.svd.conditioning import condition
 from actors.svd.model import SvdModel, load
 from actors.svd.sampler import clip_noise, decode, generate_frames, noise_schedule, to_float
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
