@@ -133,14 +133,14 @@ class Outcome:
     clip: dict[str, Any] | None = None
     failure: Failure | None = None
 
-    def to_row(self) -> dict[str, str]:
-        """The one-column row that travels from the last stage to the driver."""
+    def to_json(self) -> str:
+        """As it travels from the last stage to the driver."""
         assert (self.clip is None) != (self.failure is None), self.clip_id
-        return {"outcome": json.dumps(asdict(self), ensure_ascii=False)}
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
-        """The inverse of `to_row`."""
+        """The inverse of `to_json`."""
         values = json.loads(text)
         failure = values.pop("failure")
         return cls(**values, failure=Failure(**failure) if failure else None)

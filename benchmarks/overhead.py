@@ -38,7 +38,7 @@ from pipelines.plan import WorkFile
 _MIN_ROWS_PER_S = 50.0
 _MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 2.0, "ray": 4.0}
 _MAX_DRIVER_MB_PER_1000_ROWS_THAT_STAYS = 2.0
-_SAMPLE_INTERVAL_S = 1.0
+_SAMPLE_INTERVAL_S = 5.0  # a look at the memory of all processes takes 0.1 s of a core
 # Workers in which Ray does its own bookkeeping: no code of ours runs there.
 _OF_RAY_ITSELF = ("Agent", "_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker")
 # Of the workers' greatest sum: with less, not all of them have started, or some have ended.
@@ -46,7 +46,7 @@ _ALL_AT_WORK = 0.8
 
 
 class Sampler(threading.Thread):
-    """Resident memory of this process, of Ray's workers and of Ray's own processes, once a second, in MB; CPU time."""
+    """Resident memory of this process, of Ray's workers and of Ray's own processes, in MB, every few seconds; CPU time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -189,7 +189,7 @@ class Graph:
                 "attempts": self._attempts,
             },
             batch_size=_IMAGES_PER_TASK,
-            batch_format="numpy",
+            batch_format="pyarrow",
             num_cpus=config.workers.load.num_cpus,
         ).repartition(target_num_rows_per_block=1)
 
@@ -213,7 +213,7 @@ class Graph:
         )
 
         # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
-        finished = clips.map(
+        finished = clips.map_batches(
             self._stages.finish,
             fn_constructor_args=(
                 config.interpolation,
@@ -224,9 +224,12 @@ class Graph:
                 self._storage,
                 self._attempts,
             ),
+            batch_size=1,
+            batch_format="numpy",
             compute=_pool(self._pools.interpolate_actors),
             num_gpus=self._pools.interpolate_gpus,
             num_cpus=config.workers.interpolate.num_cpus,
+            udf_modifying_row_count=False,
         )
 
         try:

@@ -10,6 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
 from actors import __version__, scratch, video
 from actors.errors import GenerationError, VideoError
 from actors.records import Failure, Outcome, Provenance, file_tag, part_name
@@ -17,7 +19,7 @@ from actors.retries import retried
 from actors.rife.times import output_times
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.stages.attempts import Attempts
-from actors.stages.row import NO_OUTCOME, UNSTARTED, Pixels, Row, parameters
+from actors.stages.row import NO_OUTCOME, UNSTARTED, Pixels, Row, parameters, unpack
 from actors.storage import Storage
 from actors.svd.checkpoint import cache_folder
 
@@ -47,25 +49,28 @@ class Finish:
         with attempts.start("finish"):
             self._interpolator = self._load_interpolator(image)
 
-    def __call__(self, row: Row) -> Row:
-        """Turn one clip's frames into a stored video.
+    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, list[str]]:
+        """Turn clips' frames into stored videos.
 
-        In: the columns that `Generate` gives. Out: `outcome`, JSON of an `actors.records.Outcome`; "" for a row that
-        the run did not begin with.
+        In: rows as `Generate` gives them, packed. Out: `outcome`, JSON of an `actors.records.Outcome`; "" for a row
+        that the run did not begin with.
         """
+        return {"outcome": [self._outcome(row) for row in unpack(batch)]}
+
+    def _outcome(self, row: Row) -> str:
         if row["stage"] == UNSTARTED:
-            return dict(NO_OUTCOME)
+            return NO_OUTCOME
         row = self._attempts.attempt({**row, "clip": None}, "finish", lambda row: {**row, "clip": self._finish(row)})
         self._attempts.ledger.leave(row["clip_id"])
         return Outcome(
             clip_id=row["clip_id"],
-            part=int(row["part"]),
+            part=row["part"],
             image_uri=row["image_uri"],
-            attempts=int(row["attempts"]) + 1,
+            attempts=row["attempts"] + 1,
             finished_at=datetime.now(UTC).isoformat(),
             clip=row["clip"],
             failure=Failure(row["stage"], row["error_type"], row["error"]) if row["stage"] else None,
-        ).to_row()
+        ).to_json()
 
     def _load_interpolator(self, image: ImageSettings) -> "Interpolator | None":
         if self._interpolation.weights is None:
@@ -90,7 +95,7 @@ class Finish:
     def _finish(self, row: Row) -> dict[str, Any]:
         frames_FHWC = row["frames_FHWC"]
         num_generated, height, width, _ = frames_FHWC.shape
-        factor, rate = self._rates(int(row["fps"]))
+        factor, rate = self._rates(row["fps"])
         num_frames = len(output_times(num_generated, factor, loop=self._interpolation.loop))
         clip = self._describe(row) | {
             "width": width,
@@ -105,7 +110,7 @@ class Finish:
             path = folder / clip["file_name"]
             seconds = self._make_video(frames_FHWC, factor, rate, path, clip)
             made = time.perf_counter()
-            part = part_name(int(row["part"]))
+            part = part_name(row["part"])
             self._storage.put_file(self._storage.join(self._output, "data", part, clip["file_name"]), path)
             return clip | {
                 "bytes": path.stat().st_size,
@@ -158,8 +163,8 @@ class Finish:
             "file_name": row["clip_id"] + video.extension(self._encoding.codec),
             "image_uri": row["image_uri"],
             "image_sha256": row["image_sha256"],
-            "image_width": int(row["image_width"]),
-            "image_height": int(row["image_height"]),
+            "image_width": row["image_width"],
+            "image_height": row["image_height"],
             "fit": self._provenance.fit,
             "interpolation_model": f"rife-{self._interpolator.name}" if self._interpolator else "",
             "codec": self._encoding.codec,
@@ -169,8 +174,8 @@ class Finish:
             "model_revision": self._provenance.model_revision,
             "precision": self._provenance.precision,
             "tier": self._provenance.tier,
-            "load_s": float(row["load_s"]),
-            "generate_s": float(row["generate_s"]),
+            "load_s": row["load_s"],
+            "generate_s": row["generate_s"],
             "device": row["device"],
             "memory_mode": row["memory_mode"],
             "stillreel_version": __version__,

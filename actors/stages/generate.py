@@ -9,7 +9,7 @@ import numpy.typing as npt
 from actors.errors import GenerationError
 from actors.settings import NO_SHORTCUTS, ClipParameters, FastSettings, GenerationSettings, ImageSettings, ModelSettings
 from actors.stages.attempts import Attempts
-from actors.stages.row import NO_FRAMES, Pixels, Row, as_batch, parameters, rows_of
+from actors.stages.row import NO_FRAMES, Pixels, Row, pack, parameters, unpack
 from actors.storage import Storage
 from actors.svd.checkpoint import cache_folder, locate
 
@@ -47,13 +47,13 @@ class Generate:
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> Generator[dict[str, Any], None, None]:
         """Animate a batch of images, one after the other.
 
-        In: the columns that `load_image` gives. Out, one row at a time: the same without `image_HWC`, and
+        In: rows as `load_image` gives them, packed. Out, one packed row at a time: the same without `image_HWC`, and
         `frames_FHWC` (uint8), `generate_s`, `device`, `memory_mode`.
         """
         # All before the first is given out: of generators Ray runs several at a time, and where one is run again after
         # its worker died, what it had given out is taken as given.
-        made = [self._attempt(row) for row in rows_of(batch)]
-        return (as_batch(row) for row in made)
+        made = [self._attempt(row) for row in unpack(batch)]
+        return (pack(row) for row in made)
 
     def _attempt(self, row: Row) -> Row:
         image_HWC = row.pop("image_HWC")

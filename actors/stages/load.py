@@ -4,19 +4,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy.typing as npt
+import pyarrow as pa
 
 from actors import images
 from actors.settings import ImageSettings
 from actors.stages.attempts import Attempts
-from actors.stages.row import NO_IMAGE, WELL, Row, as_batch, rows_of
+from actors.stages.row import NO_IMAGE, WELL, Row, pack
 from actors.storage import Storage
 
 
 def load_image(row: Row, *, storage: Storage, settings: ImageSettings, attempts: Attempts) -> Row:
     """Fetch, decode, orient and fit one image.
 
-    In: the columns of `WORK_SCHEMA`. Out: the same without `image_bytes` and `problem`, and
+    In: what `WORK_SCHEMA` says. Out: the same without `image_bytes` and `problem`, and
     `image_HWC` (uint8), `image_sha256`, `image_width`, `image_height`, `load_s`, `stage`, `error_type`, `error`.
     """
     data, problem = row.pop("image_bytes"), row.pop("problem")
@@ -26,18 +26,16 @@ def load_image(row: Row, *, storage: Storage, settings: ImageSettings, attempts:
     return attempts.attempt(row, "load", lambda row: _load(row, data, storage, settings))
 
 
-def load_images(
-    batch: dict[str, npt.NDArray[Any]], *, load: Callable[..., Row] = load_image, **options: Any
-) -> Iterator[dict[str, Any]]:
-    """`load(row, **options)` for each row of a batch, given out one by one.
+def load_images(batch: pa.Table, *, load: Callable[..., Row] = load_image, **options: Any) -> Iterator[dict[str, Any]]:
+    """`load(row, **options)` for each row of a batch (`WORK_SCHEMA`), packed and given out one by one.
 
     Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
     same order, and the ledger counts each row's tries for itself.
     """
     options["attempts"].end_with_node()
     try:
-        for row in rows_of(batch):
-            yield as_batch(load(row, **options))
+        for row in batch.to_pylist():
+            yield pack(load(row, **options))
     finally:
         options["attempts"].ledger.flush()  # a task's ledger ends with it
 
@@ -45,7 +43,7 @@ def load_images(
 def _load(row: Row, data: bytes | None, storage: Storage, settings: ImageSettings) -> Row:
     started = time.perf_counter()
     image = images.decode(
-        storage.read_bytes(row["image_uri"], max_bytes=settings.max_bytes) if data is None else bytes(data),
+        storage.read_bytes(row["image_uri"], max_bytes=settings.max_bytes) if data is None else data,
         max_megapixels=settings.max_megapixels,
         max_bytes=settings.max_bytes,
     )

@@ -1,5 +1,7 @@
-"""What the stages share: the row's columns for failures, what stands in for a row's pixels, and its parameters."""
+"""What the stages share: how a row travels, its columns for failures, what stands in for its pixels, its parameters."""
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +17,27 @@ NO_FRAMES: Pixels = np.zeros((0, 0, 0, 3), np.uint8)
 WELL = {"stage": "", "error_type": "", "error": ""}
 # The `stage` of a row that a run which is to end does not begin with, and what the last stage makes of it.
 UNSTARTED = "unstarted"
-NO_OUTCOME = {"outcome": ""}
+NO_OUTCOME = ""
 _PARAMETERS = [field.name for field in PARAMETER_FIELDS]
 
 
-def rows_of(batch: dict[str, npt.NDArray[Any]]) -> list[Row]:
-    """The rows of a batch that Ray Data hands over in NumPy's format."""
-    size = len(next(iter(batch.values())))
-    return [{name: column[index] for name, column in batch.items()} for index in range(size)]
+def pack(row: Row) -> dict[str, Any]:
+    """A batch of one row for Ray Data: a column for each array of pixels, and one, `row`, of JSON for all else.
+
+    Arrow and Ray take time for each column. One row, because pixels of different shapes cannot meet in one array.
+    """
+    pixels = {name: value for name, value in row.items() if isinstance(value, np.ndarray)}
+    rest = {name: value for name, value in row.items() if name not in pixels}
+    return {"row": [json.dumps(rest)], **{name: value[np.newaxis] for name, value in pixels.items()}}
 
 
-def as_batch(row: Row) -> dict[str, Any]:
-    """A batch of one row: pixels of different shapes never meet in one array."""
-    return {name: value[np.newaxis] if isinstance(value, np.ndarray) else [value] for name, value in row.items()}
+def unpack(batch: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> list[Row]:
+    """The rows of a batch, however many, that were packed one by one."""
+    pixels = {name: column for name, column in batch.items() if name != "row"}
+    return [
+        json.loads(text) | {name: column[index] for name, column in pixels.items()}
+        for index, text in enumerate(batch["row"])
+    ]
 
 
 def failed(row: Row, stage: str, error: Exception) -> Row:
@@ -36,5 +46,5 @@ def failed(row: Row, stage: str, error: Exception) -> Row:
 
 
 def parameters(row: Row) -> dict[str, Any]:
-    """The clip's parameters as Python numbers: Ray hands them over as NumPy scalars in batches, not so in rows."""
-    return {name: np.asarray(row[name]).item() for name in _PARAMETERS}
+    """The clip's own parameters."""
+    return {name: row[name] for name in _PARAMETERS}

@@ -72,7 +72,7 @@ def test_an_outcome_survives_its_journey() -> None:
     clip = {"clip_id": "ab", "image_uri": "s3://b/grüße.jpg"}
     for ending in ({"clip": clip}, {"failure": Failure("load", "ImageError", "zero bytes")}):
         outcome = Outcome("ab", 3, "s3://b/grüße.jpg", 1, "2026-01-02T03:04:05+00:00", **ending)
-        assert Outcome.from_json(outcome.to_row()["outcome"]) == outcome
+        assert Outcome.from_json(outcome.to_json()) == outcome
 
 
 def test_the_files_own_record_holds_only_what_can_be_reproduced() -> None:

@@ -14,13 +14,14 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
 from actors import video
 from actors.errors import CheckpointError, ConfigError
-from actors.records import CLIP_SCHEMA, Outcome, Provenance
+from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Outcome, Provenance
 from actors.settings import (
     FastSettings,
     GenerationSettings,
@@ -33,6 +34,7 @@ from actors.stages.attempts import AttemptLedger, Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image, load_images
+from actors.stages.row import pack, unpack
 from actors.storage import Storage
 from actors.svd import animator
 from actors.svd.sampler import GeneratedClips, Shortcuts
@@ -60,12 +62,12 @@ def work_row(**changes: Any) -> dict[str, Any]:
         "image_uri": "memory-row",
         "image_bytes": png(),
         "problem": "",
-        "seed": np.int64(1),
-        "fps": np.int32(7),
-        "motion_bucket_id": np.int32(127),
-        "noise_aug_strength": np.float64(0.02),
-        "min_guidance_scale": np.float64(1.0),
-        "max_guidance_scale": np.float64(3.0),
+        "seed": 1,
+        "fps": 7,
+        "motion_bucket_id": 127,
+        "noise_aug_strength": 0.02,
+        "min_guidance_scale": 1.0,
+        "max_guidance_scale": 3.0,
     }
     return row | changes
 
@@ -75,12 +77,25 @@ def load(**changes: Any) -> dict[str, Any]:
 
 
 def as_batch(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Rows as Ray Data hands several over that were packed one by one."""
+    packed = [pack(row) for row in rows]
     batch = {}
-    for name in rows[0]:
-        column = np.empty(len(rows), object)
-        column[:] = [row[name] for row in rows]
-        batch[name] = column
+    for name in packed[0]:
+        batch[name] = np.empty(len(rows), object)
+        batch[name][:] = [column[name][0] for column in packed]
     return batch
+
+
+def animated(generate: Generate, row: dict[str, Any]) -> dict[str, Any]:
+    """One row through `Generate`."""
+    ((made,),) = map(unpack, generate(as_batch([row])))
+    return made
+
+
+def ended(finish: Finish, row: dict[str, Any]) -> Outcome:
+    """One row through `Finish`."""
+    (outcome,) = finish(pack(row))["outcome"]
+    return Outcome.from_json(outcome)
 
 
 def finish(output: Path, interpolation: InterpolationSettings, video: VideoSettings) -> Finish:
@@ -112,12 +127,12 @@ def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:
 
 def test_load_images_gives_one_row_at_a_time_in_order_and_a_failure_is_its_own() -> None:
     rows = [work_row(clip_id=name * 64, image_bytes=data) for name, data in zip("abc", (png(), b"no image", png()))]
-    batches = load_images(as_batch(rows), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
+    batches = load_images(pa.Table.from_pylist(rows, WORK_SCHEMA), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
     assert isinstance(batches, Iterator)  # the first image need not wait for the others
-    made = list(batches)
-    assert [batch["clip_id"] for batch in made] == [[name * 64] for name in "abc"]
-    assert [batch["image_HWC"].shape[0] for batch in made] == [1, 1, 1]
-    assert [batch["stage"] for batch in made] == [[""], ["load"], [""]]
+    made = [row for batch in batches for row in unpack(batch)]
+    assert [row["clip_id"] for row in made] == [name * 64 for name in "abc"]
+    assert [row["image_HWC"].shape for row in made] == [(64, 96, 3), (0, 0, 3), (64, 96, 3)]
+    assert [row["stage"] for row in made] == ["", "load", ""]
 
 
 def test_load_image_turns_the_clip_for_upright_images() -> None:
@@ -141,14 +156,14 @@ def test_rows_that_cannot_be_loaded_are_marked(changes: dict[str, Any], stage: s
 
 def test_a_failed_row_goes_round_the_model_and_its_neighbours_do_not_notice(generate: Generate) -> None:
     rows = [load(), load(image_bytes=b"", clip_id="cd" * 32), load(image_bytes=png(50, 200), clip_id="ef" * 32)]
-    alone = next(generate(as_batch(rows[:1])))
-    together = {batch["clip_id"][0]: batch for batch in generate(as_batch(rows))}
-    assert together["cd" * 32]["stage"][0] == "load"
+    alone = animated(generate, rows[0])
+    together = {row["clip_id"]: row for batch in generate(as_batch(rows)) for row in unpack(batch)}
+    assert together["cd" * 32]["stage"] == "load"
     assert together["cd" * 32]["frames_FHWC"].size == 0
-    assert together["ef" * 32]["frames_FHWC"].shape == (1, 3, 96, 64, 3)
+    assert together["ef" * 32]["frames_FHWC"].shape == (3, 96, 64, 3)
     np.testing.assert_array_equal(together["ab" * 32]["frames_FHWC"], alone["frames_FHWC"])
-    assert alone["frames_FHWC"].shape == (1, 3, 64, 96, 3)
-    assert {tuple(batch) for batch in together.values()} == {tuple(alone)}
+    assert alone["frames_FHWC"].shape == (3, 64, 96, 3)
+    assert {tuple(row) for row in together.values()} == {tuple(alone)}
 
 
 def test_one_clip_that_cannot_be_made_does_not_take_the_batch_along(
@@ -162,9 +177,9 @@ def test_one_clip_that_cannot_be_made_does_not_take_the_batch_along(
         return made(model, images, clips, **options)
 
     monkeypatch.setattr(animator, "generate", picky)
-    rows = [load(), load(clip_id="cd" * 32, seed=np.int64(13)), load(clip_id="ef" * 32)]
-    ended = {batch["clip_id"][0]: batch["error"][0] for batch in generate(as_batch(rows))}
-    assert ended == {"ab" * 32: "", "cd" * 32: "unlucky seed", "ef" * 32: ""}
+    rows = [load(), load(clip_id="cd" * 32, seed=13), load(clip_id="ef" * 32)]
+    errors = {row["clip_id"]: row["error"] for batch in generate(as_batch(rows)) for row in unpack(batch)}
+    assert errors == {"ab" * 32: "", "cd" * 32: "unlucky seed", "ef" * 32: ""}
 
 
 def test_frames_that_are_not_numbers_are_a_failure(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +189,9 @@ def test_frames_that_are_not_numbers_are_a_failure(generate: Generate, monkeypat
         return replace(made(*arguments, **options), finite=(False,))
 
     monkeypatch.setattr(animator, "generate", broken)
-    batch = next(generate(as_batch([load()])))
-    assert (batch["stage"][0], batch["frames_FHWC"].size) == ("generate", 0)
-    assert batch["error"] == ["the model made frames that are not numbers"]
+    made_row = animated(generate, load())
+    assert (made_row["stage"], made_row["frames_FHWC"].size) == ("generate", 0)
+    assert made_row["error"] == "the model made frames that are not numbers"
 
 
 @pytest.mark.parametrize(
@@ -195,10 +210,10 @@ def test_black_clips_are_failures_unless_their_picture_is_dark(
     frames_BFHWC = np.broadcast_to(np.array(frame_levels, np.uint8)[None, :, None, None, None], (1, 3, 64, 96, 3))
     monkeypatch.setattr(animator, "generate", lambda *_, **__: GeneratedClips(frames_BFHWC, (True,)))
     row = load() | {"image_HWC": np.full((64, 96, 3), picture_level, np.uint8)}
-    batch = next(generate(as_batch([row])))
-    assert batch["stage"] == [stage]
+    made = animated(generate, row)
+    assert made["stage"] == stage
     if stage:
-        assert batch["error"] == ["the model made a black clip of a picture that is not black"]
+        assert made["error"] == "the model made a black clip of a picture that is not black"
 
 
 @pytest.fixture
@@ -229,9 +244,9 @@ SmallGpu = Callable[..., tuple[Generate, list[Any]]]
 
 def test_short_memory_is_met_step_by_step_and_remembered(small_gpu: SmallGpu) -> None:
     generate, calls = small_gpu(lambda options: options["offload"])
-    rows = [next(generate(as_batch([load(clip_id=clip_id)]))) for clip_id in ("ab" * 32, "cd" * 32)]
-    assert [row["memory_mode"] for row in rows] == [["offload"], ["offload"]]
-    assert [row["frames_FHWC"].shape[1] for row in rows] == [10, 10]
+    rows = [animated(generate, load(clip_id=clip_id)) for clip_id in ("ab" * 32, "cd" * 32)]
+    assert [row["memory_mode"] for row in rows] == ["offload", "offload"]
+    assert [row["frames_FHWC"].shape[0] for row in rows] == [10, 10]
     assert calls == [(None, False), (8, False), (8, True), (8, True)]
 
 
@@ -243,9 +258,9 @@ def test_chunked_decoding_comes_before_offloading_and_its_frames_are_the_same(sm
         lambda options: options["offload"],
     ):
         generate, _ = small_gpu(fits)
-        row = next(generate(as_batch([load()])))
+        row = animated(generate, load())
         frames.append(row["frames_FHWC"])
-        modes += row["memory_mode"]
+        modes.append(row["memory_mode"])
     assert modes == ["resident", "chunked", "offload"]
     np.testing.assert_array_equal(frames[1], frames[2])
     assert (frames[0] != frames[1]).any()
@@ -264,7 +279,7 @@ def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.M
     generation = GenerationSettings(num_frames=2, num_inference_steps=2)
     fast = FastSettings(cache_interval=3, guided_share=0.5)
     for options in ({}, {"fast": fast}):
-        next(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS, **options)(as_batch([load()])))
+        animated(Generate(model, generation, IMAGE, STORAGE, ATTEMPTS, **options), load())
     assert taken == [Shortcuts(), Shortcuts(cache_interval=3, guided_share=0.5)]
 
 
@@ -273,8 +288,8 @@ def test_a_distilled_checkpoint_is_for_the_tier_few_step(tmp_path: Path) -> None
     checkpoint = make_svd_checkpoint(tmp_path / "svd", sizes=TINY_SIZES, is_distilled=True)
     model = ModelSettings(source=str(checkpoint), precision="fp32", device="cpu", tier="few_step")
     generation = GenerationSettings(num_frames=2, num_inference_steps=4)
-    row = next(Generate(model, generation, IMAGE, STORAGE, attempts)(as_batch([load()])))
-    assert (row["error"], row["frames_FHWC"].shape[1]) == ([""], 2)
+    row = animated(Generate(model, generation, IMAGE, STORAGE, attempts), load())
+    assert (row["error"], row["frames_FHWC"].shape[0]) == ("", 2)
     with pytest.raises(ConfigError, match="num_inference_steps=50"):
         Generate(model, GenerationSettings(num_inference_steps=50), IMAGE, STORAGE, attempts)
     with pytest.raises(CheckpointError, match=r"set model\.tier=few_step"):
@@ -290,35 +305,35 @@ def test_fp8_is_refused_at_the_start_where_there_is_no_gpu_for_it(svd_checkpoint
 
 def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) -> None:
     generate, calls = small_gpu(lambda options: options["offload"], decode_chunk_frames=4)
-    assert next(generate(as_batch([load()])))["memory_mode"] == ["offload"]
+    assert animated(generate, load())["memory_mode"] == "offload"
     assert calls == [(4, False), (4, True)]
 
 
 def test_the_last_resort_is_weights_that_come_layer_by_layer(small_gpu: SmallGpu) -> None:
     generate, calls = small_gpu(lambda _: len(calls) > 3)
-    row = next(generate(as_batch([load()])))
-    assert row["memory_mode"] == ["sequential"]
+    row = animated(generate, load())
+    assert row["memory_mode"] == "sequential"
     assert calls == [(None, False), (8, False), (8, True), (8, False)]
-    frames = next(small_gpu(lambda _: True, decode_chunk_frames=8)[0](as_batch([load()])))["frames_FHWC"]
+    frames = animated(small_gpu(lambda _: True, decode_chunk_frames=8)[0], load())["frames_FHWC"]
     assert np.abs(row["frames_FHWC"].astype(int) - frames).max() <= 1  # matrix products of other sizes round otherwise
 
 
 @pytest.mark.parametrize("memory", ["offload", "sequential"])
 def test_a_memory_mode_that_the_configuration_asks_for_makes_the_same_frames(small_gpu: SmallGpu, memory: str) -> None:
     asked, _ = small_gpu(lambda _: True, memory=memory)
-    row = next(asked(as_batch([load()])))
-    assert row["memory_mode"] == [memory]
+    row = animated(asked, load())
+    assert row["memory_mode"] == memory
     plain, _ = small_gpu(lambda _: True)
-    np.testing.assert_array_equal(row["frames_FHWC"], next(plain(as_batch([load()])))["frames_FHWC"])
+    np.testing.assert_array_equal(row["frames_FHWC"], animated(plain, load())["frames_FHWC"])
 
 
 def test_a_clip_that_fits_in_no_way_is_a_failure_that_says_what_to_lower(small_gpu: SmallGpu) -> None:
     generate, calls = small_gpu(lambda options: False)
-    batch = next(generate(as_batch([load()])))
-    assert (batch["stage"], batch["error_type"]) == (["generate"], ["GpuMemoryError"])
-    assert "lower image.width and height, generation.num_frames" in batch["error"][0]
+    row = animated(generate, load())
+    assert (row["stage"], row["error_type"]) == ("generate", "GpuMemoryError")
+    assert "lower image.width and height, generation.num_frames" in row["error"]
     assert len(calls) == 4
-    next(generate(as_batch([load()])))
+    animated(generate, load())
     assert len(calls) == 5  # the next clip goes straight to the last mode
 
 
@@ -328,11 +343,11 @@ def test_a_whole_batch_is_made_before_its_first_row_is_given_out(generate: Gener
     attempts = generate._attempts
     generate._attempts = Attempts(ledger)
     try:
-        rows = generate(as_batch([load(), load(clip_id="cd" * 32)]))
+        batches = generate(as_batch([load(), load(clip_id="cd" * 32)]))
     finally:
         generate._attempts = attempts
     assert ledger.in_flight() == ["ab" * 32, "cd" * 32]
-    assert [row["clip_id"][0] for row in rows] == ["ab" * 32, "cd" * 32]
+    assert [row["clip_id"] for batch in batches for row in unpack(batch)] == ["ab" * 32, "cd" * 32]
 
 
 def test_a_row_that_is_not_begun_passes_every_stage_and_has_no_outcome(generate: Generate, tmp_path: Path) -> None:
@@ -340,17 +355,16 @@ def test_a_row_that_is_not_begun_passes_every_stage_and_has_no_outcome(generate:
     ledger.drain()
     row = load_image(work_row(), storage=STORAGE, settings=IMAGE, attempts=Attempts(ledger))
     assert list(row) == list(load())
-    batch = next(generate(as_batch([row])))
-    assert (batch["stage"], batch["frames_FHWC"].size) == (["unstarted"], 0)
-    row = {name: column[0] for name, column in batch.items()}
-    assert finish(tmp_path, InterpolationSettings(), VideoSettings())(row) == {"outcome": ""}
+    made = animated(generate, row)
+    assert (made["stage"], made["frames_FHWC"].size) == ("unstarted", 0)
+    assert finish(tmp_path, InterpolationSettings(), VideoSettings())(pack(made)) == {"outcome": [""]}
     assert not list(tmp_path.iterdir())
 
 
 def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_weights: Path) -> None:
     interpolation = InterpolationSettings(weights=str(rife_weights), factor=3, precision="fp32", device="cpu")
     row = generated()
-    outcome = Outcome.from_json(finish(tmp_path, interpolation, VideoSettings())(row)["outcome"])
+    outcome = ended(finish(tmp_path, interpolation, VideoSettings()), row)
     assert outcome.failure is None
     clip = outcome.clip
     assert set(clip) == set(CLIP_SCHEMA.names) - {"created_at"}
@@ -391,7 +405,7 @@ def test_a_disk_that_is_full_for_a_while_only_delays_the_video(
     tmp_path: Path, full_disk: Callable[[int], list[float]]
 ) -> None:
     waited = full_disk(2)
-    outcome = Outcome.from_json(finish(tmp_path, InterpolationSettings(), VideoSettings())(generated())["outcome"])
+    outcome = ended(finish(tmp_path, InterpolationSettings(), VideoSettings()), generated())
     assert waited == [1, 2]
     assert outcome.clip["num_frames"] == 4
     assert len(list(tmp_path.rglob("*.mp4"))) == 1
@@ -401,7 +415,7 @@ def test_a_disk_that_stays_full_is_a_failure_that_says_which_and_what_to_do(
     tmp_path: Path, full_disk: Callable[[int], list[float]]
 ) -> None:
     waited = full_disk(99)
-    outcome = Outcome.from_json(finish(tmp_path, InterpolationSettings(), VideoSettings())(generated())["outcome"])
+    outcome = ended(finish(tmp_path, InterpolationSettings(), VideoSettings()), generated())
     assert waited == [1, 2, 3, 4]
     assert (outcome.failure.stage, outcome.failure.error_type) == ("finish", "VideoError")
     assert f"folder {tempfile.gettempdir()}: No space left on device; see to that disk" in outcome.failure.error
@@ -412,8 +426,8 @@ def test_a_clip_made_twice_is_the_same_file(tmp_path: Path, rife_weights: Path) 
     interpolation = InterpolationSettings(weights=str(rife_weights), factor=2, precision="fp32", device="cpu")
     hashes = set()
     for run, seconds in ((tmp_path / "a", 0.5), (tmp_path / "b", 0.7)):
-        outcome = finish(run, interpolation, VideoSettings())(generated(generate_s=seconds))
-        hashes.add(Outcome.from_json(outcome["outcome"]).clip["sha256"])
+        outcome = ended(finish(run, interpolation, VideoSettings()), generated(generate_s=seconds))
+        hashes.add(outcome.clip["sha256"])
     assert len(hashes) == 1
 
 
@@ -431,14 +445,14 @@ def test_rates_and_frame_counts(
     tmp_path: Path, rife_weights: Path, interpolation: dict, video: dict, frames: int, rate: Fraction
 ) -> None:
     settings = InterpolationSettings(**{"weights": str(rife_weights), "precision": "fp32", **interpolation})
-    outcome = Outcome.from_json(finish(tmp_path, settings, VideoSettings(**video))(generated())["outcome"])
+    outcome = ended(finish(tmp_path, settings, VideoSettings(**video)), generated())
     assert outcome.failure is None
     assert (outcome.clip["num_frames"], outcome.clip["video_fps"]) == (frames, float(rate))
 
 
 def test_a_target_rate_below_the_clips_own_is_a_failure(tmp_path: Path, rife_weights: Path) -> None:
     settings = InterpolationSettings(weights=str(rife_weights), factor=None, target_fps=5, precision="fp32")
-    outcome = Outcome.from_json(finish(tmp_path, settings, VideoSettings())(generated())["outcome"])
+    outcome = ended(finish(tmp_path, settings, VideoSettings()), generated())
     assert outcome.failure.stage == "finish"
     assert "below the clip's own fps 7" in outcome.failure.error
     assert not list(tmp_path.rglob("*.mp4"))
@@ -446,7 +460,7 @@ def test_a_target_rate_below_the_clips_own_is_a_failure(tmp_path: Path, rife_wei
 
 def test_a_failed_row_ends_as_a_failure_with_its_first_reason(tmp_path: Path) -> None:
     row = generated(stage="load", error_type="ImageError", error="zero bytes", attempts=1)
-    outcome = Outcome.from_json(finish(tmp_path, InterpolationSettings(), VideoSettings())(row)["outcome"])
+    outcome = ended(finish(tmp_path, InterpolationSettings(), VideoSettings()), row)
     assert (outcome.failure.stage, outcome.failure.error, outcome.attempts) == ("load", "zero bytes", 2)
     assert not list(tmp_path.iterdir())
 

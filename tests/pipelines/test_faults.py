@@ -27,6 +27,7 @@ from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image
+from actors.stages.row import pack, unpack
 from actors.storage import Storage
 from pipelines.config import Config, load_config
 from pipelines.graph import Graph, Pools, Stages
@@ -112,11 +113,11 @@ class StillImages:
         """For faults."""
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        row = {name: column[0] for name, column in batch.items()}
+        (row,) = unpack(batch)
         image_HWC = row.pop("image_HWC")
         row |= {"frames_FHWC": np.zeros((0, 0, 0, 3), np.uint8), "generate_s": 0.0, "device": "", "memory_mode": ""}
         row = self._attempts.attempt(row, "generate", lambda row: row | {"frames_FHWC": self.make(image_HWC)})
-        return {name: value[None] if isinstance(value, np.ndarray) else [value] for name, value in row.items()}
+        return pack(row)
 
     def make(self, image_HWC: Any) -> Any:
         return np.stack([image_HWC] * 2)
@@ -128,13 +129,16 @@ class NoVideos:
     def __init__(self, *settings: Any) -> None:
         (self._attempts,) = (setting for setting in settings if isinstance(setting, Attempts))
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return {"outcome": [self._outcome(row) for row in unpack(batch)]}
+
+    def _outcome(self, row: dict[str, Any]) -> str:
         if row["stage"] == "unstarted":
-            return {"outcome": ""}
+            return ""
         row = self._attempts.attempt(row, "finish", lambda row: row)
         self._attempts.ledger.leave(row["clip_id"])
         assert row["frames_FHWC"].shape[0] == 2, row["error"]
-        return Outcome(row["clip_id"], 0, "", 1, "", clip={"clip_id": row["clip_id"]}).to_row()
+        return Outcome(row["clip_id"], 0, "", 1, "", clip={"clip_id": row["clip_id"]}).to_json()
 
 
 def mark(folder: Path, name: str, text: object = "mark") -> int:
@@ -159,8 +163,8 @@ def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make
             row["image_bytes"] = Deadly()
         return load_image(row, **options)
 
-    class Deadly:
-        def __bytes__(self) -> bytes:
+    class Deadly(bytes):
+        def __len__(self) -> int:
             mark(folder, "load")
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
@@ -173,9 +177,9 @@ def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make
             return super()._animate(row, image_HWC)
 
     class StuckFinish(Finish):
-        def __call__(self, row: Any) -> Any:
+        def _outcome(self, row: Any) -> Any:
             self._attempts = replace(self._attempts, clip_timeout_s=1 if row["clip_id"] == at_finish else None)
-            return super().__call__(row)
+            return super()._outcome(row)
 
         def _finish(self, row: Any) -> Any:
             if row["clip_id"] == at_finish:
