@@ -46,7 +46,7 @@ _ALL_AT_WORK = 0.8
 
 
 class Sampler(threading.Thread):
-    """Resident memory of this process, of Ray's workers and of Ray's own processes, in MB, every few seconds; CPU time."""
+    """Now and then: resident memory of this process, of Ray's workers and of Ray's own processes, in MB; CPU time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

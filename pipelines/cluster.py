@@ -115,6 +115,8 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
 
 
 def _init(config: Config, address: str | None, log: Path) -> None:
+    # Else the driver, and the workers of a local Ray, write a line on each row into Ray's logs, which takes time.
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "INFO")
     import ray
     import ray.data  # sets up its logging when it is imported, so that has to come before ours
 

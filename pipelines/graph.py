@@ -237,7 +237,9 @@ class Graph:
             # multiplied, a quarter more a row.
             for bundle in finished.iter_internal_ref_bundles():
                 for block in ray.get(list(bundle.block_refs)):
-                    yield from map(Outcome.from_json, filter(None, block["outcome"].to_pylist()))
+                    for outcome in map(Outcome.from_json, filter(None, block["outcome"].to_pylist())):
+                        self._ledger.leave(outcome.clip_id)
+                        yield outcome
         except RayError as error:
             raise _explained(error) from error
 

@@ -12,18 +12,19 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import astuple, dataclass
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
 from actors import scratch
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
+from actors.stages import watchdog
 from actors.stages.row import UNSTARTED, Row, failed
 
 _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
@@ -38,8 +39,12 @@ _PR_SET_PDEATHSIG = 1
 # Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
 # nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
 _NUM_LEFT = 10_000
+_LEFT_TOLD_AT_ONCE = 32
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,17 @@ class Ledger(Protocol):
     def end(self, key: str, stage: str) -> None:
         """The stage is done with it, for better or worse; told with the next call, or by `flush`."""
 
+    def leave(self, key: str) -> None:
+        """The clip has come out of the last stage, the worker has started: what was tried under this key is forgotten.
+
+        Told like `end`.
+        """
+
     def flush(self) -> None:
-        """Tell what was ended, where no other call of this process is near."""
+        """Tell what has ended and left, where no other call of this process is near."""
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """Why the process that began is about to end; written down when this returns."""
-
-    def leave(self, key: str) -> None:
-        """The clip has left the last stage, the worker has started: what was tried under this key is forgotten."""
 
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
@@ -136,7 +144,7 @@ class AttemptLedger:
         return str(os.getpid())
 
     def in_flight(self) -> list[str]:
-        """The clips that `generate` has begun with and that have not left `finish`."""
+        """The clips that `generate` has begun with and that have not left."""
         return sorted(self._in_flight)
 
     def num_begun(self) -> int:
@@ -149,26 +157,26 @@ class AttemptLedger:
 
 
 class _LedgerActor(AttemptLedger):
-    """What `RemoteLedger` calls: several entries in one."""
+    """What `RemoteLedger` calls: several entries in one.
+
+    With lists and strings, which Ray packs in half the time that it takes for any other object.
+    """
 
     def __init__(self, max_attempts: int) -> None:
         super().__init__(max_attempts)
         _end_with_parent()
 
-    def begin_after(self, ended: list[tuple[str, str]], key: str, stage: str) -> Answer:
-        """`begin`, after what the caller has ended since it called last."""
-        self.end_all(ended)
-        return self.begin(key, stage)
+    def begin_after(self, ended: list[list[str]], left: list[str], key: str, stage: str) -> list[Any]:
+        """`begin`, after what the caller has ended since it called last; the fields of an `Answer`."""
+        self.tell(ended, left)
+        return list(astuple(self.begin(key, stage)))
 
-    def leave_after(self, ended: list[tuple[str, str]], key: str) -> None:
-        """`leave`, likewise."""
-        self.end_all(ended)
-        self.leave(key)
-
-    def end_all(self, ended: list[tuple[str, str]]) -> None:
-        """`end` for each."""
-        for attempt in ended:
-            self.end(*attempt)
+    def tell(self, ended: list[list[str]], left: list[str]) -> None:
+        """`end` and `leave` for each."""
+        for key, stage in ended:
+            self.end(key, stage)
+        for key in left:
+            self.leave(key)
 
 
 class RemoteLedger:
@@ -188,29 +196,32 @@ class RemoteLedger:
         # few kB for each call, which are most of a run's.
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
         self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_attempts)
-        self._ended: list[tuple[str, str]] = []  # to be told with the next call
+        # To be told with the next call, which may come from another thread.
+        self._ended: deque[list[str]] = deque()
+        self._left: deque[str] = deque()
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
-        answer: Answer = self._wait_for("begin_after", self._take_ended(), key, stage)
-        return answer
+        return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), key, stage))
 
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
-        self._ended.append((key, stage))
+        self._ended.append([key, stage])
+
+    def leave(self, key: str) -> None:
+        """As in `Ledger`; the driver, which never begins, tells it when there are many."""
+        self._left.append(key)
+        if len(self._left) >= _LEFT_TOLD_AT_ONCE:
+            self.flush()
 
     def flush(self) -> None:
         """As in `Ledger`, without waiting."""
-        if self._ended:
-            self._actor.end_all.options(num_returns=0).remote(self._take_ended())
+        if self._ended or self._left:
+            self._actor.tell.options(num_returns=0).remote(_taken(self._ended), _taken(self._left))
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
         self._wait_for("explain", key, stage, reason)
-
-    def leave(self, key: str) -> None:
-        """As in `Ledger`, without waiting."""
-        self._actor.leave_after.options(num_returns=0).remote(self._take_ended(), key)
 
     def worker_name(self) -> str:
         """As in `Ledger`: Ray starts an actor again under its old id."""
@@ -220,6 +231,7 @@ class RemoteLedger:
 
     def in_flight(self) -> list[str]:
         """As in `AttemptLedger`."""
+        self.flush()
         clip_ids: list[str] = self._wait_for("in_flight")
         return clip_ids
 
@@ -238,14 +250,15 @@ class RemoteLedger:
 
         ray.kill(self._actor)
 
-    def _take_ended(self) -> list[tuple[str, str]]:
-        ended, self._ended = self._ended, []
-        return ended
-
     def _wait_for(self, method: str, *arguments: Any) -> Any:
         import ray
 
         return ray.get(getattr(self._actor, method).remote(*arguments))
+
+
+def _taken(waiting: deque[T]) -> list[T]:
+    """Empty it; what other threads add meanwhile is here or stays."""
+    return [waiting.popleft() for _ in range(len(waiting))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,26 +318,19 @@ class Attempts:
                 time.sleep(_STORE_RECOVERS_S)
             self._end_process(worker, step, _one_line(error))
         self.ledger.leave(worker)
+        self.ledger.flush()
 
     def end_with_node(self) -> None:
         """For a worker of Ray: end when the process of Ray ends that started this one."""
         if isinstance(self.ledger, RemoteLedger):
             _end_with_parent()
 
-    @contextmanager
-    def _watch(self, clip_id: str, stage: str) -> Iterator[None]:
-        if self.clip_timeout_s is None:
-            yield
-            return
-        reason = f"it took longer than run.clip_timeout_s ({self.clip_timeout_s:g} s)"
-        timer = threading.Timer(self.clip_timeout_s, self._end_process, (clip_id, stage, reason))
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()  # where it has fired, nothing goes on: what `clear` stopped would count as the clip's own end
+    def _watch(self, clip_id: str, stage: str) -> AbstractContextManager[None]:
+        limit_s = self.clip_timeout_s
+        if limit_s is None:
+            return nullcontext()
+        reason = f"it took longer than run.clip_timeout_s ({limit_s:g} s)"
+        return watchdog.limit(limit_s, lambda: self._end_process(clip_id, stage, reason))
 
     def _end_process(self, key: str, stage: str, reason: str) -> NoReturn:
         try:

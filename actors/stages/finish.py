@@ -61,7 +61,6 @@ class Finish:
         if row["stage"] == UNSTARTED:
             return NO_OUTCOME
         row = self._attempts.attempt({**row, "clip": None}, "finish", lambda row: {**row, "clip": self._finish(row)})
-        self._attempts.ledger.leave(row["clip_id"])
         return Outcome(
             clip_id=row["clip_id"],
             part=row["part"],

@@ -1,0 +1,55 @@
+"""A time limit for calls that cannot be stopped from within: one thread looks after all calls of the process.
+
+A `threading.Timer` for each would start three threads for a clip.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_LOOK_INTERVAL_S = 0.5
+
+
+class _Watchdog:
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._calls: dict[object, tuple[float, Callable[[], None]]] = {}  # when each is late, and what is done then
+        self._thread: threading.Thread | None = None
+
+    def add(self, late_at: float, on_late: Callable[[], None]) -> object:
+        call = object()
+        with self._lock:
+            self._calls[call] = (late_at, on_late)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
+                self._thread.start()
+        return call
+
+    def remove(self, call: object) -> None:
+        with self._lock:
+            self._calls.pop(call, None)
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(_LOOK_INTERVAL_S)
+            with self._lock:
+                late = [call for call, (late_at, _) in self._calls.items() if time.monotonic() > late_at]
+                for call in late:
+                    self._calls.pop(call)[1]()
+
+
+_watchdog = _Watchdog()
+
+
+@contextmanager
+def limit(seconds: float, on_late: Callable[[], None]) -> Iterator[None]:
+    """Call `on_late` from another thread, once, where the block takes longer, by up to half a second more.
+
+    Where it is being called, the block does not come to an end before it is done.
+    """
+    call = _watchdog.add(time.monotonic() + seconds, on_late)
+    try:
+        yield
+    finally:
+        _watchdog.remove(call)
