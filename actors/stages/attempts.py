@@ -62,6 +62,13 @@ class Ledger(Protocol):
     def begin(self, key: str, stage: str) -> Answer:
         """Ask to begin, and write it down where the answer is yes."""
 
+    def begin_together(self, keys: list[str], stage: str) -> list[Answer]:
+        """`begin` for each, unless one was begun with before and not ended: then for none, and the list is empty.
+
+        Where the process ends, all of them have lost a try, and each asks for itself the next time. So where one try is
+        all that there is, the list is always empty.
+        """
+
     def end(self, key: str, stage: str) -> None:
         """The stage is done with it, for better or worse; told with the next call, or by `flush`."""
 
@@ -115,6 +122,12 @@ class AttemptLedger:
         if stage == "generate" and key not in self._left:
             self._in_flight.add(key)
         return Answer("begin")
+
+    def begin_together(self, keys: list[str], stage: str) -> list[Answer]:
+        """As in `Ledger`."""
+        if self._max_attempts == 1 or any(stage in self._tries.get(key, {}) for key in keys):
+            return []
+        return [self.begin(key, stage) for key in keys]
 
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`."""
@@ -171,6 +184,13 @@ class _LedgerActor(AttemptLedger):
         self.tell(ended, left)
         return list(astuple(self.begin(key, stage)))
 
+    def begin_together_after(
+        self, ended: list[list[str]], left: list[str], keys: list[str], stage: str
+    ) -> list[list[Any]]:
+        """`begin_together`, likewise."""
+        self.tell(ended, left)
+        return [list(astuple(answer)) for answer in self.begin_together(keys, stage)]
+
     def tell(self, ended: list[list[str]], left: list[str]) -> None:
         """`end` and `leave` for each."""
         for key, stage in ended:
@@ -203,6 +223,11 @@ class RemoteLedger:
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
         return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), key, stage))
+
+    def begin_together(self, keys: list[str], stage: str) -> list[Answer]:
+        """As in `Ledger`."""
+        answers = self._wait_for("begin_together_after", _taken(self._ended), _taken(self._left), keys, stage)
+        return [Answer(*answer) for answer in answers]
 
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
@@ -268,8 +293,14 @@ class Attempts:
     ledger: Ledger
     clip_timeout_s: float | None = None
 
-    def attempt(self, row: Row, stage: str, make: Callable[[Row], Row]) -> Row:
+    def begin_together(self, clip_ids: list[str], stage: str) -> dict[str, Answer]:
+        """The answers for several clips in one call, for `attempt`; of those that it lacks, each asks for itself."""
+        return dict(zip(clip_ids, self.ledger.begin_together(clip_ids, stage), strict=False))
+
+    def attempt(self, row: Row, stage: str, make: Callable[[Row], Row], answer: Answer | None = None) -> Row:
         """`make(row)`; or the row marked as failed, or as unstarted. A row that is marked already passes as it is.
+
+        `answer` is the ledger's, where it was asked before.
 
         Whatever `make` raises for one clip must not end the job: it becomes the clip's failure. A call that takes
         longer than `clip_timeout_s`, and an error that breaks the GPU for all later calls, end the process.
@@ -277,7 +308,7 @@ class Attempts:
         if row["stage"]:
             return row
         clip_id = row["clip_id"]
-        answer = self.ledger.begin(clip_id, stage)
+        answer = answer or self.ledger.begin(clip_id, stage)
         if answer.verdict == "unstarted":
             return {**row, "stage": UNSTARTED}
         if answer.verdict == "give up":

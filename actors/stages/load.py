@@ -8,12 +8,14 @@ import pyarrow as pa
 
 from actors import images
 from actors.settings import ImageSettings
-from actors.stages.attempts import Attempts
+from actors.stages.attempts import Answer, Attempts
 from actors.stages.row import NO_IMAGE, WELL, Row, pack
 from actors.storage import Storage
 
 
-def load_image(row: Row, *, storage: Storage, settings: ImageSettings, attempts: Attempts) -> Row:
+def load_image(
+    row: Row, *, storage: Storage, settings: ImageSettings, attempts: Attempts, answer: Answer | None = None
+) -> Row:
     """Fetch, decode, orient and fit one image.
 
     In: what `WORK_SCHEMA` says. Out: the same without `image_bytes` and `problem`, and
@@ -23,21 +25,25 @@ def load_image(row: Row, *, storage: Storage, settings: ImageSettings, attempts:
     row |= {"image_HWC": NO_IMAGE, "image_sha256": "", "image_width": 0, "image_height": 0, "load_s": 0.0, **WELL}
     if problem:
         return {**row, "stage": "manifest", "error_type": "ManifestError", "error": problem}
-    return attempts.attempt(row, "load", lambda row: _load(row, data, storage, settings))
+    return attempts.attempt(row, "load", lambda row: _load(row, data, storage, settings), answer)
 
 
-def load_images(batch: pa.Table, *, load: Callable[..., Row] = load_image, **options: Any) -> Iterator[dict[str, Any]]:
+def load_images(
+    batch: pa.Table, *, attempts: Attempts, load: Callable[..., Row] = load_image, **options: Any
+) -> Iterator[dict[str, Any]]:
     """`load(row, **options)` for each row of a batch (`WORK_SCHEMA`), packed and given out one by one.
 
     Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
     same order, and the ledger counts each row's tries for itself.
     """
-    options["attempts"].end_with_node()
+    attempts.end_with_node()
+    rows = batch.to_pylist()
     try:
-        for row in batch.to_pylist():
-            yield pack(load(row, **options))
+        answers = attempts.begin_together([row["clip_id"] for row in rows if not row["problem"]], "load")
+        for row in rows:
+            yield pack(load(row, attempts=attempts, answer=answers.get(row["clip_id"]), **options))
     finally:
-        options["attempts"].ledger.flush()  # a task's ledger ends with it
+        attempts.ledger.flush()  # a task's ledger ends with it
 
 
 def _load(row: Row, data: bytes | None, storage: Storage, settings: ImageSettings) -> Row:

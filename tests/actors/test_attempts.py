@@ -67,6 +67,21 @@ def test_an_end_starts_the_count_anew(ledger: AttemptLedger) -> None:
         ledger.end(CLIP, "load")
 
 
+def test_of_clips_that_were_begun_together_only_the_one_that_ends_its_worker_is_given_up(ledger: AttemptLedger) -> None:
+    clips = ["first", "deadly", "last"]
+    assert [answer.verdict for answer in ledger.begin_together(clips, "load")] == ["begin"] * 3
+    for _ in range(2):  # Ray runs the task again; each clip asks for itself
+        assert ledger.begin_together(clips, "load") == []
+        assert ledger.begin("first", "load").verdict == "begin"
+        ledger.end("first", "load")
+        assert ledger.begin("deadly", "load").verdict == "begin"
+    assert [ledger.begin(clip, "load").verdict for clip in clips] == ["begin", "give up", "begin"]
+
+
+def test_with_one_try_clips_are_not_begun_together() -> None:
+    assert AttemptLedger(max_attempts=1).begin_together([CLIP, OTHER], "load") == []
+
+
 def test_a_clip_stays_given_up_until_it_leaves(ledger: AttemptLedger) -> None:
     """Ray may run a row again that was given up, because its neighbour in the batch ended the worker afterwards."""
     for _ in range(3):
