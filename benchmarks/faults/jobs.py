@@ -50,7 +50,7 @@ def write_config(path: Path, models: Models, manifest: str, output: str, **secti
     tree: dict[str, Any] = {
         "manifest": manifest,
         "output": output,
-        "image": {"width": 64, "height": 64, "orientation": "landscape"},
+        "image": {"width": 32, "height": 32, "orientation": "landscape"},
         "model": {"source": str(models.svd), "precision": "fp32"},
         "generation": {"num_frames": 3, "num_inference_steps": 2},
         "interpolation": {"weights": str(models.rife), "factor": 2, "precision": "fp32"},

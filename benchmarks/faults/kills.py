@@ -17,7 +17,7 @@ CLIPS = 40
 # One run in five is killed while it starts; the others after a random number of stored videos.
 _SHARE_AT_START = 0.2
 _START_S = 15.0
-_BETWEEN_CLIPS_S = 1.0
+_BETWEEN_CLIPS_S = 0.3
 VICTIMS = ("driver", "worker", "raylet")
 
 
