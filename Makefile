@@ -6,6 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 VENV := .venv
+TEST_PROCESSES ?= 2
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 BASE_PYTHON ?= python3.11
@@ -16,8 +17,8 @@ demo: $(VENV)/demo.installed
 	$(PYTHON) -m pipelines run --config conf/demo.yaml
 
 test: $(VENV)/dev.installed
-	$(PYTHON) -m pytest -m "not slow"
-	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m pytest --numprocesses $(TEST_PROCESSES) -m "not slow"
+	$(PYTHON) -m pytest --numprocesses $(TEST_PROCESSES) -m slow
 
 check: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .

@@ -21,8 +21,16 @@ def test_commands_and_options_are_frozen() -> None:
     assert options == {"run": ["--break-lease", *both], "plan": both}
 
 
-def test_importing_the_command_line_waits_for_no_model() -> None:
-    script = "import sys, pipelines.__main__; print(sorted({'torch', 'ray', 'diffusers'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [
+        ("pipelines.__main__", "torch diffusers ray"),
+        ("pipelines.graph", "torch diffusers"),  # the driver of a run, and each worker while it starts
+        ("actors.stages.load", "torch diffusers ray"),
+    ],
+)
+def test_what_takes_seconds_to_import_waits_until_it_is_needed(module: str, slow: str) -> None:
+    script = f"import sys, {module}; print([name for name in {slow.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
