@@ -1,6 +1,6 @@
 """Seconds and memory of a clip against stock diffusers, side by side in one process.
 
-    python -m benchmarks.speed [--part exact|guide|fast|memory] [--repeats 1]
+    python -m benchmarks.speed [--part exact|guide|fast|memory|attention] [--repeats 1]
 
 On a GPU of 80 GB: full-size SVD-XT (25 frames, 576x1024, 25 steps) with random weights in fp16. Each part compiles what
 it needs, which is most of its time; it has not been run on a GPU yet, and should take less than ten minutes. Without a
@@ -17,6 +17,7 @@ import gc
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,13 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPImageProcessorPil
 
 from actors.settings import ClipParameters
@@ -50,6 +53,8 @@ ROOT = Path(__file__).parent.parent
 SEED = 7
 # Counted by benchmarks.flops.
 _VAE_TFLOP = 173.6
+# Of each head of SVD's UNet.
+_HEAD_CHANNELS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +211,41 @@ def _memory(results: Results, device: torch.device, _repeats: int) -> None:
     results.add("the same, s for two steps", f"{lowest_s:.1f}")
 
 
-_PARTS = {"exact": _exact, "guide": _guide, "fast": _fast, "memory": _memory}
+def _attention(results: Results, device: torch.device, repeats: int) -> None:
+    """PyTorch's attention kernels at the UNet's four sizes, of which it takes one by itself."""
+    pairs = 2 * FULL.num_frames  # with guidance
+    for level, heads in enumerate((5, 10, 20, 20)):
+        pixels = (FULL.width // (8 << level)) * (FULL.height // (8 << level))
+        for where, batch, tokens in (("spatial", pairs, pixels), ("temporal", 2 * pixels, FULL.num_frames)):
+            shape = (batch, heads, tokens, _HEAD_CHANNELS)
+            seconds = {name: attention_s(shape, kernels, device, repeats) for name, kernels in _KERNELS.items()}
+            figures = (f"{name} {1000 * s:.2f}" if s is not None else f"{name} -" for name, s in seconds.items())
+            results.add(f"{where} attention {shape}, ms", ", ".join(figures))
+
+
+def attention_s(
+    shape: tuple[int, int, int, int], kernels: list[SDPBackend], device: torch.device, repeats: int
+) -> float | None:
+    """Seconds of one attention (batch, heads, tokens, channels) as the UNet calls it; None where no kernel can."""
+    batch, heads, tokens, channels = shape
+    packed = torch.randn(batch, tokens, 3, heads, channels, device=device, dtype=FULL.dtype)
+    query, key, value = packed.transpose(1, 3).unbind(2)
+    with sdpa_kernel(kernels), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # why a kernel cannot do it
+        try:
+            F.scaled_dot_product_attention(query, key, value)
+        except RuntimeError:
+            return None
+        return min(_seconds(lambda: F.scaled_dot_product_attention(query, key, value)) for _ in range(3 + repeats))
+
+
+_KERNELS = {
+    "PyTorch's choice": list(SDPBackend.__members__.values())[1:],
+    "flash": [SDPBackend.FLASH_ATTENTION],
+    "cuDNN": [SDPBackend.CUDNN_ATTENTION],
+    "efficient": [SDPBackend.EFFICIENT_ATTENTION],
+}
+_PARTS = {"exact": _exact, "guide": _guide, "fast": _fast, "memory": _memory, "attention": _attention}
 
 
 def full_size_pipeline(device: torch.device, case: Case) -> Any:

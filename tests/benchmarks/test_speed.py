@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.attention import SDPBackend
 
 from actors import video
 from actors.settings import VideoSettings
-from benchmarks import encoding, host
+from benchmarks import encoding, host, speed
 from benchmarks.pan import pan
 
 
@@ -17,6 +19,12 @@ def test_the_pan_moves_a_little_in_every_frame() -> None:
     assert frames_FHWC.shape == (97, 36, 64, 3)
     changes = np.abs(np.diff(frames_FHWC, axis=0)).mean(axis=(1, 2, 3))
     assert 0.1 < changes.min() <= changes.max() < 10
+
+
+@pytest.mark.parametrize(("kernel", "can"), [(SDPBackend.MATH, True), (SDPBackend.CUDNN_ATTENTION, False)])
+def test_attention_is_timed_with_the_kernels_that_there_are(kernel: SDPBackend, can: bool) -> None:
+    seconds = speed.attention_s((2, 5, 24, 64), [kernel], torch.device("cpu"), repeats=1)
+    assert (seconds is not None) == can
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, at its first use
