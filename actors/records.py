@@ -20,6 +20,24 @@ PARAMETER_FIELDS = [
     pa.field("max_guidance_scale", pa.float64()),
 ]
 
+
+@dataclass(frozen=True, slots=True)
+class ClipParameters:
+    """What may differ between the clips of a batch; ranges as in `actors.settings.GenerationSettings`."""
+
+    seed: int
+    fps: int
+    motion_bucket_id: int
+    noise_aug_strength: float
+    min_guidance_scale: float
+    max_guidance_scale: float
+
+    @property
+    def is_guided(self) -> bool:
+        """Without a scale above 1 there is no guidance at all, as in the stock pipeline (where min <= max)."""
+        return max(self.min_guidance_scale, self.max_guidance_scale) > 1
+
+
 WORK_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),

@@ -5,7 +5,6 @@ Each section is defined beside nothing else so that a worker can unpickle it wit
 """
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -175,23 +174,6 @@ class GenerationSettings(Section):
     min_guidance_scale: float = Field(1.0, ge=0, description="guidance of the first frame")
     max_guidance_scale: float = Field(3.0, ge=0, description="guidance of the last frame")
     seed: int | None = Field(None, ge=0, lt=2**63, description="null derives one from each clip_id")
-
-
-@dataclass(frozen=True, slots=True)
-class ClipParameters:
-    """What may differ between the clips of a batch; ranges as in `GenerationSettings`."""
-
-    seed: int
-    fps: int
-    motion_bucket_id: int
-    noise_aug_strength: float
-    min_guidance_scale: float
-    max_guidance_scale: float
-
-    @property
-    def is_guided(self) -> bool:
-        """Without a scale above 1 there is no guidance at all, as in the stock pipeline (where min <= max)."""
-        return max(self.min_guidance_scale, self.max_guidance_scale) > 1
 
 
 class InterpolationSettings(Section):

@@ -22,8 +22,8 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from skimage.registration import optical_flow_tvl1
 
+from actors.records import ClipParameters
 from actors.rife.interpolate import Interpolator
-from actors.settings import ClipParameters
 from actors.svd import model as svd
 from actors.svd.conditioning import encode_images
 from actors.svd.sampler import decode, generate, to_float, to_uint8

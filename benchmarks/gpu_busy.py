@@ -24,7 +24,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from actors.settings import ClipParameters
+from actors.records import ClipParameters
 from actors.stages.attempts import Attempts
 from actors.stages.row import Pixels, Row
 from actors.svd.sampler import GeneratedClips

@@ -44,7 +44,8 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor
 
 from actors import images, video
-from actors.settings import ClipParameters, ImageSettings, VideoSettings
+from actors.records import ClipParameters
+from actors.settings import ImageSettings, VideoSettings
 from actors.stages import finish, generate
 from actors.storage import Storage
 from actors.svd import conditioning, sampler

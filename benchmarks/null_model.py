@@ -1,16 +1,17 @@
 """Stages without networks and without ffmpeg, in the place of the real ones: what remains is the pipeline itself."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actors.records import CLIP_SCHEMA
-from actors.settings import ClipParameters
+from actors.records import CLIP_SCHEMA, ClipParameters
 from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.row import Pixels, Row
-from actors.svd.sampler import GeneratedClips
+
+if TYPE_CHECKING:
+    from actors.svd.sampler import GeneratedClips
 
 
 class NullGenerate(Generate):
@@ -31,7 +32,9 @@ class Repeater:
     def __init__(self, num_frames: int) -> None:
         self._num_frames = num_frames
 
-    def animate(self, image_HWC: Pixels, _clip: ClipParameters) -> GeneratedClips:
+    def animate(self, image_HWC: Pixels, _clip: ClipParameters) -> "GeneratedClips":
+        from actors.svd.sampler import GeneratedClips  # with torch: only where it is called
+
         return GeneratedClips(np.repeat(image_HWC[np.newaxis, np.newaxis], self._num_frames, 1), (True,))
 
 

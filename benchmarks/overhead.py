@@ -9,6 +9,7 @@ into so many, and the driver's memory at the end of each shows what stays. Ends 
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 import threading
@@ -38,7 +39,8 @@ from pipelines.plan import WorkFile
 _MIN_ROWS_PER_S = 50.0
 _MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 2.0, "ray": 4.0}
 _MAX_DRIVER_MB_PER_1000_ROWS_THAT_STAYS = 2.0
-_SAMPLE_INTERVAL_S = 5.0  # a look at the memory of all processes takes 0.1 s of a core
+_SAMPLE_INTERVAL_S = 1.0
+_SAMPLES_PER_LOOK_AT_MEMORY = 5  # which takes 0.1 s of a core
 # Workers in which Ray does its own bookkeeping: no code of ours runs there.
 _OF_RAY_ITSELF = ("Agent", "_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker")
 # Of the workers' greatest sum: with less, not all of them have started, or some have ended.
@@ -56,8 +58,11 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         """Until `stop`."""
-        while not self._stop_asked.wait(_SAMPLE_INTERVAL_S):
-            self.samples.append((time.monotonic(), _memory_mb()))
+        for number in itertools.count():
+            if self._stop_asked.wait(_SAMPLE_INTERVAL_S):
+                break
+            if number % _SAMPLES_PER_LOOK_AT_MEMORY == 0:
+                self.samples.append((time.monotonic(), _memory_mb()))
             for process in _processes():
                 with suppress(psutil.Error):
                     times = process.cpu_times()

@@ -142,6 +142,7 @@ def _init(config: Config, address: str | None, log: Path) -> None:
             **quiet,
         )
     own = logging.getLogger("ray.data")  # prints the whole traceback of a worker that cannot start
+    own.setLevel(logging.INFO)  # ray.data may have been imported before
     own.handlers = [logging.FileHandler(log)]
     own.propagate = False
 

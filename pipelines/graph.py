@@ -143,11 +143,11 @@ class Graph:
         self._ledger.stop()
 
     def drain(self) -> None:
-        """Begin with no other clip; `outcomes` goes on to give those that have begun, and ends."""
+        """Generate no other clip; `outcomes` goes on to give those that `generate` has begun with, and ends."""
         self._ledger.drain()
 
     def in_flight(self) -> list[str]:
-        """The ids of the clips that `generate` has begun with and whose outcome is not made yet."""
+        """The ids of the clips that `generate` has begun with and whose outcome has not come out of `outcomes` yet."""
         return self._ledger.in_flight()
 
     def num_begun(self) -> int:
@@ -177,9 +177,10 @@ class Graph:
             target_num_rows_per_block=_IMAGES_PER_TASK, strict=True
         )
 
-        # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a row is the
-        # unit of work, retry and failure. With num_cpus=1, the default, that is one task, which gives out an image as
-        # soon as the next one is loaded; with other numbers Ray makes two of it, one after the other.
+        # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block, packed into
+        # two columns (`actors.stages.row`): a row is the unit of work, retry and failure. With num_cpus=1, the default,
+        # that is one task, which gives out an image as soon as the next one is loaded; with other numbers Ray makes two
+        # of it, one after the other.
         images = rows.map_batches(
             load_images,
             fn_kwargs={
@@ -238,6 +239,7 @@ class Graph:
             for bundle in finished.iter_internal_ref_bundles():
                 for block in ray.get(list(bundle.block_refs)):
                     for outcome in map(Outcome.from_json, filter(None, block["outcome"].to_pylist())):
+                        # Not before: a node that is lost may take along what its last stage has made.
                         self._ledger.leave(outcome.clip_id)
                         yield outcome
         except RayError as error:

@@ -13,7 +13,7 @@ from rich.console import Console
 # `ray job stop` and Kubernetes send SIGTERM, Ctrl-C sends SIGINT.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# An outcome reaches the driver 0.3 s after its stage has ended, at worst: nothing may be under way for as long.
+# The outcome of a clip that failed before `generate` reaches the driver 0.3 s after its stage has ended, at worst.
 _LOOK_INTERVAL_S = 0.5
 _EMPTY_LOOKS = 3
 

@@ -1,1 +1,4 @@
-"""RIFE: frames between frames."""
+"""RIFE: frames between frames.
+
+Imports nothing here: `times` is wanted by workers that never interpolate, and torch takes seconds.
+"""

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
@@ -39,12 +39,13 @@ _PR_SET_PDEATHSIG = 1
 # Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
 # nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
 _NUM_LEFT = 10_000
+# So many does the driver keep until it tells the ledger of them, for which a call each would be a tenth of its work.
 _LEFT_TOLD_AT_ONCE = 32
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,10 @@ class Ledger(Protocol):
     def begin(self, key: str, stage: str) -> Answer:
         """Ask to begin, and write it down where the answer is yes."""
 
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer]:
-        """`begin` for each, unless one was begun with before and not ended: then for none, and the list is empty.
+    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
+        """`begin` for each, unless one was begun with before and not ended: then for none, and the answer is None.
 
-        Where the process ends, all of them have lost a try, and each asks for itself the next time. So where one try is
-        all that there is, the list is always empty.
+        It is no try: where the process ends, nobody knows which of them it was. Each asks for itself from then on.
         """
 
     def end(self, key: str, stage: str) -> None:
@@ -123,11 +123,15 @@ class AttemptLedger:
             self._in_flight.add(key)
         return Answer("begin")
 
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer]:
+    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
         """As in `Ledger`."""
-        if self._max_attempts == 1 or any(stage in self._tries.get(key, {}) for key in keys):
-            return []
-        return [self.begin(key, stage) for key in keys]
+        if any(stage in self._tries.get(key, {}) for key in keys):
+            return None
+        answers = [self.begin(key, stage) for key in keys]
+        for key in keys:
+            if tries := self._tries.get(key, {}).get(stage):
+                tries.begun = 0
+        return answers
 
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`."""
@@ -157,11 +161,11 @@ class AttemptLedger:
         return str(os.getpid())
 
     def in_flight(self) -> list[str]:
-        """The clips that `generate` has begun with and that have not left."""
+        """The clips that `generate` has begun with and that the driver does not have yet."""
         return sorted(self._in_flight)
 
     def num_begun(self) -> int:
-        """How many clips `load` has begun with."""
+        """How many clips `load` has begun with; of those that one task loads, all count from its begin."""
         return self._num_begun
 
     def drain(self) -> None:
@@ -172,7 +176,7 @@ class AttemptLedger:
 class _LedgerActor(AttemptLedger):
     """What `RemoteLedger` calls: several entries in one.
 
-    With lists and strings, which Ray packs in half the time that it takes for any other object.
+    With lists and strings, which Ray packs as they are; any other object is pickled.
     """
 
     def __init__(self, max_attempts: int) -> None:
@@ -186,10 +190,11 @@ class _LedgerActor(AttemptLedger):
 
     def begin_together_after(
         self, ended: list[list[str]], left: list[str], keys: list[str], stage: str
-    ) -> list[list[Any]]:
+    ) -> list[list[Any]] | None:
         """`begin_together`, likewise."""
         self.tell(ended, left)
-        return [list(astuple(answer)) for answer in self.begin_together(keys, stage)]
+        answers = self.begin_together(keys, stage)
+        return None if answers is None else [list(astuple(answer)) for answer in answers]
 
     def tell(self, ended: list[list[str]], left: list[str]) -> None:
         """`end` and `leave` for each."""
@@ -216,18 +221,29 @@ class RemoteLedger:
         # few kB for each call, which are most of a run's.
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
         self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_attempts)
-        # To be told with the next call, which may come from another thread.
+        self._forget()
+
+    def _forget(self) -> None:
+        # To be told with the next call. Of the driver, two threads call.
         self._ended: deque[list[str]] = deque()
         self._left: deque[str] = deque()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process has nothing to tell of what this one did."""
+        return {"_actor": self._actor}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._actor = state["_actor"]
+        self._forget()
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
         return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), key, stage))
 
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer]:
+    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
         """As in `Ledger`."""
         answers = self._wait_for("begin_together_after", _taken(self._ended), _taken(self._left), keys, stage)
-        return [Answer(*answer) for answer in answers]
+        return None if answers is None else [Answer(*answer) for answer in answers]
 
     def end(self, key: str, stage: str) -> None:
         """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
@@ -281,9 +297,13 @@ class RemoteLedger:
         return ray.get(getattr(self._actor, method).remote(*arguments))
 
 
-def _taken(waiting: deque[T]) -> list[T]:
-    """Empty it; what other threads add meanwhile is here or stays."""
-    return [waiting.popleft() for _ in range(len(waiting))]
+def _taken(waiting: deque[_T]) -> list[_T]:
+    """Empty it; what other threads add or take meanwhile is in one place all the same."""
+    taken = []
+    with suppress(IndexError):
+        while True:
+            taken.append(waiting.popleft())
+    return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +315,8 @@ class Attempts:
 
     def begin_together(self, clip_ids: list[str], stage: str) -> dict[str, Answer]:
         """The answers for several clips in one call, for `attempt`; of those that it lacks, each asks for itself."""
-        return dict(zip(clip_ids, self.ledger.begin_together(clip_ids, stage), strict=False))
+        answers = self.ledger.begin_together(clip_ids, stage)
+        return {} if answers is None else dict(zip(clip_ids, answers, strict=True))
 
     def attempt(self, row: Row, stage: str, make: Callable[[Row], Row], answer: Answer | None = None) -> Row:
         """`make(row)`; or the row marked as failed, or as unstarted. A row that is marked already passes as it is.

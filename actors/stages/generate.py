@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from actors.errors import GenerationError
-from actors.settings import NO_SHORTCUTS, ClipParameters, FastSettings, GenerationSettings, ImageSettings, ModelSettings
+from actors.records import ClipParameters
+from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ImageSettings, ModelSettings
 from actors.stages.attempts import Attempts
 from actors.stages.row import NO_FRAMES, Pixels, Row, pack, parameters, unpack
 from actors.storage import Storage

@@ -24,15 +24,19 @@ _PARAMETERS = [field.name for field in PARAMETER_FIELDS]
 def pack(row: Row) -> dict[str, Any]:
     """A batch of one row for Ray Data: a column for each array of pixels, and one, `row`, of JSON for all else.
 
-    Arrow and Ray take time for each column. One row, because pixels of different shapes cannot meet in one array.
+    Arrow and Ray take time for each column. One row, because pixels of different shapes cannot meet in one array. All
+    else is numbers (NumPy's too), strings and None.
     """
     pixels = {name: value for name, value in row.items() if isinstance(value, np.ndarray)}
     rest = {name: value for name, value in row.items() if name not in pixels}
-    return {"row": [json.dumps(rest)], **{name: value[np.newaxis] for name, value in pixels.items()}}
+    return {
+        "row": [json.dumps(rest, default=lambda number: number.item())],
+        **{name: value[np.newaxis] for name, value in pixels.items()},
+    }
 
 
 def unpack(batch: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> list[Row]:
-    """The rows of a batch, however many, that were packed one by one."""
+    """The rows of a batch, however many, that were packed one by one: Python's own numbers, pixels as they were."""
     pixels = {name: column for name, column in batch.items() if name != "row"}
     return [
         json.loads(text) | {name: column[index] for name, column in pixels.items()}
@@ -42,7 +46,8 @@ def unpack(batch: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> list[Row]:
 
 def failed(row: Row, stage: str, error: Exception) -> Row:
     """The row marked as failed at `stage`."""
-    return {**row, "stage": stage, "error_type": type(error).__name__, "error": str(error) or repr(error)}
+    message = (str(error) or repr(error)).encode("utf-8", "backslashreplace").decode()  # a file's name may be no UTF-8
+    return {**row, "stage": stage, "error_type": type(error).__name__, "error": message}
 
 
 def parameters(row: Row) -> dict[str, Any]:

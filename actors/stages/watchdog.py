@@ -1,6 +1,7 @@
 """A time limit for calls that cannot be stopped from within: one thread looks after all calls of the process.
 
-A `threading.Timer` for each would start three threads for a clip.
+A `threading.Timer` for each would start three threads for a clip. What is done about a late call is to end the process:
+the thread does not go on after that.
 """
 
 import threading
@@ -13,7 +14,7 @@ _LOOK_INTERVAL_S = 0.5
 
 class _Watchdog:
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._calls: dict[object, tuple[float, Callable[[], None]]] = {}  # when each is late, and what is done then
         self._thread: threading.Thread | None = None
 
@@ -44,9 +45,9 @@ _watchdog = _Watchdog()
 
 @contextmanager
 def limit(seconds: float, on_late: Callable[[], None]) -> Iterator[None]:
-    """Call `on_late` from another thread, once, where the block takes longer, by up to half a second more.
+    """Call `on_late`, which ends the process, from another thread where the block takes longer than `seconds`.
 
-    Where it is being called, the block does not come to an end before it is done.
+    It may come half a second late. While it is under way, the block does not come to an end.
     """
     call = _watchdog.add(time.monotonic() + seconds, on_late)
     try:

@@ -11,7 +11,8 @@ import torch
 from actors.compiling import is_compiled
 from actors.errors import GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
-from actors.settings import NO_SHORTCUTS, ClipParameters, FastSettings, GenerationSettings, ModelSettings
+from actors.records import ClipParameters
+from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ModelSettings
 from actors.svd import fp8
 from actors.svd.model import SvdModel, compile_networks, load, set_feed_forward_pieces
 from actors.svd.sampler import GeneratedClips, Pixels, Shortcuts, check_size, generate, noise_schedule

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actors.settings import ClipParameters
+from actors.records import ClipParameters
 from actors.svd.model import SvdModel
 
 

@@ -20,7 +20,7 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from actors.errors import ConfigError
-from actors.settings import ClipParameters
+from actors.records import ClipParameters
 from actors.svd import few_step
 from actors.svd.conditioning import Conditioning, condition
 from actors.svd.model import SvdModel, bring_in

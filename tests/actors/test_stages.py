@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,11 +28,11 @@ from actors.settings import (
     ModelSettings,
     VideoSettings,
 )
-from actors.stages.attempts import AttemptLedger, Attempts
+from actors.stages.attempts import Answer, AttemptLedger, Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import load_image, load_images
-from actors.stages.row import pack, unpack
+from actors.stages.row import NO_FRAMES, failed, pack, unpack
 from actors.storage import Storage
 from actors.svd import animator
 from actors.svd.sampler import GeneratedClips, Shortcuts
@@ -133,6 +131,41 @@ def test_load_images_gives_one_row_at_a_time_in_order_and_a_failure_is_its_own()
     assert [row["clip_id"] for row in made] == [name * 64 for name in "abc"]
     assert [row["image_HWC"].shape for row in made] == [(64, 96, 3), (0, 0, 3), (64, 96, 3)]
     assert [row["stage"] for row in made] == ["", "load", ""]
+
+
+def test_images_of_a_task_are_begun_with_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = AttemptLedger(max_attempts=3)
+    rows = [work_row(clip_id=name * 64) for name in "abc"] + [work_row(clip_id="d" * 64, problem="no URI")]
+    asked: list[list[str]] = []
+    together = ledger.begin_together
+
+    def once(keys: list[str], stage: str) -> list[Answer] | None:
+        asked.append(keys)
+        answers = together(keys, stage)
+        monkeypatch.setattr(ledger, "begin", pytest.fail)
+        return answers
+
+    monkeypatch.setattr(ledger, "begin_together", once)
+    batches = load_images(
+        pa.Table.from_pylist(rows, WORK_SCHEMA), storage=STORAGE, settings=IMAGE, attempts=Attempts(ledger)
+    )
+    assert [row["stage"] for batch in batches for row in unpack(batch)] == ["", "", "", "manifest"]
+    assert asked == [[name * 64 for name in "abc"]]
+
+
+def test_a_row_is_unpacked_as_it_was() -> None:
+    text = 'names\nwith "quotes", ü, \udcff and \x00'
+    numbers = {"large": 2**63 - 1, "small": 5e-324, "none": None, "numpy": np.int64(7)}
+    pixels = {"image_HWC": np.arange(12, dtype=np.uint8).reshape(2, 2, 3), "frames_FHWC": NO_FRAMES}
+    ((row,),) = map(unpack, [pack({"text": text, **numbers, **pixels})])
+    assert {name: row[name] for name in numbers} == numbers
+    assert row["text"] == text
+    assert all((row[name] == pixels[name]).all() and row[name].shape == pixels[name].shape for name in pixels)
+
+
+def test_an_error_message_that_is_no_unicode_can_be_stored() -> None:
+    error = failed({}, "load", OSError("caf\udce9.png is away"))["error"]
+    assert error == "caf\\udce9.png is away"
 
 
 def test_load_image_turns_the_clip_for_upright_images() -> None:
@@ -463,9 +496,3 @@ def test_a_failed_row_ends_as_a_failure_with_its_first_reason(tmp_path: Path) ->
     outcome = ended(finish(tmp_path, InterpolationSettings(), VideoSettings()), row)
     assert (outcome.failure.stage, outcome.failure.error, outcome.attempts) == ("load", "zero bytes", 2)
     assert not list(tmp_path.iterdir())
-
-
-def test_loading_images_waits_for_no_model() -> None:
-    script = "import sys, actors.stages.load; print(sorted({'torch', 'ray', 'diffusers'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

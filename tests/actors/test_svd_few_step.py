@@ -11,7 +11,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
 from actors.errors import ConfigError
-from actors.settings import ClipParameters
+from actors.records import ClipParameters
 from actors.svd.conditioning import condition
 from actors.svd.model import SvdModel, load
 from actors.svd.sampler import clip_noise, decode, generate_frames, noise_schedule, to_float

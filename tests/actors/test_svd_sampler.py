@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from actors.errors import ConfigError
-from actors.settings import ClipParameters
+from actors.records import ClipParameters
 from actors.svd.conditioning import Conditioning, guidance, resize_antialiased
 from actors.svd.model import SvdModel, load
 from actors.svd.sampler import NoiseSchedule, Shortcuts, check_size, denoise, generate, generate_frames, noise_schedule
