@@ -58,6 +58,37 @@ def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(
     assert statuses == ["done"]
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_is_finished_and_continues(
+    stop: signal.Signals, tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "images", 12)
+    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
+    command = ("run", "--config", config, *SLOW_ENOUGH)
+    with running_stillreel(*command) as running:
+        assert running.stdout is not None
+        some_done = tuple(f"{count}/12 clips" for count in range(2, 12))  # two clips may come within one line's time
+        next(line for line in running.stdout if line.startswith(some_done))
+        running.send_signal(stop)
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode == 130, errors
+    assert errors == "stillreel: interrupted; what is finished is kept, the same command continues.\n"
+    metadata = tmp_path / "out/data/part-00000/metadata.parquet"
+    kept = pq.read_table(metadata).num_rows
+    assert 2 <= kept < 12
+    assert kept == len(list(metadata.parent.glob("*.mp4")))  # what was under way came to its end and was committed
+    (summary,) = (tmp_path / "out/_runs").rglob("summary.json")
+    assert json.loads(summary.read_text())["status"] == "interrupted"
+    (lease,) = (tmp_path / "out/_lease").iterdir()
+    assert json.loads(lease.read_text())["released"] is True
+    done = stillreel(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{12 - kept}/{12 - kept} clips" in done.stdout
+    clips = pq.read_table(metadata)["clip_id"].to_pylist()
+    assert len(clips) == len(set(clips)) == 12
+    assert {f"{clip}.mp4" for clip in clips} == {path.name for path in metadata.parent.glob("*.mp4")}
+
+
 def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
     pictures = write_pictures(tmp_path / "images", 10)
     config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import signal
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA
 from actors.storage import Storage
-from tests.jobs import ROOT, running_stillreel, stillreel, write_config, write_pictures
+from tests.jobs import ROOT, stillreel, write_config, write_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -167,37 +166,6 @@ def test_too_many_failures_end_with_exit_code_1(tmp_path: Path, svd_checkpoint: 
     done = stillreel("run", "--config", config)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed at load (ImageError)" in done.stdout
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_is_finished_and_continues(
-    stop: signal.Signals, tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
-) -> None:
-    pictures = write_pictures(tmp_path / "images", 12)
-    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
-    slow_enough = ("run", "--config", config, "run.log_interval_s=0.01", "generation.num_inference_steps=8")
-    with running_stillreel(*slow_enough) as running:
-        assert running.stdout is not None
-        some_done = tuple(f"{count}/12 clips" for count in range(2, 12))  # two clips may come within one line's time
-        next(line for line in running.stdout if line.startswith(some_done))
-        running.send_signal(stop)
-        _, errors = running.communicate(timeout=120)
-    assert running.returncode == 130, errors
-    assert errors == "stillreel: interrupted; what is finished is kept, the same command continues.\n"
-    metadata = tmp_path / "out/data/part-00000/metadata.parquet"
-    kept = pq.read_table(metadata).num_rows
-    assert 2 <= kept < 12
-    assert kept == len(list(metadata.parent.glob("*.mp4")))  # what was under way came to its end and was committed
-    (summary,) = (tmp_path / "out/_runs").rglob("summary.json")
-    assert json.loads(summary.read_text())["status"] == "interrupted"
-    (lease,) = (tmp_path / "out/_lease").iterdir()
-    assert json.loads(lease.read_text())["released"] is True
-    done = stillreel(*slow_enough)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{12 - kept}/{12 - kept} clips" in done.stdout
-    clips = pq.read_table(metadata)["clip_id"].to_pylist()
-    assert len(clips) == len(set(clips)) == 12
-    assert {f"{clip}.mp4" for clip in clips} == {path.name for path in metadata.parent.glob("*.mp4")}
 
 
 def test_embedded_images_and_batches_make_the_same_clips(
