@@ -11,9 +11,10 @@ from ray.exceptions import RayError
 from actors.errors import ConfigError, RunError, StillreelError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
 from actors.settings import shortcuts_of
-from actors.stages.attempts import Attempts, RemoteLedger
+from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
+from actors.stages.ledger import RemoteLedger
 from actors.stages.load import load_image, load_images
 from actors.stages.row import Row
 from actors.storage import Storage

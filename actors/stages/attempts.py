@@ -1,309 +1,31 @@
-"""One stage's try at one clip, and the ledger of tries outside the worker.
+"""One stage's try at one clip.
 
 Ray runs a clip again whose worker died, and starts a worker again that died at its start, as often as they die. So
-every try is written down where no worker's death reaches it, and the last one that is allowed is followed by a failure
-record. What leaves a worker unfit (a call that never returns, a broken GPU, a start that failed) ends its process on
-purpose: that is the one thing for which Ray gives the clip a fresh worker.
-
-The ledger is a plain object; in a run it lives in a Ray actor of its own, and the stages hold a `RemoteLedger`.
+every try is written down in a ledger (`actors.stages.ledger`), and the last one that is allowed is followed by a
+failure record. What leaves a worker unfit (a call that never returns, a broken GPU, a start that failed) ends its
+process on purpose: that is the one thing for which Ray gives the clip a fresh worker.
 """
 
-import ctypes
 import os
-import signal
-import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import astuple, dataclass
-from typing import Any, Literal, NoReturn, Protocol, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import NoReturn
 
 from actors import scratch
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
 from actors.stages import watchdog
+from actors.stages.ledger import Answer, Ledger, RemoteLedger
+from actors.stages.orphans import end_with_parent
 from actors.stages.row import UNSTARTED, Row, failed
-
-_UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
 
 # Before a worker starts anew whose store did not answer, which the store's own attempts hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
-
-# linux/prctl.h
-_PR_SET_PDEATHSIG = 1
-
-# Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
-# nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
-_NUM_LEFT = 10_000
-# So many does the driver keep until it tells the ledger of them, for which a call each would be a tenth of its work.
-_LEFT_TOLD_AT_ONCE = 32
-# Where a run that is to end takes up nothing new; what has frames is finished.
-_DRAINED_STAGES = ("load", "generate")
-
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a stage may do with a clip."""
-
-    verdict: Literal["begin", "unstarted", "give up"]
-    deaths: int = 0  # of its workers, where the verdict is to give up
-    reason: str = ""  # of the last death whose reason is known
-
-
-class Ledger(Protocol):
-    """Where tries are written down. A `key` is a clip_id, or the name of a worker that starts."""
-
-    def begin(self, key: str, stage: str) -> Answer:
-        """Ask to begin, and write it down where the answer is yes."""
-
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
-        """`begin` for each, unless one was begun with before and not ended: then for none, and the answer is None.
-
-        It is no try: where the process ends, nobody knows which of them it was. Each asks for itself from then on.
-        """
-
-    def end(self, key: str, stage: str) -> None:
-        """The stage is done with it, for better or worse; told with the next call, or by `flush`."""
-
-    def leave(self, key: str) -> None:
-        """The clip has come out of the last stage, the worker has started: what was tried under this key is forgotten.
-
-        Told like `end`.
-        """
-
-    def flush(self) -> None:
-        """Tell what has ended and left, where no other call of this process is near."""
-
-    def explain(self, key: str, stage: str, reason: str) -> None:
-        """Why the process that began is about to end; written down when this returns."""
-
-    def worker_name(self) -> str:
-        """Of the worker that asks; the same after it was started again."""
-
-
-@dataclass(slots=True)
-class _Tries:
-    """Tries of one stage that have begun and were not ended."""
-
-    begun: int = 0
-    reason: str = _UNKNOWN_REASON  # why the process of the last one ended
-
-
-class AttemptLedger:
-    """The ledger itself; it holds a few strings for each clip that is on its way."""
-
-    def __init__(self, max_attempts: int) -> None:
-        self._max_attempts = max_attempts
-        self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
-        self._in_flight: set[str] = set()
-        self._left: dict[str, None] = {}  # the last that left, in order
-        self._num_begun = 0
-        self._is_draining = False
-
-    def begin(self, key: str, stage: str) -> Answer:
-        """As in `Ledger`."""
-        tries = self._tries.get(key, {}).get(stage, _Tries())
-        if tries.begun >= self._max_attempts:
-            return Answer("give up", tries.begun, tries.reason)
-        if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
-            return Answer("unstarted")
-        # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
-        is_known = key in self._tries or key in self._left
-        self._num_begun += stage == "load" and not is_known
-        tries.begun += 1
-        self._tries.setdefault(key, {})[stage] = tries
-        if stage == "generate" and key not in self._left:
-            self._in_flight.add(key)
-        return Answer("begin")
-
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
-        """As in `Ledger`."""
-        if any(stage in self._tries.get(key, {}) for key in keys):
-            return None
-        answers = [self.begin(key, stage) for key in keys]
-        for key in keys:
-            if tries := self._tries.get(key, {}).get(stage):
-                tries.begun = 0
-        return answers
-
-    def end(self, key: str, stage: str) -> None:
-        """As in `Ledger`."""
-        tries = self._tries.get(key, {})
-        tries.pop(stage, None)
-        if not tries and key in self._left:
-            self._tries.pop(key, None)
-
-    def flush(self) -> None:
-        """As in `Ledger`: nothing waits to be told."""
-
-    def explain(self, key: str, stage: str, reason: str) -> None:
-        """As in `Ledger`."""
-        if tries := self._tries.get(key, {}).get(stage):
-            tries.reason = reason
-
-    def leave(self, key: str) -> None:
-        """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
-        self._tries.pop(key, None)
-        self._in_flight.discard(key)
-        self._left[key] = None
-        if len(self._left) > _NUM_LEFT:
-            del self._left[next(iter(self._left))]
-
-    def worker_name(self) -> str:
-        """As in `Ledger`: without Ray, this process is the one worker."""
-        return str(os.getpid())
-
-    def in_flight(self) -> list[str]:
-        """The clips that `generate` has begun with and that the driver does not have yet."""
-        return sorted(self._in_flight)
-
-    def num_begun(self) -> int:
-        """How many clips `load` has begun with; of those that one task loads, all count from its begin."""
-        return self._num_begun
-
-    def drain(self) -> None:
-        """From now on, `load` and `generate` begin with no clip that they have not begun with."""
-        self._is_draining = True
-
-
-class _LedgerActor(AttemptLedger):
-    """What `RemoteLedger` calls: several entries in one.
-
-    With lists and strings, which Ray packs as they are; any other object is pickled.
-    """
-
-    def __init__(self, max_attempts: int) -> None:
-        super().__init__(max_attempts)
-        _end_with_parent()
-
-    def begin_after(self, ended: list[list[str]], left: list[str], key: str, stage: str) -> list[Any]:
-        """`begin`, after what the caller has ended since it called last; the fields of an `Answer`."""
-        self.tell(ended, left)
-        return list(astuple(self.begin(key, stage)))
-
-    def begin_together_after(
-        self, ended: list[list[str]], left: list[str], keys: list[str], stage: str
-    ) -> list[list[Any]] | None:
-        """`begin_together`, likewise."""
-        self.tell(ended, left)
-        answers = self.begin_together(keys, stage)
-        return None if answers is None else [list(astuple(answer)) for answer in answers]
-
-    def tell(self, ended: list[list[str]], left: list[str]) -> None:
-        """`end` and `leave` for each."""
-        for key, stage in ended:
-            self.end(key, stage)
-        for key in left:
-            self.leave(key)
-
-
-class RemoteLedger:
-    """An `AttemptLedger` in a Ray actor, seen from the driver and the workers.
-
-    What a process ended is told with its next call, or when its task is done. Where it dies in between, one more try is
-    counted than there was, until the clip leaves: of consequence only where the data of one clip is lost many times.
-    """
-
-    def __init__(self, max_attempts: int) -> None:
-        """Start it where the driver runs: only what ends the driver takes the ledger along."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # Should its process be killed, it begins anew: some clips get more tries, none is lost. Ray's head would keep a
-        # few kB for each call, which are most of a run's.
-        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-        self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_attempts)
-        self._forget()
-
-    def _forget(self) -> None:
-        # To be told with the next call. Of the driver, two threads call.
-        self._ended: deque[list[str]] = deque()
-        self._left: deque[str] = deque()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Another process has nothing to tell of what this one did."""
-        return {"_actor": self._actor}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._actor = state["_actor"]
-        self._forget()
-
-    def begin(self, key: str, stage: str) -> Answer:
-        """As in `Ledger`."""
-        return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), key, stage))
-
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
-        """As in `Ledger`."""
-        answers = self._wait_for("begin_together_after", _taken(self._ended), _taken(self._left), keys, stage)
-        return None if answers is None else [Answer(*answer) for answer in answers]
-
-    def end(self, key: str, stage: str) -> None:
-        """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
-        self._ended.append([key, stage])
-
-    def leave(self, key: str) -> None:
-        """As in `Ledger`; the driver, which never begins, tells it when there are many."""
-        self._left.append(key)
-        if len(self._left) >= _LEFT_TOLD_AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """As in `Ledger`, without waiting."""
-        if self._ended or self._left:
-            self._actor.tell.options(num_returns=0).remote(_taken(self._ended), _taken(self._left))
-
-    def explain(self, key: str, stage: str, reason: str) -> None:
-        """As in `Ledger`."""
-        self._wait_for("explain", key, stage, reason)
-
-    def worker_name(self) -> str:
-        """As in `Ledger`: Ray starts an actor again under its old id."""
-        import ray
-
-        return str(ray.get_runtime_context().get_actor_id())
-
-    def in_flight(self) -> list[str]:
-        """As in `AttemptLedger`."""
-        self.flush()
-        clip_ids: list[str] = self._wait_for("in_flight")
-        return clip_ids
-
-    def num_begun(self) -> int:
-        """As in `AttemptLedger`."""
-        number: int = self._wait_for("num_begun")
-        return number
-
-    def drain(self) -> None:
-        """As in `AttemptLedger`; it holds when this returns."""
-        self._wait_for("drain")
-
-    def stop(self) -> None:
-        """End the actor."""
-        import ray
-
-        ray.kill(self._actor)
-
-    def _wait_for(self, method: str, *arguments: Any) -> Any:
-        import ray
-
-        return ray.get(getattr(self._actor, method).remote(*arguments))
-
-
-def _taken(waiting: deque[_T]) -> list[_T]:
-    """Empty it; what other threads add or take meanwhile is in one place all the same."""
-    taken = []
-    with suppress(IndexError):
-        while True:
-            taken.append(waiting.popleft())
-    return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +97,7 @@ class Attempts:
     def end_with_node(self) -> None:
         """For a worker of Ray: end when the process of Ray ends that started this one."""
         if isinstance(self.ledger, RemoteLedger):
-            _end_with_parent()
+            end_with_parent()
 
     def _watch(self, clip_id: str, stage: str) -> AbstractContextManager[None]:
         limit_s = self.clip_timeout_s
@@ -390,16 +112,6 @@ class Attempts:
             scratch.clear()
         finally:
             os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
-
-
-def _end_with_parent() -> None:
-    """Have the system kill this process when the one that started it ends, while the calling thread lives.
-
-    Ray asks a worker to end when its node does, and one in some hundred never comes to an end (Ray 2.60: a deadlock in
-    the destructors of its C++ side), keeps its model in memory, and nobody is left to see it.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _one_line(error: Exception) -> str:

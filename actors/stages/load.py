@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from actors import images
 from actors.settings import ImageSettings
-from actors.stages.attempts import Answer, Attempts
+from actors.stages.attempts import Attempts
+from actors.stages.ledger import Answer
 from actors.stages.row import NO_IMAGE, WELL, Row, pack
 from actors.storage import Storage
 

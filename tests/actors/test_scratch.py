@@ -19,7 +19,8 @@ from fractions import Fraction
 import numpy as np, psutil
 from actors import scratch, video
 from actors.settings import VideoSettings
-from actors.stages.attempts import AttemptLedger, Attempts
+from actors.stages.attempts import Attempts
+from actors.stages.ledger import AttemptLedger
 
 def frames():
     yield np.zeros((64, 64, 3), np.uint8)

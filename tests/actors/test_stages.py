@@ -28,9 +28,10 @@ from actors.settings import (
     ModelSettings,
     VideoSettings,
 )
-from actors.stages.attempts import Answer, AttemptLedger, Attempts
+from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
+from actors.stages.ledger import Answer, AttemptLedger
 from actors.stages.load import load_image, load_images
 from actors.stages.row import NO_FRAMES, failed, pack, unpack
 from actors.storage import Storage

@@ -1,0 +1,180 @@
+"""The ledger of tries: how they are counted, what is in flight, and how a run drains."""
+
+import itertools
+import pickle
+import threading
+from collections import deque
+from typing import Any
+
+import pytest
+
+from actors.stages.ledger import Answer, AttemptLedger, RemoteLedger, _taken
+
+CLIP = "ab" * 32
+OTHER = "cd" * 32
+
+
+@pytest.fixture
+def ledger() -> AttemptLedger:
+    return AttemptLedger(max_attempts=3)
+
+
+def test_a_clip_is_given_up_after_so_many_beginnings_without_an_end(ledger: AttemptLedger) -> None:
+    assert [ledger.begin(CLIP, "load").verdict for _ in range(4)] == ["begin", "begin", "begin", "give up"]
+    assert ledger.begin(CLIP, "generate").verdict == "begin"  # each stage counts for itself
+    assert ledger.begin(OTHER, "load").verdict == "begin"
+
+
+def test_an_end_starts_the_count_anew(ledger: AttemptLedger) -> None:
+    for _ in range(5):
+        assert ledger.begin(CLIP, "load") == Answer("begin")
+        ledger.end(CLIP, "load")
+
+
+def test_of_clips_that_were_begun_together_only_the_one_that_ends_its_worker_is_given_up(ledger: AttemptLedger) -> None:
+    clips = ["first", "deadly", "last"]
+    assert ledger.begin_together(clips, "load") == [Answer("begin")] * 3
+    for _ in range(3):  # Ray runs the task again; each clip asks for itself
+        assert ledger.begin_together(clips, "load") is None
+        assert ledger.begin("first", "load").verdict == "begin"
+        ledger.end("first", "load")
+        assert ledger.begin("deadly", "load").verdict == "begin"
+    assert [ledger.begin(clip, "load").verdict for clip in clips] == ["begin", "give up", "begin"]
+
+
+def test_of_two_deadly_clips_begun_together_each_has_its_own_tries() -> None:
+    ledger = AttemptLedger(max_attempts=1)
+    clips = ["deadly", "deadly too", "innocent"]
+    assert ledger.begin_together(clips, "load") == [Answer("begin")] * 3
+    for done in range(2):
+        assert [ledger.begin(clip, "load").verdict for clip in clips[: done + 1]] == ["give up"] * done + ["begin"]
+    assert [ledger.begin(clip, "load").verdict for clip in clips] == ["give up", "give up", "begin"]
+    assert ledger.num_begun() == 3
+
+
+def test_a_draining_run_begins_with_none_of_several_clips(ledger: AttemptLedger) -> None:
+    ledger.drain()
+    assert ledger.begin_together([CLIP, OTHER], "load") == [Answer("unstarted")] * 2
+    assert ledger._tries == {}
+
+
+def test_what_a_process_has_to_tell_is_told_once_whatever_threads_take_it() -> None:
+    waiting, told = deque(range(20_000)), list[list[int]]()
+    threads = [threading.Thread(target=lambda: told.append(_taken(waiting))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(itertools.chain(*told)) == list(range(20_000))
+
+
+def test_a_clip_stays_given_up_until_it_leaves(ledger: AttemptLedger) -> None:
+    """Ray may run a row again that was given up, because its neighbour in the batch ended the worker afterwards."""
+    for _ in range(3):
+        ledger.begin(CLIP, "generate")
+    assert [ledger.begin(CLIP, "generate").verdict for _ in range(2)] == ["give up"] * 2
+    ledger.leave(CLIP)
+    assert ledger.begin(CLIP, "generate").verdict == "begin"
+
+
+def test_the_last_known_reason_is_told(ledger: AttemptLedger) -> None:
+    for _ in range(3):
+        ledger.begin(CLIP, "load")
+    assert "killed it for want of memory" in ledger.begin(CLIP, "load").reason
+    ledger.explain(CLIP, "load", "it hung")
+    assert ledger.begin(CLIP, "load") == Answer("give up", 3, "it hung")
+
+
+def test_in_flight_is_from_generate_until_the_clip_has_left(ledger: AttemptLedger) -> None:
+    ledger.begin(CLIP, "load")
+    assert ledger.in_flight() == []
+    ledger.end(CLIP, "load")
+    ledger.begin(CLIP, "generate")
+    ledger.end(CLIP, "generate")
+    assert ledger.in_flight() == [CLIP]
+    ledger.leave(CLIP)
+    assert ledger.in_flight() == []
+
+
+def test_a_clip_that_is_made_again_for_nobody_is_not_in_flight(ledger: AttemptLedger) -> None:
+    """Its worker died after it had given the clip out; what Ray makes again goes nowhere."""
+    for stage in ("load", "generate"):
+        ledger.begin(CLIP, stage)
+    ledger.leave(CLIP)
+    for stage in ("load", "generate"):
+        ledger.begin(CLIP, stage)
+    assert ledger.in_flight() == []
+    assert ledger.num_begun() == 1
+
+
+def test_the_ledger_forgets_clips_that_have_left(ledger: AttemptLedger) -> None:
+    for stage in ("load", "generate", "finish"):
+        ledger.begin(CLIP, stage)
+        ledger.explain(CLIP, stage, "it hung")
+    ledger.leave(CLIP)
+    assert (ledger._tries, ledger._in_flight) == ({}, set())
+
+
+def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: AttemptLedger) -> None:
+    ledger.begin(CLIP, "generate")
+    ledger.begin("loading", "load")
+    ledger.drain()
+    assert ledger.begin(OTHER, "load").verdict == "unstarted"
+    assert ledger.begin(OTHER, "generate").verdict == "unstarted"
+    assert ledger.begin(CLIP, "generate").verdict == "begin"  # its worker died
+    assert ledger.begin(CLIP, "load").verdict == "begin"  # its node was lost, with the image
+    assert ledger.begin("loading", "load").verdict == "begin"
+    assert ledger.begin(OTHER, "finish").verdict == "begin"  # frames that exist are not thrown away
+    assert ledger.begin("a worker", "start of finish").verdict == "begin"
+
+
+def test_a_clip_that_is_loaded_again_is_counted_once(ledger: AttemptLedger) -> None:
+    """Its neighbour in the batch ended the worker."""
+    for _ in range(3):
+        ledger.begin(CLIP, "load")
+        ledger.end(CLIP, "load")
+        ledger.begin(OTHER, "load")
+    assert ledger.num_begun() == 2
+
+
+class Actor:
+    """What a `RemoteLedger` calls, without Ray."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[list[list[str]], list[str]]] = []
+        self.tell = self
+
+    def options(self, **_options: Any) -> "Actor":
+        return self
+
+    def remote(self, ended: list[list[str]], left: list[str]) -> None:
+        self.told.append((ended, left))
+
+
+@pytest.fixture
+def remote() -> RemoteLedger:
+    ledger = RemoteLedger.__new__(RemoteLedger)
+    ledger.__setstate__({"_actor": Actor()})
+    return ledger
+
+
+def test_clips_that_left_are_told_some_at_a_time_and_before_what_is_in_flight(
+    remote: RemoteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = remote._actor.told
+    for number in range(40):
+        remote.leave(str(number))
+    assert told == [([], [str(number) for number in range(32)])]
+    monkeypatch.setattr(remote, "_wait_for", lambda method: [method, len(told)])
+    assert remote.in_flight() == ["in_flight", 2]
+    assert told[1] == ([], [str(number) for number in range(32, 40)])
+    remote.flush()
+    assert len(told) == 2  # nothing is left to tell
+
+
+def test_a_worker_does_not_tell_what_the_driver_has_to(remote: RemoteLedger) -> None:
+    remote.leave(CLIP)
+    remote.end(CLIP, "load")
+    copy = pickle.loads(pickle.dumps(remote))
+    copy.flush()
+    assert copy._actor.told == []
