@@ -28,7 +28,7 @@ Made by [stillreel]: Stable Video Diffusion animates each image, RIFE adds the f
 
 ```python
 from datasets import load_dataset
-clips = load_dataset("PATH OF THIS FOLDER", split="train")
+clips = load_dataset("PATH OF THIS FOLDER/data", split="train")  # without /data it would not notice later clips
 
 import duckdb
 print(duckdb.sql("SELECT file_name, image_uri, duration_s FROM 'PATH OF THIS FOLDER/data/*/metadata.parquet'"))

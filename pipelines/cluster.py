@@ -25,11 +25,23 @@ def address_of(config: Config) -> str | None:
 
 
 def check_machine(config: Config) -> None:
-    """Before anything else is done: raise ConfigError where a local Ray would lack the GPUs that are reserved."""
-    if config.needs_gpu and address_of(config) is None:
+    """Before anything else is done: raise ConfigError where a local Ray would lack the GPUs that are asked for."""
+    on_cuda = [
+        f"{name}.device=cuda"
+        for name, is_on_cuda in (
+            ("model", config.model.device == "cuda"),
+            ("interpolation", config.interpolation.weights is not None and config.interpolation.device == "cuda"),
+        )
+        if is_on_cuda
+    ]
+    if address_of(config) is None and (config.needs_gpu or on_cuda):
         import torch
 
-        _require_gpu(torch.cuda.device_count(), "this machine has none", config)
+        gpus = torch.cuda.device_count()
+        if on_cuda and not gpus:
+            raise ConfigError(f"{' and '.join(on_cuda)}, and this machine has no NVIDIA GPU: set it to auto or cpu")
+        if config.needs_gpu:
+            _require_gpu(gpus, "this machine has none", config)
 
 
 # A head in another data centre answers within a second.

@@ -187,7 +187,8 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
     origins: dict[Path_, str] = {}
     mistakes: list[str] = []
     merged = OmegaConf.create()
-    for source in [*map(_read_file, files), *map(_read_override, overrides)]:
+    read = [_read_file(name) for name in files]
+    for source in [*read, *map(_read_override, overrides)]:
         if isinstance(source, str):
             mistakes.append(source)
             continue
@@ -200,6 +201,8 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
             mistakes.append(
                 f"{'.'.join(map(str, keys))}: a section and a single value cannot stand for each other ({origin})"
             )
+    if any(isinstance(source, str) for source in read):  # what such a file may say would be missed, too
+        raise ConfigError(_listed(mistakes))
     values, unresolved = _resolve(merged, origins)
     mistakes += unresolved
     try:
@@ -211,9 +214,13 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
             _without_tags(detail["loc"]): _explain(detail, origins) for detail in reversed(error.errors())
         }.values()
     if mistakes:
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise ConfigError("\n  - ".join([f"{count} in the configuration:", *mistakes]))
+        raise ConfigError(_listed(mistakes))
     return config
+
+
+def _listed(mistakes: list[str]) -> str:
+    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    return "\n  - ".join([f"{count} in the configuration:", *mistakes])
 
 
 def _read_file(name: str) -> tuple[Any, dict[Path_, str]] | str:

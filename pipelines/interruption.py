@@ -101,7 +101,9 @@ class Interruption:
         self._asked.wait()
         if self._has_left:
             return
-        self._console.print(f"Stopping; clips under way get {self._grace_s:g} s", highlight=False)
+        self._console.print(
+            f"Stopping; clips under way get {self._grace_s:g} s, a second signal ends at once", highlight=False
+        )
         time_is_up = threading.Timer(self._grace_s, self._end)  # of its own: Ray may not answer
         time_is_up.daemon = True
         time_is_up.start()

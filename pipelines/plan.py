@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors import scratch, video
-from actors.errors import ConfigError, ManifestError, StorageError
+from actors.errors import CheckpointError, ConfigError, ManifestError, StorageError
 from actors.fingerprint import fingerprint
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
 from actors.settings import describe_tier
@@ -129,7 +129,12 @@ def model_revisions(config: Config) -> tuple[str, str]:
     revision = revision_of(
         config.model.source, revision=config.model.revision, variant=config.model.variant, storage_options=options
     )
-    return revision, fingerprint(weights, options) if weights else ""
+    try:
+        return revision, fingerprint(weights, options) if weights else ""
+    except NotFound as error:
+        raise CheckpointError(
+            f"interpolation.weights={weights} does not exist: name a file of RIFE weights, or null for none"
+        ) from error
 
 
 def clip_identity(config: Config, revision: str, weights_revision: str) -> "hashlib._Hash":

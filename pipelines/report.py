@@ -178,7 +178,12 @@ def print_summary(summary: Summary, console: Console) -> None:
     if not plan.to_do:
         console.print(f"Nothing left to do in {summary.output}", markup=False, highlight=False)
         if plan.failed_before:
-            console.print(f"{plan.failed_before:,} failed before: try them again with `run --retry-failed`")
+            what = (
+                "none of that stage and error type (see failures/)"
+                if summary.is_retry
+                else "try them again with `run --retry-failed`"
+            )
+            console.print(f"{plan.failed_before:,} failed before: {what}", highlight=False)
         return
     for (stage, kind), count in summary.failures.most_common():
         console.print(f"{count:,} failed at {stage} ({kind}); {remedy(stage, kind)}:", highlight=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from actors import scratch
+from actors.errors import ConfigError
 from actors.records import Provenance
 from actors.settings import describe_tier
 from actors.storage import Storage
@@ -56,6 +57,7 @@ def run(
     started = datetime.now(UTC)
     storage = _storage(config)
     config = _with_absolute_paths(config)
+    _check_output(config.output, storage)
     revisions = model_revisions(config)
     if is_on_hub(config.model.source, config.model.revision):  # a branch may move before the last worker has started
         config = config.model_copy(update={"model": config.model.model_copy(update={"revision": revisions[0]})})
@@ -117,6 +119,18 @@ def _provenance(config: Config, revisions: tuple[str, str]) -> Provenance:
 
 def _storage(config: Config) -> Storage:
     return Storage(config.storage.options, attempts=config.storage.attempts)
+
+
+def _check_output(output: str, storage: Storage) -> None:
+    """Raise ConfigError for a local folder that cannot be one; what a store allows is known when it is written to."""
+    if storage.is_local(output):
+        folder = Path(storage.native_path(output))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"output={output} cannot be a folder ({error.strerror}): name one that can be written to"
+            ) from error
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -90,7 +90,7 @@ def _hub_model(source: str, revision: str | None) -> ModelInfo | None:
         return huggingface_hub.HfApi().model_info(source, revision=revision)
     except HfHubHTTPError as error:  # the Hub has answered, with a no
         raise CheckpointError(
-            f"model.source={source} (revision {revision or 'main'}) is no folder here, and the Hugging Face Hub "
+            f"model.source={source} (revision {revision or 'main'}): {_no_folder(source)}, and the Hugging Face Hub "
             f"refuses it; check the name, or set HF_TOKEN if it is private or gated: {_first_line(error)}"
         ) from error
     except (OSError, HTTPError):
@@ -127,8 +127,9 @@ def _cached_snapshot(source: str, revision: str | None, cache_dir: str | None, p
         )
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
-            f"model.source={source} (revision {revision or 'main'}) is no folder here, the Hugging Face Hub cannot be "
-            "reached and its local cache does not hold it; set model.revision to a commit, or model.source to a folder"
+            f"model.source={source} (revision {revision or 'main'}): {_no_folder(source)}, the Hugging Face Hub cannot "
+            "be reached and its local cache does not hold it; correct the path, or fetch the checkpoint where there is "
+            "a network and set model.source to its folder"
         ) from error
 
 
@@ -170,6 +171,10 @@ def cache_folder(cache_dir: str | None) -> Path:
     return (
         Path(cache_dir) if cache_dir else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stillreel"
     )
+
+
+def _no_folder(source: str) -> str:
+    return f"there is no folder {Path(source).expanduser().absolute()}"
 
 
 def _first_line(error: Exception) -> str:

@@ -84,6 +84,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     broken.write_text("a: [1,\n")
     text = mistakes([str(tmp_path / "none.yaml"), str(broken)], MINIMAL)
     assert "none.yaml: no such file" in text
+    assert mistakes([str(tmp_path / "none.yaml")], []).startswith("1 mistake")  # not also all that is then missing
     assert "broken.yaml: not valid YAML" in text
 
 

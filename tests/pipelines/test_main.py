@@ -43,6 +43,8 @@ def test_what_takes_seconds_to_import_waits_until_it_is_needed(module: str, slow
         (["run", "--config", "none.yaml"], "none.yaml: no such file"),
         (["plan", "--config", "conf/demo.yaml", "manifest=none.csv"], "none.csv does not exist"),
         (["plan", "--config", "conf/demo.yaml", "model.source=no/such/folder"], "no/such/folder"),
+        (["plan", "--config", "conf/demo.yaml", "interpolation.weights=none.pkl"], "weights=none.pkl does not exist"),
+        (["run", "--config", "conf/demo.yaml", "output=README.md"], "README.md cannot be a folder (File exists)"),
         (["run", "--config", "conf/demo.yaml", "--stage", "load"], "add --retry-failed"),
         (["run", "--config", "conf/demo.yaml", "--retry-failed", "--stage", "fly"], "'fly' is not one of"),
     ],

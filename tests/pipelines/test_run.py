@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from datasets import load_dataset
 
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA
 from actors.storage import Storage
@@ -101,12 +102,11 @@ def test_the_run_leaves_its_config_and_summary_and_nothing_else(finished: Path) 
 
 
 def test_readers_of_datasets_load_it(finished: Path, clips: list[dict]) -> None:
-    from datasets import load_dataset
-
     out = finished / "out"
-    loaded = load_dataset(str(out), split="train", cache_dir=str(finished / "cache"))
-    assert len(loaded) == 4
-    assert set(loaded.column_names) == {*CLIP_SCHEMA.names, "caption", "video"} - {"file_name"}
+    for folder in (out, out / "data"):
+        loaded = load_dataset(str(folder), split="train", cache_dir=str(finished / "cache"))
+        assert len(loaded) == 4
+        assert set(loaded.column_names) == {*CLIP_SCHEMA.names, "caption", "video"} - {"file_name"}
     pattern = str(out / "data/*/metadata.parquet")
     ids = {clip["clip_id"] for clip in clips}
     assert set(pd.read_parquet(out / "data/part-00000/metadata.parquet")["clip_id"]) == ids
@@ -145,6 +145,8 @@ def test_later_runs_add_rows_retry_failures_and_change_parameters(
     assert retried.returncode == 0, retried.stdout + retried.stderr
     data = finished / "out/data/part-00000/metadata.parquet"
     assert pq.read_table(data).num_rows == 5
+    grown = load_dataset(str(finished / "out/data"), split="train", cache_dir=str(finished / "cache"))
+    assert len(grown) == 5  # as the README loads it; `out` itself would come from the cache as it was
     (failure,) = pq.read_table(finished / "out/failures/part-00000.parquet").to_pylist()
     assert (Path(failure["image_uri"]).name, failure["attempts"]) == ("broken.jpg", 2)
     changed = stillreel("run", "--config", finished / "job.yaml", "generation.seed=5", "columns.limit=1")
@@ -263,3 +265,6 @@ def test_gpu_configs_on_a_machine_without_a_gpu_say_so_at_once(tmp_path: Path, s
     assert done.returncode == 2
     assert "this machine has none" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    done = stillreel("run", "--config", ROOT / "conf/demo.yaml", "model.device=cuda", f"output={tmp_path}/out")
+    assert done.returncode == 2
+    assert done.stderr == "stillreel: model.device=cuda, and this machine has no NVIDIA GPU: set it to auto or cpu\n"
