@@ -144,6 +144,9 @@ def _init(config: Config, address: str | None, log: Path) -> None:
         # Ray's head keeps kilobytes for each of the last 100,000 tasks, for a dashboard that is not started here. The
         # setting (src/ray/common/ray_config_def.h) ends that. On a cluster, whoever starts it decides.
         os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+        # `ray.init` waits for workers that are started ahead, and where one of them dies it waits for ever, so that not
+        # even Ctrl-C is heard (Ray 2.60).
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         store = config.ray.object_store_mb
         ray.init(
             # Neither joins a Ray that happens to run on this machine, nor trips over it, as other addresses do.

@@ -66,7 +66,8 @@ def _of_kills(tally: kills.Tally) -> str:
     killed = ", ".join(f"{kind} {count}" for kind, count in tally.kills.items())
     return (
         f"lost {tally.lost}, duplicated {tally.duplicated}, not as described {tally.mismatched}, "
-        f"failed {tally.failed}, stored and made again {tally.paid_twice}, not continued {tally.unfinished}; "
+        f"failed {tally.failed}, stored and made again {tally.paid_twice}, not continued {tally.unfinished}, "
+        f"hung {tally.hung}; "
         f"killed: {killed}; processes left behind {tally.orphans}"
     )
 

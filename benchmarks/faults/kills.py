@@ -18,6 +18,7 @@ CLIPS = 40
 _SHARE_AT_START = 0.2
 _START_S = 15.0
 _BETWEEN_CLIPS_S = 0.3
+_ENDS_WITHIN_S = 600.0
 VICTIMS = ("driver", "worker", "raylet")
 
 
@@ -33,12 +34,15 @@ class Tally:
     paid_twice: int = 0  # clips whose video was stored at the kill and that were made again
     orphans: int = 0  # processes that had to be killed 40 s after the job's end
     unfinished: int = 0  # runs that did not end well after the kill
+    hung: int = 0  # killed runs that had not ended ten minutes later
     kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*VICTIMS, "none"), 0))
 
     @property
     def faults(self) -> int:
         """What has to be none."""
-        return self.lost + self.duplicated + self.mismatched + self.failed + self.paid_twice + self.unfinished
+        return (
+            self.lost + self.duplicated + self.mismatched + self.failed + self.paid_twice + self.unfinished + self.hung
+        )
 
 
 def trial(folder: Path, models: jobs.Models, runs: int, seed: int, victims: Sequence[str] = VICTIMS) -> Tally:
@@ -64,7 +68,12 @@ def _one(folder: Path, images: Path, models: jobs.Models, victim: str, rng: np.r
     members = jobs.family(job)  # afterwards a dead driver has no children any more
     killed = _kill(job, victim, rng)
     tally.kills[victim if killed else "none"] += 1
-    code = job.wait(600)
+    try:
+        code = job.wait(_ENDS_WITHIN_S)
+    except psutil.TimeoutExpired:
+        tally.hung += 1
+        job.kill()
+        code = job.wait()
     tally.orphans += jobs.end_all(members)
     written = {uri: Path(uri).stat().st_mtime_ns for uri in storage.list_files(output + "/data", suffix=".mp4")}
     if code != 0:
