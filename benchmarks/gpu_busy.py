@@ -49,6 +49,7 @@ class SleepingGenerate(NullGenerate):
         self, model: Any, generation: Any, _image: object, _storage: object, attempts: Attempts, _fast: object
     ) -> None:
         self._attempts = attempts
+        attempts.end_with_node()
         self._animator = _Sleeper(generation.num_frames, _notes(Path(model.source).parent) / f"{os.getpid()}.txt")
 
 

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -117,3 +118,29 @@ def test_a_run_where_all_fails_stops_early(tmp_path: Path, svd_checkpoint: Path,
     failed = pq.read_table(tmp_path / "out/failures").num_rows
     assert 100 <= failed < 1500
     assert f"left to do                   {2000 - failed:,}" in done.stdout
+
+
+def test_a_worker_that_dies_while_ray_starts_does_not_hang_the_run(
+    tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
+) -> None:
+    """Killed as soon as there is one, before it has told Ray that it is there."""
+    pictures = write_pictures(tmp_path / "images", 2)
+    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
+    with running_stillreel("run", "--config", config) as running:
+        kill_first_worker(psutil.Process(running.pid))
+        output, errors = running.communicate(timeout=300)
+    assert running.returncode == 0, output + errors
+    assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 2
+
+
+def kill_first_worker(driver: psutil.Process) -> None:
+    while True:
+        assert driver.status() != psutil.STATUS_ZOMBIE, "the run ended before it had a worker"
+        for process in driver.children(recursive=True):
+            try:
+                if any(part.endswith("default_worker.py") for part in process.cmdline()):
+                    process.kill()
+                    return
+            except psutil.Error:
+                continue
+        time.sleep(0.01)
