@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,9 @@ from tests.servers import S3Server, free_ports, wait_until_it_answers
 _PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 _KEY, _SECRET = "test", "testing"
 _COMMAND_TIMEOUT_S = 60
+# What a monitor that has just started says on a busy machine, before it has seen the command.
+_NOT_READY = "problem getting command descriptions"
+_COMMAND_TRIES = 20
 _OSD_STARTS = 8
 
 # `monmap` and `cluster_addr` are not optional: without the first the OSD sometimes asks the wrong cluster, without the
@@ -88,18 +92,22 @@ def ceph(folder: Path) -> Iterator[S3Server]:
 
 def _run(folder: Path, *command: str) -> str:
     """What one of Ceph's tools prints; what it complains of is in the error if it fails."""
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env=_environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=_COMMAND_TIMEOUT_S,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
-    return result.stdout
+    for _ in range(_COMMAND_TRIES):
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            env=_environment(folder),
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        if result.returncode == 0:
+            return result.stdout
+        if _NOT_READY not in result.stderr:
+            break
+        time.sleep(1)
+    raise RuntimeError(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
 
 
 @contextmanager
