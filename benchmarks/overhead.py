@@ -43,8 +43,9 @@ _SAMPLE_INTERVAL_S = 1.0
 _SAMPLES_PER_LOOK_AT_MEMORY = 5  # which takes 0.1 s of a core
 # Workers in which Ray does its own bookkeeping: no code of ours runs there.
 _OF_RAY_ITSELF = ("Agent", "_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker")
-# Of the workers' greatest sum: with less, not all of them have started, or some have ended.
-_ALL_AT_WORK = 0.8
+# Of the median of the workers' sum: with less, not all of them have started, or some have ended; with more, those of an
+# execution that is over have not ended yet.
+_ALL_AT_WORK = (0.8, 1.15)
 
 
 class Sampler(threading.Thread):
@@ -88,9 +89,10 @@ class Sampler(threading.Thread):
         return self._at_work()[-1][1][name]
 
     def _at_work(self) -> list[tuple[float, dict[str, float]]]:
-        """Without those at Ray's start and end."""
-        most = max(memory["workers"] for _, memory in self.samples)
-        return [sample for sample in self.samples if sample[1]["workers"] > _ALL_AT_WORK * most]
+        """Without those at Ray's start and end, and between two executions."""
+        typical = float(np.median([memory["workers"] for _, memory in self.samples]))
+        least, most = (share * typical for share in _ALL_AT_WORK)
+        return [sample for sample in self.samples if least < sample[1]["workers"] < most]
 
 
 def main() -> int:
