@@ -46,10 +46,9 @@ class SleepingGenerate(NullGenerate):
     """Sleeps, and repeats the picture; notes when it slept in a file of its own beside the checkpoint."""
 
     def __init__(
-        self, model: Any, generation: Any, _image: object, _storage: object, attempts: Attempts, _fast: object
+        self, model: Any, generation: Any, image: object, storage: object, attempts: Attempts, fast: object
     ) -> None:
-        self._attempts = attempts
-        attempts.end_with_node()
+        super().__init__(model, generation, image, storage, attempts, fast)
         self._animator = _Sleeper(generation.num_frames, _notes(Path(model.source).parent) / f"{os.getpid()}.txt")
 
 

@@ -127,8 +127,6 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
 
 
 def _init(config: Config, address: str | None, log: Path) -> None:
-    # Else the driver, and the workers of a local Ray, write a line on each row into Ray's logs, which takes time.
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "INFO")
     import ray
     import ray.data  # sets up its logging when it is imported, so that has to come before ours
 
@@ -147,6 +145,7 @@ def _init(config: Config, address: str | None, log: Path) -> None:
         # `ray.init` waits for workers that are started ahead, and where one of them dies it waits for ever, so that not
         # even Ctrl-C is heard (Ray 2.60).
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+        os.environ.setdefault("RAY_DATA_LOG_LEVEL", "INFO")  # of its workers: DEBUG is a line a row
         store = config.ray.object_store_mb
         ray.init(
             # Neither joins a Ray that happens to run on this machine, nor trips over it, as other addresses do.
@@ -157,7 +156,7 @@ def _init(config: Config, address: str | None, log: Path) -> None:
             **quiet,
         )
     own = logging.getLogger("ray.data")  # prints the whole traceback of a worker that cannot start
-    own.setLevel(logging.INFO)  # ray.data may have been imported before
+    own.setLevel(logging.INFO)
     own.handlers = [logging.FileHandler(log)]
     own.propagate = False
 
