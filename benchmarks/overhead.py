@@ -2,10 +2,10 @@
 
     python -m benchmarks.overhead [--rows 20000] [--executions 1]
 
-One Ray on this machine, one actor a stage, one tiny image for all rows. The slope is that of a line through the samples
-after the first third, when all processes have started. Within an execution Ray Data keeps about 8 kB in the driver for
-each row, which the next execution uses again; they are split after 100,000 rows. With `--executions` the rows are split
-into so many, and the driver's memory at the end of each shows what stays. Ends non-zero over a limit.
+One Ray on this machine, one actor a stage, one tiny image for all rows. Memory grows with the rows of an execution,
+which is shown for the last one, after its first third: for each process the slope of a line through its samples. It
+grows with the number of executions, too, which are split after 100,000 rows; with `--executions` these rows are split
+into so many, and the processes that outlive them are looked at each time. Ends non-zero over a limit.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from unittest.mock import patch
@@ -37,23 +38,33 @@ from pipelines.graph import Graph, Stages
 from pipelines.plan import WorkFile
 
 _MIN_ROWS_PER_S = 50.0
-_MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 2.0, "ray": 4.0}
-_MAX_DRIVER_MB_PER_1000_ROWS_THAT_STAYS = 2.0
+_MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 1.0, "ray": 4.0}
+_MAX_MB_PER_EXECUTION = 20.0  # of 100,000 rows in a job
 _SAMPLE_INTERVAL_S = 1.0
 _SAMPLES_PER_LOOK_AT_MEMORY = 5  # which takes 0.1 s of a core
 # Workers in which Ray does its own bookkeeping: no code of ours runs there.
 _OF_RAY_ITSELF = ("Agent", "_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker")
-# Of the median of the workers' sum: with less, not all of them have started, or some have ended; with more, those of an
-# execution that is over have not ended yet.
-_ALL_AT_WORK = (0.8, 1.15)
+# A process that was there for less than this has no slope.
+_MIN_SAMPLES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of one process, or of several together, at one moment."""
+
+    at: float  # seconds
+    mb: float
 
 
 class Sampler(threading.Thread):
-    """Now and then: resident memory of this process, of Ray's workers and of Ray's own processes, in MB; CPU time."""
+    """Now and then: memory of this process, of each of Ray's workers and of Ray's own processes together; CPU time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.samples: list[tuple[float, dict[str, float]]] = []
+        self.driver: list[Memory] = []
+        self.ray: list[Memory] = []
+        self.workers: dict[int, list[Memory]] = {}  # by process
+        self.names: dict[int, str] = {}  # of the workers, by what they did last
         self._cpu_s: dict[int, float] = {}  # by process
         self._stop_asked = threading.Event()
 
@@ -63,7 +74,7 @@ class Sampler(threading.Thread):
             if self._stop_asked.wait(_SAMPLE_INTERVAL_S):
                 break
             if number % _SAMPLES_PER_LOOK_AT_MEMORY == 0:
-                self.samples.append((time.monotonic(), _memory_mb()))
+                self._look_at_memory()
             for process in _processes():
                 with suppress(psutil.Error):
                     times = process.cpu_times()
@@ -79,20 +90,37 @@ class Sampler(threading.Thread):
         """CPU seconds of all processes until their last sample."""
         return sum(self._cpu_s.values())
 
-    def slope_mb_per_s(self, name: str) -> float:
-        """Of a line through the last two thirds of the samples."""
-        late = self._at_work()[len(self._at_work()) // 3 :]
-        return float(np.polyfit([at for at, _ in late], [memory[name] for _, memory in late], 1)[0])
+    def _look_at_memory(self) -> None:
+        at = time.monotonic()
+        me, *others = _processes()
+        self.driver.append(Memory(at, me.memory_info().rss / 1e6))
+        ray_mb = 0.0
+        for process in others:
+            with suppress(psutil.Error):
+                title = " ".join(process.cmdline()[:1])
+                mb = process.memory_full_info().uss / 1e6
+                if title.startswith("ray::") and not any(name in title for name in _OF_RAY_ITSELF):
+                    self.workers.setdefault(process.pid, []).append(Memory(at, mb))
+                    if process.pid not in self.names or "IDLE" not in title:
+                        self.names[process.pid] = title.removeprefix("ray::").partition("(")[0]
+                else:
+                    ray_mb += mb
+        self.ray.append(Memory(at, ray_mb))
 
-    def last_mb(self, name: str) -> float:
-        """The last sample's."""
-        return self._at_work()[-1][1][name]
 
-    def _at_work(self) -> list[tuple[float, dict[str, float]]]:
-        """Without those at Ray's start and end, and between two executions."""
-        typical = float(np.median([memory["workers"] for _, memory in self.samples]))
-        least, most = (share * typical for share in _ALL_AT_WORK)
-        return [sample for sample in self.samples if least < sample[1]["workers"] < most]
+def slope_mb_per_s(samples: Sequence[Memory], begin: float, end: float) -> float | None:
+    """Of a line through the samples between two moments, without the first third of that time; None: too few."""
+    late = [sample for sample in samples if begin + (end - begin) / 3 <= sample.at <= end]
+    if len(late) < _MIN_SAMPLES:
+        return None
+    return float(np.polyfit([sample.at for sample in late], [sample.mb for sample in late], 1)[0])
+
+
+def mb_at(samples: Sequence[Memory], moments: Sequence[float]) -> list[float]:
+    """The last sample before each of the moments at which the process was there, give or take two samples."""
+    before = [[sample.mb for sample in samples if sample.at <= moment] for moment in moments]
+    last = samples[-1].at + 2 * _SAMPLES_PER_LOOK_AT_MEMORY * _SAMPLE_INTERVAL_S
+    return [memory[-1] for memory, moment in zip(before, moments, strict=True) if memory and moment <= last]
 
 
 def main() -> int:
@@ -103,7 +131,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rows: int = arguments.rows
     sampler = Sampler()
-    with tempfile.TemporaryDirectory() as name, _split(ceil(rows / arguments.executions)) as ends_mb:
+    with tempfile.TemporaryDirectory() as name, _split(ceil(rows / arguments.executions)) as ends:
         config = load_config([], _job(Path(name), rows))
         sampler.start()
         started = time.monotonic()
@@ -115,38 +143,59 @@ def main() -> int:
     table = Table("what", "figure", "limit")
     table.add_row("rows/s, from start to end", f"{rows / seconds:.0f}", f"at least {_MIN_ROWS_PER_S:g}")
     table.add_row("CPU ms a row, all processes and their starts", f"{sampler.cpu_s / rows * 1000:.1f}", "")
-    missed = rows / seconds < _MIN_ROWS_PER_S
-    for who, limit in _MAX_MB_PER_1000_ROWS.items():
-        slope = sampler.slope_mb_per_s(who) * seconds / rows * 1000
-        table.add_row(f"{who}, MB per 1,000 rows", f"{slope:+.2f}", f"{limit:g}")
-        table.add_row(f"{who}, MB at the end", f"{sampler.last_mb(who):.0f}", "")
-        missed |= slope > limit
-    table.add_row("driver, MB at the end of each execution", ", ".join(f"{memory:.0f}" for memory in ends_mb), "")
-    if len(ends_mb) > 1:
-        stays = (ends_mb[-1] - ends_mb[0]) / (rows * (1 - 1 / len(ends_mb))) * 1000
-        limit = _MAX_DRIVER_MB_PER_1000_ROWS_THAT_STAYS
-        table.add_row("driver, from execution to execution, MB per 1,000 rows", f"{stays:+.2f}", f"{limit:g}")
-        missed |= stays > limit
+    begin = ends[-2] if len(ends) > 1 else started
+    missed = _show_growth_by_row(table, sampler, begin, ends[-1], ceil(rows / arguments.executions))
+    if len(ends) > 1:
+        missed |= _show_growth_by_execution(table, sampler, ends)
     Console().print(table)
-    return int(missed)
+    return int(missed or rows / seconds < _MIN_ROWS_PER_S)
+
+
+def _show_growth_by_row(table: Table, sampler: Sampler, begin: float, end: float, rows: int) -> bool:
+    """The slopes of an execution of so many rows; whether one is over its limit."""
+    processes = [("driver", "driver", sampler.driver), ("ray", "Ray's own, together", sampler.ray)]
+    processes += [("workers", sampler.names[pid], samples) for pid, samples in sampler.workers.items()]
+    missed = False
+    for kind, name, samples in processes:
+        if (slope := slope_mb_per_s(samples, begin, end)) is not None:
+            per_1000_rows, limit = slope * (end - begin) / rows * 1000, _MAX_MB_PER_1000_ROWS[kind]
+            now = f"{samples[-1].mb:.0f} MB"
+            table.add_row(f"{name}, MB per 1,000 rows", f"{per_1000_rows:+.2f}  (at the end {now})", f"{limit:g}")
+            missed |= per_1000_rows > limit
+    return missed
+
+
+def _show_growth_by_execution(table: Table, sampler: Sampler, ends: Sequence[float]) -> bool:
+    """What executions leave behind in the processes that outlive them; whether one is over the limit."""
+    processes = [("driver", sampler.driver)]
+    processes += [(sampler.names[pid], samples) for pid, samples in sampler.workers.items()]
+    missed = False
+    for name, samples in processes:
+        if len(memory := mb_at(samples, ends)) > 1:
+            growth = (memory[-1] - memory[0]) / (len(memory) - 1)
+            figures = ", ".join(f"{mb:.0f}" for mb in memory)
+            limit = f"{_MAX_MB_PER_EXECUTION:g}"
+            table.add_row(f"{name}, MB that an execution leaves", f"{growth:+.1f}  ({figures})", limit)
+            missed |= growth > _MAX_MB_PER_EXECUTION
+    return missed
 
 
 @contextmanager
 def _split(rows: int) -> Iterator[list[float]]:
-    """Executions of so many rows; gives the driver's memory at the end of each, in MB, as they end."""
-    ends_mb: list[float] = []
+    """Executions of so many rows; gives the moments at which they end, in seconds."""
+    ends: list[float] = []
     outcomes = Graph.outcomes
 
     def measured(graph: Graph, work: Sequence[WorkFile]) -> Iterator[Outcome]:
         yield from outcomes(graph, work)
-        ends_mb.append(_memory_mb()["driver"])
+        ends.append(time.monotonic())
 
     with (
         patch.object(plan, "WORK_ROWS", rows),
         patch.object(run, "WORK_ROWS", rows),
         patch.object(Graph, "outcomes", measured),
     ):
-        yield ends_mb
+        yield ends
 
 
 def _job(folder: Path, rows: int) -> list[str]:
@@ -174,18 +223,6 @@ def _processes() -> list[psutil.Process]:
     """This process first, then all that it has started."""
     me = psutil.Process()
     return [me, *me.children(recursive=True)]
-
-
-def _memory_mb() -> dict[str, float]:
-    me, *others = _processes()
-    memory = {"driver": me.memory_info().rss / 1e6, "workers": 0.0, "ray": 0.0}
-    for process in others:
-        with suppress(psutil.Error):
-            title = " ".join(process.cmdline()[:1])
-            is_worker = title.startswith("ray::") and not any(name in title for name in _OF_RAY_ITSELF)
-            kind = "workers" if is_worker else "ray"
-            memory[kind] += process.memory_full_info().uss / 1e6
-    return memory
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from actors.settings import Compile
 from benchmarks.pan import pan
 
 _FACTOR = 4
-_MIN_FRAMES_PER_S = 800.0
+BATCHES = (8, 16)  # pairs that a GPU gets together
+MIN_FRAMES_PER_S = 800.0
 _AIM_SIZE = (576, 1024)  # height, width that the aim is for
 # The clock runs for at least so long, over whole clips: a single one is over in a tenth of a second on a large GPU.
 _MIN_SECONDS = 3.0
@@ -43,7 +44,7 @@ class Way:
 
 
 # Each adds one thing to the one before.
-_WAYS = (
+WAYS = (
     Way("eager, fp32"),
     Way("+ half precision", "fp16"),
     Way("+ channels last", "fp16", channels_last=True),
@@ -70,20 +71,20 @@ def main() -> int:
     title = f"{torch.cuda.get_device_name(arguments.device) if on_cuda else 'CPU'}, {height}x{width}, {_FACTOR}x"
     table = Table("RIFE 4.25", "batch", "new frames/s", "ratio", "first clip, s", "limit", title=title)
     rates: dict[tuple[Way, int], float] = {}
-    for batch in arguments.batches or ([8, 16] if on_cuda else [3]):
-        for way in _WAYS if on_cuda else _CPU_WAYS:
-            rate, first_s = _measure(way, frames_FHWC, arguments.device, batch)
+    for batch in arguments.batches or (BATCHES if on_cuda else [3]):
+        for way in WAYS if on_cuda else _CPU_WAYS:
+            rate, first_s = measure(way, frames_FHWC, arguments.device, batch)
             rates[way, batch] = rate
             ratio = rate / next(iter(rates.values()))
-            is_job = on_cuda and way is _WAYS[-1] and (height, width) == _AIM_SIZE
-            limit = f"at least {_MIN_FRAMES_PER_S:g}" if is_job else ""
+            is_job = on_cuda and way is WAYS[-1] and (height, width) == _AIM_SIZE
+            limit = f"at least {MIN_FRAMES_PER_S:g}" if is_job else ""
             table.add_row(way.name, str(batch), f"{rate:.2f}", f"{ratio:.2f}", f"{first_s:.1f}", limit)
     Console().print(table)
-    best = max(rates[way, batch] for way, batch in rates if way is (_WAYS if on_cuda else _CPU_WAYS)[-1])
-    return int(on_cuda and (height, width) == _AIM_SIZE and best < _MIN_FRAMES_PER_S)
+    best = max(rates[way, batch] for way, batch in rates if way is (WAYS if on_cuda else _CPU_WAYS)[-1])
+    return int(on_cuda and (height, width) == _AIM_SIZE and best < MIN_FRAMES_PER_S)
 
 
-def _measure(way: Way, frames_FHWC: Pixels, device: str, batch: int) -> tuple[float, float]:
+def measure(way: Way, frames_FHWC: Pixels, device: str, batch: int) -> tuple[float, float]:
     """New frames a second, and the seconds of the first clip."""
     torch.manual_seed(0)
     net = IFNet(DEFAULT_VARIANT)

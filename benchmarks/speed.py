@@ -1,12 +1,12 @@
 """Seconds and memory of a clip against stock diffusers, side by side in one process.
 
-    python -m benchmarks.speed [--part exact|guide|fast|memory|attention] [--repeats 1]
+    python -m benchmarks.speed [--parts exact fast guide memory rife attention] [--repeats 1]
 
-On a GPU of 80 GB: full-size SVD-XT (25 frames, 576x1024, 25 steps) with random weights in fp16. Each part but the last
-compiles what it needs, which is most of its time; it has not been run on a GPU yet, and should take less than ten
-minutes. Without a GPU: the demo's checkpoint at the demo's size, in fp32 on one thread, as Ray's workers have it. Rows
-come as they are measured; the table at the end repeats them with the aims, and the command ends non-zero where one is
-missed.
+On a GPU of 80 GB: full-size SVD-XT (25 frames, 576x1024, 25 steps) with random weights in fp16, all parts in this order
+unless some are named. Compiling is most of the time; it has not been run on a GPU yet and should take less than ten
+minutes, and a part that fails does not keep the others from running. Without a GPU: the demo's checkpoint at the demo's
+size, in fp32 on one thread, as Ray's workers have it. Rows come as they are measured; the table at the end repeats them
+with the aims, and the command ends non-zero where one is missed.
 
 "Stock" is the script of diffusers' guide: `StableVideoDiffusionPipeline`, PIL frames out; "guide's compile" is the same
 with its recipe for `torch.compile`. "Exact" is `actors.svd`. All get the same picture and the same noise.
@@ -18,9 +18,11 @@ import gc
 import platform
 import sys
 import time
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from transformers import CLIPImageProcessorPil
 from actors.records import ClipParameters
 from actors.svd.model import SvdModel, assemble, bring_in, compile_networks, set_feed_forward_pieces
 from actors.svd.sampler import WHOLE, Pixels, Shortcuts, clip_noise, decode, generate
+from benchmarks import rife_speed
 from benchmarks.demo_figures import psnr
 from benchmarks.make_checkpoints import (
     SVD_SCHEDULER,
@@ -48,6 +51,7 @@ from benchmarks.make_checkpoints import (
     new_unet,
     new_vae,
 )
+from benchmarks.pan import pan
 from benchmarks.train_demo import data
 
 ROOT = Path(__file__).parent.parent
@@ -103,14 +107,14 @@ class Results:
 def main() -> int:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="exact", choices=_PARTS, help="of what is measured on a GPU")
+    parser.add_argument("--parts", nargs="+", default=list(_PARTS), choices=_PARTS, help="of what is measured on a GPU")
     parser.add_argument("--repeats", type=int, default=1, help="after one to warm up; the fastest counts")
     arguments = parser.parse_args()
     results = Results(Console(soft_wrap=True))
     versions = f"torch {torch.__version__}, diffusers {diffusers.__version__}"
     if torch.cuda.is_available():
         results.add("machine", f"{torch.cuda.get_device_name()}, {versions}")
-        _PARTS[arguments.part](results, torch.device("cuda"), arguments.repeats)
+        run_parts(arguments.parts, Bench(results, FULL, torch.device("cuda"), arguments.repeats))
     else:
         results.add("machine", f"{platform.machine()}, 1 thread, {versions}")
         torch.set_num_threads(1)
@@ -127,8 +131,8 @@ def _on_cpu(results: Results, repeats: int) -> None:
     # In turns, so that a busy moment of the machine meets both.
     seconds: dict[str, list[float]] = {"stock": [], "exact": []}
     for _ in range(repeats + 1):
-        seconds["stock"].append(_seconds(lambda: by_stock(stock, image, DEMO, noise)))
-        seconds["exact"].append(_seconds(lambda: by_own(own, image, DEMO)))
+        seconds["stock"].append(seconds_of(lambda: by_stock(stock, image, DEMO, noise)))
+        seconds["exact"].append(seconds_of(lambda: by_own(own, image, DEMO)))
     stock_s, exact_s = min(seconds["stock"]), min(seconds["exact"])
     results.add("stock, CPU s a clip", f"{stock_s:.2f}")
     results.add("exact, CPU s a clip", f"{exact_s:.2f}")
@@ -136,94 +140,161 @@ def _on_cpu(results: Results, repeats: int) -> None:
     _compare_pixels(results, by_stock(stock, image, DEMO, noise), by_own(own, image, DEMO))
 
 
-def _exact(results: Results, device: torch.device, repeats: int) -> None:
+class Bench:
+    """What the parts on a GPU measure with: both models, made once."""
+
+    def __init__(self, results: Results, case: Case, device: torch.device, repeats: int) -> None:
+        self.results, self.case, self.device, self.repeats = results, case, device, repeats
+        self.image = picture(case)
+        self._is_compiled = False
+
+    @cached_property
+    def stock(self) -> Any:
+        """diffusers' pipeline."""
+        return full_size_pipeline(self.device, self.case)
+
+    @cached_property
+    def own(self) -> SvdModel:
+        """Our model, with the same weights."""
+        return own_model(self.stock, self.case, self.device)
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """What both begin with."""
+        return own_noise(self.own, self.case)
+
+    @cached_property
+    def stock_clip(self) -> Pixels:
+        """The clip that diffusers makes; the first one warms up."""
+        return by_stock(self.stock, self.image, self.case, self.noise)
+
+    @cached_property
+    def stock_s(self) -> float:
+        """Seconds of a clip with diffusers, uncompiled."""
+        assert self.stock_clip.any()
+        seconds, _ = best(lambda: by_stock(self.stock, self.image, self.case, self.noise), self.repeats)
+        self.results.add("stock eager, s a clip", f"{seconds:.2f}")
+        return seconds
+
+    @cached_property
+    def exact_s(self) -> float:
+        """Seconds of a clip with our model, compiled."""
+        self.compile()
+        seconds, _ = best(self.by_own, self.repeats)
+        aim = "<= 7 on an H200"
+        self.results.add("exact, s a clip", f"{seconds:.2f}", aim, reached=seconds <= 7 or not _is_h200())
+        return seconds
+
+    def compile(self) -> None:
+        """Our model, once."""
+        if not self._is_compiled:
+            compile_networks(self.own)
+            self.results.add("exact, s to compile", f"{seconds_of(lambda: self.by_own(steps=1)):.0f}")
+        self._is_compiled = True
+
+    def by_own(self, *, steps: int | None = None, shortcuts: Shortcuts = WHOLE) -> Pixels:
+        """Our clip."""
+        return by_own(self.own, self.image, self.case, steps=steps, shortcuts=shortcuts)
+
+
+def run_parts(parts: Sequence[str], bench: Bench) -> None:
+    """One after the other; what one of them raises becomes a row."""
+    for part in parts:
+        begun = time.perf_counter()
+        try:
+            _PARTS[part](bench)
+        except Exception as error:
+            traceback.print_exc()
+            bench.results.add(part, f"{type(error).__name__}", "to be measured", reached=False)
+        gc.collect()
+        bench.results.add(f"part {part}, s in all", f"{time.perf_counter() - begun:.0f}")
+
+
+def _exact(bench: Bench) -> None:
     """Stock diffusers, uncompiled, beside ours."""
-    stock = full_size_pipeline(device, FULL)
-    own = own_model(stock, FULL, device)
-    image, noise = picture(FULL), own_noise(own, FULL)
-    reference = by_stock(stock, image, FULL, noise)
-    stock_s, _ = _best(lambda: by_stock(stock, image, FULL, noise), repeats)
-    results.add("stock eager, s a clip", f"{stock_s:.2f}")
-    by_own(own, image, FULL, steps=1)
-    eager_s, _ = _best(lambda: by_own(own, image, FULL), 1)
+    results, own, stock_s = bench.results, bench.own, bench.stock_s
+    bench.by_own(steps=1)
+    eager_s, _ = best(bench.by_own, 1)
     results.add("exact uncompiled, s a clip", f"{eager_s:.2f}  ({stock_s / eager_s:.2f}x)")
-    compile_networks(own)
-    results.add("exact, s to compile", f"{_seconds(lambda: by_own(own, image, FULL, steps=1)):.0f}")
-    exact_s, _ = _best(lambda: by_own(own, image, FULL), repeats)
-    results.add("exact, s a clip", f"{exact_s:.2f}", "<= 7 on an H200", reached=exact_s <= 7 or not _is_h200())
-    fast_enough = stock_s >= 2.2 * exact_s
-    results.add("exact against stock eager", f"{stock_s / exact_s:.2f}x", ">= 2.2x", reached=fast_enough)
-    _compare_pixels(results, reference, by_own(own, image, FULL))
-    rate = _matmul_tflops(device)
-    latents = torch.randn(FULL.num_frames, own.latent_channels, *(side // 8 for side in (FULL.height, FULL.width)))
+    ratio = stock_s / bench.exact_s
+    results.add("exact against stock eager", f"{ratio:.2f}x", ">= 2.2x", reached=ratio >= 2.2)
+    _compare_pixels(results, bench.stock_clip, bench.by_own())
+    latent_hw = (side // own.pixel_multiple for side in (bench.case.height, bench.case.width))
+    latents = torch.randn(bench.case.num_frames, own.latent_channels, *latent_hw, device=bench.device)
     with torch.no_grad():
-        vae_s, _ = _best(lambda: decode(own, latents.to(device)), repeats)
+        vae_s, _ = best(lambda: decode(own, latents), bench.repeats)
+    rate = _matmul_tflops(bench.device)
     share = _VAE_TFLOP / vae_s / rate
     results.add("fp16 matrix product, TFLOP/s", f"{rate:.0f}")
     results.add("VAE decode, s", f"{vae_s:.2f}")
     results.add("VAE decode, of the matrix product's rate", f"{share:.0%}", ">= 35 %", reached=share >= 0.35)
 
 
-def _guide(results: Results, device: torch.device, repeats: int) -> None:
-    """diffusers' guide with its recipe for `torch.compile`, beside ours."""
-    stock = full_size_pipeline(device, FULL)
-    own = own_model(stock, FULL, device)
-    image, noise = picture(FULL), own_noise(own, FULL)
-    compile_networks(own)
-    by_own(own, image, FULL, steps=1)
-    exact_s, _ = _best(lambda: by_own(own, image, FULL), repeats)
-    results.add("exact, s a clip", f"{exact_s:.2f}")
-    stock.unet = torch.compile(stock.unet, mode="reduce-overhead", fullgraph=True)
-    by_stock(stock, image, FULL, noise, steps=2)
-    guide_s, _ = _best(lambda: by_stock(stock, image, FULL, noise), repeats)
-    results.add("guide's compile, s a clip", f"{guide_s:.2f}")
-    ratio = guide_s / exact_s
-    results.add("exact against the guide's compile", f"{ratio:.2f}x", ">= 1.8x", reached=ratio >= 1.8)
-
-
-def _fast(results: Results, device: torch.device, repeats: int) -> None:
+def _fast(bench: Bench) -> None:
     """The tier `fast` beside stock diffusers, uncompiled."""
-    stock = full_size_pipeline(device, FULL)
-    own = own_model(stock, FULL, device)
-    image, noise = picture(FULL), own_noise(own, FULL)
-    by_stock(stock, image, FULL, noise, steps=1)
-    stock_s, _ = _best(lambda: by_stock(stock, image, FULL, noise), repeats)
-    results.add("stock eager, s a clip", f"{stock_s:.2f}")
-    compile_networks(own)
-    by_own(own, image, FULL, shortcuts=FAST)
-    fast_s, _ = _best(lambda: by_own(own, image, FULL, shortcuts=FAST), repeats)
-    results.add(f"{FAST}, s a clip", f"{fast_s:.2f}")
-    results.add("fast against stock eager", f"{stock_s / fast_s:.2f}x", ">= 4x", reached=stock_s >= 4 * fast_s)
+    stock_s = bench.stock_s
+    bench.compile()
+    bench.by_own(shortcuts=FAST)
+    fast_s, _ = best(lambda: bench.by_own(shortcuts=FAST), bench.repeats)
+    bench.results.add(f"{FAST}, s a clip", f"{fast_s:.2f}")
+    ratio = stock_s / fast_s
+    bench.results.add("fast against stock eager", f"{ratio:.2f}x", ">= 4x", reached=ratio >= 4)
 
 
-def _memory(results: Results, device: torch.device, _repeats: int) -> None:
-    """Peaks of the widest and of the tightest way, in two steps."""
-    image = picture(FULL)
-    resident = own_model(full_size_pipeline(device, FULL), FULL, device)
-    _, eager_gb = _best(lambda: by_own(resident, image, FULL, steps=2), 1)
-    results.add("peak GB, resident, uncompiled", f"{eager_gb:.1f}")
-    compile_networks(resident)
-    by_own(resident, image, FULL, steps=1)
-    _, resident_gb = _best(lambda: by_own(resident, image, FULL, steps=2), 1)
-    results.add("peak GB, resident", f"{resident_gb:.1f}", "<= 24", reached=resident_gb <= 24)
-    bring_in(resident)
-    streamed = own_model(full_size_pipeline(device, FULL), FULL, device, streamed=True)
+def _guide(bench: Bench) -> None:
+    """diffusers' guide with its recipe for `torch.compile`, beside ours."""
+    exact_s, stock = bench.exact_s, bench.stock
+    eager_unet = stock.unet
+    stock.unet = torch.compile(eager_unet, mode="reduce-overhead", fullgraph=True)
+    try:
+        by_stock(stock, bench.image, bench.case, bench.noise, steps=2)
+        guide_s, _ = best(lambda: by_stock(stock, bench.image, bench.case, bench.noise), bench.repeats)
+    finally:
+        stock.unet = eager_unet
+    bench.results.add("guide's compile, s a clip", f"{guide_s:.2f}")
+    ratio = guide_s / exact_s
+    bench.results.add("exact against the guide's compile", f"{ratio:.2f}x", ">= 1.8x", reached=ratio >= 1.8)
+
+
+def _memory(bench: Bench) -> None:
+    """Peaks of the widest and of the tightest way, in two steps, with diffusers' model out of the way."""
+    bench.compile()
+    bench.stock.to("cpu")
+    _, resident_gb = best(lambda: bench.by_own(steps=2), 1)
+    bench.results.add("peak GB, resident", f"{resident_gb:.1f}", "<= 24", reached=resident_gb <= 24)
+    bring_in(bench.own)
+    streamed = own_model(bench.stock, bench.case, bench.device, streamed=True)
     set_feed_forward_pieces(streamed, 8)
-    lowest_s, lowest_gb = _best(lambda: by_own(streamed, image, FULL, steps=2, chunk=1), 1)
-    results.add("peak GB, sequential, 8 pieces, chunks of 1", f"{lowest_gb:.1f}", "<= 8", reached=lowest_gb <= 8)
-    results.add("the same, s for two steps", f"{lowest_s:.1f}")
+    lowest_s, lowest_gb = best(lambda: by_own(streamed, bench.image, bench.case, steps=2, chunk=1), 1)
+    bench.results.add("peak GB, sequential, 8 pieces, chunks of 1", f"{lowest_gb:.1f}", "<= 8", reached=lowest_gb <= 8)
+    bench.results.add("the same, s for two steps", f"{lowest_s:.1f}")
+    bring_in(bench.own, bench.own.image_encoder, bench.own.vae_encoder, bench.own.unet, bench.own.vae_decoder)
+    bench.stock.to(bench.device)
 
 
-def _attention(results: Results, device: torch.device, repeats: int) -> None:
+def _rife(bench: Bench) -> None:
+    """RIFE as a job runs it; `benchmarks.rife_speed` has what each acceleration gives."""
+    frames_FHWC = pan(bench.case.num_frames, width=bench.case.width, height=bench.case.height)
+    for batch in rife_speed.BATCHES:
+        rate, _ = rife_speed.measure(rife_speed.WAYS[-1], frames_FHWC, bench.device.type, batch)
+        aim = f">= {rife_speed.MIN_FRAMES_PER_S:g}"
+        is_reached = rate >= rife_speed.MIN_FRAMES_PER_S
+        bench.results.add(f"RIFE 4.25, {batch} pairs together, new frames/s", f"{rate:.0f}", aim, reached=is_reached)
+
+
+def _attention(bench: Bench) -> None:
     """PyTorch's attention kernels at the UNet's four sizes, of which it takes one by itself."""
-    pairs = 2 * FULL.num_frames  # with guidance
+    case = bench.case
+    pairs = 2 * case.num_frames  # with guidance
     for level, heads in enumerate((5, 10, 20, 20)):
-        pixels = (FULL.width // (8 << level)) * (FULL.height // (8 << level))
-        for where, batch, tokens in (("spatial", pairs, pixels), ("temporal", 2 * pixels, FULL.num_frames)):
+        pixels = (case.width // (8 << level)) * (case.height // (8 << level))
+        for where, batch, tokens in (("spatial", pairs, pixels), ("temporal", 2 * pixels, case.num_frames)):
             shape = (batch, heads, tokens, _HEAD_CHANNELS)
-            seconds = {name: attention_s(shape, kernels, device, repeats) for name, kernels in _KERNELS.items()}
+            seconds = {
+                name: attention_s(shape, kernels, bench.device, bench.repeats) for name, kernels in _KERNELS.items()
+            }
             figures = (f"{name} {1000 * s:.2f}" if s is not None else f"{name} -" for name, s in seconds.items())
-            results.add(f"{where} attention {shape}, ms", ", ".join(figures))
+            bench.results.add(f"{where} attention {shape}, ms", ", ".join(figures))
 
 
 def attention_s(
@@ -246,7 +317,7 @@ def attention_s(
             raise
         except RuntimeError:
             return None
-        return min(_seconds(calls) for _ in range(repeats + 1)) / _ATTENTIONS
+        return min(seconds_of(calls) for _ in range(repeats + 1)) / _ATTENTIONS
 
 
 _KERNELS: dict[str, list[Any]] = {
@@ -255,7 +326,14 @@ _KERNELS: dict[str, list[Any]] = {
     "cuDNN": [SDPBackend.CUDNN_ATTENTION],
     "efficient": [SDPBackend.EFFICIENT_ATTENTION],
 }
-_PARTS = {"exact": _exact, "guide": _guide, "fast": _fast, "memory": _memory, "attention": _attention}
+_PARTS: dict[str, Callable[[Bench], None]] = {
+    "exact": _exact,
+    "fast": _fast,
+    "guide": _guide,
+    "memory": _memory,
+    "rife": _rife,
+    "attention": _attention,
+}
 
 
 def full_size_pipeline(device: torch.device, case: Case) -> Any:
@@ -354,16 +432,17 @@ def _compare_pixels(results: Results, stock: Pixels, own: Pixels) -> None:
     results.add("frames against stock's, PSNR dB", f"{psnr_db:.1f}", ">= 40", reached=psnr_db >= 40)
 
 
-def _best(call: Callable[[], object], repeats: int) -> tuple[float, float]:
+def best(call: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Seconds of the fastest call, and the peak of the GPU's memory in GB."""
     gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    seconds = min(_seconds(call) for _ in range(repeats))
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    seconds = min(seconds_of(call) for _ in range(repeats))
     return seconds, torch.cuda.max_memory_allocated() / 1e9
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
     """Of the GPU; without one, of the CPU, whatever else the machine is doing."""
     if not torch.cuda.is_available():
         begun = time.process_time()
@@ -376,7 +455,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _is_h200() -> bool:
-    return "H200" in torch.cuda.get_device_name()
+    return torch.cuda.is_available() and "H200" in torch.cuda.get_device_name()
 
 
 def _matmul_tflops(device: torch.device, size: int = 8192) -> float:

@@ -1,5 +1,6 @@
 """One run: plan, the stages, commit."""
 
+import gc
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -188,6 +189,8 @@ def _make(
                     raise
             finally:
                 committer.flush()
+            # What Ray Data kept of these rows hangs in cycles, which would stay for long beside those of the next ones.
+            gc.collect()
             if interruption.reason is not None:
                 summary.status = interruption.reason
                 break

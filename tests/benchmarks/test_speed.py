@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch.nn.attention import SDPBackend
 
 from actors import video
 from actors.settings import VideoSettings
-from benchmarks import encoding, host, speed
+from benchmarks import encoding, host, rife_speed, speed
+from benchmarks.make_checkpoints import TINY_SIZES
 from benchmarks.pan import pan
 
 
@@ -25,6 +27,36 @@ def test_the_pan_moves_a_little_in_every_frame() -> None:
 def test_attention_is_timed_with_the_kernels_that_there_are(kernel: SDPBackend, can: bool) -> None:
     seconds = speed.attention_s((2, 5, 24, 64), [kernel], torch.device("cpu"), repeats=1)
     assert (seconds is not None) == can
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> speed.Bench:
+    """The benchmark of a GPU with a small model on the CPU, uncompiled."""
+    monkeypatch.setattr(speed, "SVD_XT_SIZES", TINY_SIZES)
+    monkeypatch.setattr(speed, "compile_networks", lambda model: None)
+    monkeypatch.setattr(torch, "compile", lambda network, **how: network)
+    monkeypatch.setattr(speed, "_matmul_tflops", lambda device: 1.0)
+    monkeypatch.setattr(rife_speed, "measure", lambda way, frames, device, batch: (900.0, 1.0))
+    case = speed.Case(64, 64, 3, 4, 3.0, torch.float32, 3)
+    return speed.Bench(speed.Results(Console(quiet=True)), case, torch.device("cpu"), repeats=1)
+
+
+def test_every_part_for_a_gpu_runs(bench: speed.Bench) -> None:
+    speed.run_parts(list(speed._PARTS), bench)
+    names = [name for name, _, _ in bench.results.rows]
+    assert not set(names) & set(speed._PARTS)  # what raised would be a row of its own
+    for aim in (">= 2.2x", "<= 7 on", ">= 4x", ">= 1.8x", ">= 35 %", ">= 800", "<= 24", "<= 8", ">= 40"):
+        assert any(aim in row_aim for _, _, row_aim in bench.results.rows), aim
+    psnr_db = next(float(figure) for name, figure, _ in bench.results.rows if "PSNR" in name)
+    assert psnr_db >= 40
+
+
+def test_part_that_fails_keeps_no_other_from_running(bench: speed.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "FAST", speed.Shortcuts(cache_interval=0))
+    speed.run_parts(["fast", "rife"], bench)
+    assert next(row for row in bench.results.rows if row[0] == "fast")[1] == "ZeroDivisionError"
+    assert bench.results.missed
+    assert any("RIFE" in name for name, _, _ in bench.results.rows)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, at its first use

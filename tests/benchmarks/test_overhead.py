@@ -1,0 +1,19 @@
+"""What the benchmark of the pipeline's own cost makes of its samples."""
+
+import pytest
+
+from benchmarks.overhead import Memory, mb_at, slope_mb_per_s
+
+
+def test_slope_is_that_of_the_last_two_thirds() -> None:
+    samples = [Memory(at, 100.0 * at if at < 40 else 4000 + 0.5 * at) for at in range(90)]
+    assert slope_mb_per_s(samples, 30, 60) == pytest.approx(0.5)
+
+
+def test_process_that_came_late_has_no_slope() -> None:
+    assert slope_mb_per_s([Memory(at, at) for at in range(55, 60)], 30, 60) is None
+
+
+def test_memory_at_the_ends_of_the_executions_at_which_the_process_was_there() -> None:
+    samples = [Memory(10, 100), Memory(15, 150), Memory(30, 300)]
+    assert mb_at(samples, [5, 12, 20, 35, 60]) == [100, 150, 300]
