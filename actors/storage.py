@@ -214,6 +214,12 @@ class Storage:
         with suppress(NotFound):
             self._call("removed", uri, lambda fs, path: fs.rm_file(path))
 
+    def prune(self, folder: str) -> None:
+        """Remove a local folder and those above it, as far up as they are empty; object stores have no folders."""
+        if self.is_local(folder):
+            with suppress(OSError):
+                os.removedirs(self.native_path(folder))
+
     def walk(self, folder: str) -> Iterator[str]:
         """URIs of all files below `folder`, in an order that does not change; nothing where there is no such folder.
 

@@ -73,11 +73,13 @@ def run(
         saved_config = storage.join(folder, "config.yaml")  # before the work files, with which the next run reads it
         storage.put_bytes(saved_config, to_yaml(config).encode())
         holdings = read_holdings(config.output, storage)
-        plan = make_plan(config, storage, holdings, revisions, work_folder=storage.join(folder, "work"), retry=retry)
+        work_folder = storage.join(folder, "work")
+        plan = make_plan(config, storage, holdings, revisions, work_folder=work_folder, retry=retry)
         summary = Summary(run_id, config.output, plan, is_retry=retry is not None, recovered=recovered)
         print_plan(plan, console)
         if not plan.to_do:
             storage.remove(saved_config)  # a schedule would fill the dataset with runs that made nothing
+            storage.prune(folder)
             summary.status = "done"
             return summary
         committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
@@ -88,6 +90,7 @@ def run(
                 summary.status = "done"
                 for file in plan.work:  # else the next run looks in them for clips whose rows did not arrive
                     storage.remove(file.uri)
+                storage.prune(work_folder)
         finally:
             summary.stop_clock(started)
             storage.put_bytes(storage.join(folder, "summary.json"), summary.to_json().encode())

@@ -174,7 +174,11 @@ class TemporalBlock(SpatialBlock):
 
 
 class SelfAttention(nn.Module):
-    """Attention among the tokens of the last axis but one; all axes before it are a batch."""
+    """Attention among the tokens of the last axis but one; all axes before it are a batch.
+
+    The kernel is the device's best as PyTorch ranks them (2.13, `sdp_utils.cpp`): cuDNN's on Hopper and on Blackwell of
+    data centres, FlashAttention on other GPUs. `benchmarks.speed --parts attention` times each at SVD's sizes.
+    """
 
     def __init__(self, stock: Any) -> None:
         super().__init__()

@@ -94,7 +94,7 @@ def test_the_log_is_plain_lines_and_ends_with_a_table(finished: Path) -> None:
 
 def test_the_run_leaves_its_config_and_summary_and_nothing_else(finished: Path) -> None:
     (run,) = (finished / "out/_runs").iterdir()
-    assert {path.name for path in run.rglob("*") if path.is_file()} == {"config.yaml", "summary.json", "ray.log"}
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "summary.json", "ray.log"}
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["made"], summary["failed"], summary["clips_wanted"]) == (4, 2, 6)
     assert {failure["error_type"] for failure in summary["failures"]} == {"ImageError", "NotFound"}
@@ -116,6 +116,7 @@ def test_readers_of_datasets_load_it(finished: Path, clips: list[dict]) -> None:
 
 def test_a_second_run_has_nothing_to_do_and_starts_no_model(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "out/data").rglob("*")}
+    runs = set((finished / "out/_runs").iterdir())
     started = time.monotonic()
     again = stillreel("run", "--config", finished / "job.yaml")
     assert again.returncode == 0
@@ -123,6 +124,7 @@ def test_a_second_run_has_nothing_to_do_and_starts_no_model(finished: Path) -> N
     assert "Starting Ray" not in again.stdout
     assert time.monotonic() - started < 30
     assert {path: path.stat().st_mtime_ns for path in (finished / "out/data").rglob("*")} == before
+    assert set((finished / "out/_runs").iterdir()) == runs
 
 
 def test_plan_says_what_a_run_would_do(finished: Path) -> None:
