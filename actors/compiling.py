@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,11 +26,15 @@ OPTIONS: dict[str, Any] = {
 
 
 def is_compiled(choice: Compile, device: torch.device) -> bool:
-    """`auto` compiles on CUDA where Triton and the C compiler that it needs are installed."""
+    """`auto` compiles on CUDA where Triton is installed and what it compiles its own launcher with."""
     if choice == "auto":
-        c_compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-        return device.type == "cuda" and find_spec("triton") is not None and c_compiler is not None
+        return device.type == "cuda" and find_spec("triton") is not None and _has_c_compiler()
     return choice
+
+
+def _has_c_compiler() -> bool:
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return compiler is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -103,7 +103,9 @@ class ModelSettings(Section):
         description="exact: all that the checkpoint asks for; fast: with the shortcuts of the section fast; few_step: "
         "a checkpoint distilled for few steps",
     )
-    precision: Literal["fp32", "fp16", "bf16"] = Field("fp16", description="of the UNet and the VAE decoder")
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp16", description="of the UNet and the VAE decoder; on a GPU, convolutions in fp32 are TF32"
+    )
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
     cache_dir: str | None = Field(
         None, description="where remote checkpoints and compiled networks are kept, once per node"

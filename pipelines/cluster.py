@@ -35,13 +35,13 @@ def check_machine(config: Config) -> None:
         if is_on_cuda
     ]
     if address_of(config) is None and (config.needs_gpu or on_cuda):
-        import torch
+        from actors.stages.device import cuda_problem
 
-        gpus = torch.cuda.device_count()
-        if on_cuda and not gpus:
-            raise ConfigError(f"{' and '.join(on_cuda)}, and this machine has no NVIDIA GPU: set it to auto or cpu")
-        if config.needs_gpu:
-            _require_gpu(gpus, "this machine has none", config)
+        if problem := cuda_problem():
+            lack = f"this machine has none that PyTorch can use ({problem})"
+            if on_cuda:
+                raise ConfigError(f"{' and '.join(on_cuda)} asks for a GPU, and {lack}: set it to auto or cpu")
+            _require_gpu(0, lack, config)
 
 
 # A head in another data centre answers within a second.

@@ -134,6 +134,11 @@ def test_a_call_in_time_leaves_no_watch_behind(ledger: AttemptLedger, exits: thr
     [
         ("CUDA error: an illegal memory access was encountered\nfor debugging ...", True),
         ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm", True),
+        ("CUDA driver error: unspecified launch failure", True),
+        ("Triton Error [CUDA]: an illegal memory access was encountered", True),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True),
+        ("Triton Error [CUDA]: out of memory", False),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", False),
         ("CUDA error: out of memory", False),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", False),
         ("CUDA out of memory. Tried to allocate 2.00 GiB", False),
@@ -157,6 +162,8 @@ def test_only_a_broken_gpu_ends_the_process(
 
 def test_what_out_of_memory_looks_like() -> None:
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("GET was unable to find an engine to execute this computation"))
+    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"))
     assert not is_out_of_memory(RuntimeError("CUDA error: unspecified launch failure"))
 
 

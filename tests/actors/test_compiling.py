@@ -11,20 +11,30 @@ from actors import compiling
 
 
 @pytest.mark.parametrize(
-    ("choice", "device", "installed", "expected"),
+    ("choice", "device", "gcc", "headers", "expected"),
     [
-        (True, "cpu", False, True),
-        (False, "cuda", True, False),
-        ("auto", "cpu", True, False),
-        ("auto", "cuda", True, True),
-        ("auto", "cuda", False, False),
+        (True, "cpu", False, False, True),
+        (False, "cuda", True, True, False),
+        ("auto", "cpu", True, True, False),
+        ("auto", "cuda", True, True, True),
+        ("auto", "cuda", False, True, False),
+        ("auto", "cuda", True, False, False),
     ],
 )
 def test_auto_compiles_on_cuda_where_the_compilers_are(
-    choice: Any, device: str, installed: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+    choice: Any,
+    device: str,
+    gcc: bool,
+    headers: bool,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if headers:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: f"/usr/bin/{name}" if installed else None)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: f"/usr/bin/{name}" if gcc else None)
     monkeypatch.setattr(compiling, "find_spec", lambda name: object())
     assert compiling.is_compiled(choice, torch.device(device)) == expected
 
