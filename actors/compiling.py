@@ -28,11 +28,11 @@ OPTIONS: dict[str, Any] = {
 def is_compiled(choice: Compile, device: torch.device) -> bool:
     """`auto` compiles on CUDA where Triton is installed and what it compiles its own launcher with."""
     if choice == "auto":
-        return device.type == "cuda" and find_spec("triton") is not None and _has_c_compiler()
+        return device.type == "cuda" and find_spec("triton") is not None and _can_build_launcher()
     return choice
 
 
-def _has_c_compiler() -> bool:
+def _can_build_launcher() -> bool:
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     return compiler is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 

@@ -21,7 +21,6 @@ class NullGenerate(Generate):
         self, _model: object, generation: Any, _image: object, _storage: object, attempts: Attempts, _fast: object
     ) -> None:
         self._attempts = attempts
-        attempts.end_with_node()
         self._animator: Any = Repeater(generation.num_frames)
 
 

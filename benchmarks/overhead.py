@@ -2,14 +2,17 @@
 
     python -m benchmarks.overhead [--rows 20000] [--executions 1]
 
-One Ray on this machine, one actor a stage, one tiny image for all rows. Memory grows with the rows of an execution,
-which is shown for the last one, after its first third: for each process the slope of a line through its samples. It
-grows with the number of executions, too, which are split after 100,000 rows; with `--executions` these rows are split
-into so many, and the processes that outlive them are looked at each time. Ends non-zero over a limit.
+One Ray on this machine, one actor a stage, one tiny image for all rows. Memory grows with the rows of an execution:
+for each process, the slope of a line through its samples, without the first third of the time. The driver's is that of
+the first execution, since later ones take the memory again that it has given back; the others' is that of the last.
+Memory grows with the number of executions, too, which are split after 100,000 rows; with `--executions` these rows are
+split into so many, and the processes that outlive them are looked at as each begins and as the last ends. Ends non-zero
+over a limit.
 """
 
 import argparse
 import itertools
+import re
 import sys
 import tempfile
 import threading
@@ -39,7 +42,7 @@ from pipelines.plan import WorkFile
 
 _MIN_ROWS_PER_S = 50.0
 _MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 1.0, "ray": 4.0}
-_MAX_MB_PER_EXECUTION = 20.0  # of 100,000 rows in a job
+_MAX_MB_PER_EXECUTION = 20.0
 _SAMPLE_INTERVAL_S = 1.0
 _SAMPLES_PER_LOOK_AT_MEMORY = 5  # which takes 0.1 s of a core
 # Workers in which Ray does its own bookkeeping: no code of ours runs there.
@@ -74,7 +77,7 @@ class Sampler(threading.Thread):
             if self._stop_asked.wait(_SAMPLE_INTERVAL_S):
                 break
             if number % _SAMPLES_PER_LOOK_AT_MEMORY == 0:
-                self._look_at_memory()
+                self.look_at_memory()
             for process in _processes():
                 with suppress(psutil.Error):
                     times = process.cpu_times()
@@ -90,7 +93,8 @@ class Sampler(threading.Thread):
         """CPU seconds of all processes until their last sample."""
         return sum(self._cpu_s.values())
 
-    def _look_at_memory(self) -> None:
+    def look_at_memory(self) -> float:
+        """Take a sample; its time."""
         at = time.monotonic()
         me, *others = _processes()
         self.driver.append(Memory(at, me.memory_info().rss / 1e6))
@@ -102,10 +106,17 @@ class Sampler(threading.Thread):
                 if title.startswith("ray::") and not any(name in title for name in _OF_RAY_ITSELF):
                     self.workers.setdefault(process.pid, []).append(Memory(at, mb))
                     if process.pid not in self.names or "IDLE" not in title:
-                        self.names[process.pid] = title.removeprefix("ray::").partition("(")[0]
+                        self.names[process.pid] = stage_of(title)
                 else:
                     ray_mb += mb
         self.ray.append(Memory(at, ray_mb))
+        return at
+
+
+def stage_of(title: str) -> str:
+    """What a worker of Ray does, from its process's title, such as `ray::MapWorker(MapBatches(Generate)).submit`."""
+    names: list[str] = re.findall(r"\w+", title.removeprefix("ray::").partition(")")[0])
+    return names[-1]
 
 
 def slope_mb_per_s(samples: Sequence[Memory], begin: float, end: float) -> float | None:
@@ -131,7 +142,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rows: int = arguments.rows
     sampler = Sampler()
-    with tempfile.TemporaryDirectory() as name, _split(ceil(rows / arguments.executions)) as ends:
+    with tempfile.TemporaryDirectory() as name, _split(ceil(rows / arguments.executions), sampler) as edges:
         config = load_config([], _job(Path(name), rows))
         sampler.start()
         started = time.monotonic()
@@ -143,35 +154,40 @@ def main() -> int:
     table = Table("what", "figure", "limit")
     table.add_row("rows/s, from start to end", f"{rows / seconds:.0f}", f"at least {_MIN_ROWS_PER_S:g}")
     table.add_row("CPU ms a row, all processes and their starts", f"{sampler.cpu_s / rows * 1000:.1f}", "")
-    begin = ends[-2] if len(ends) > 1 else started
-    missed = _show_growth_by_row(table, sampler, begin, ends[-1], ceil(rows / arguments.executions))
-    if len(ends) > 1:
-        missed |= _show_growth_by_execution(table, sampler, ends)
+    missed = _show_growth_by_row(table, sampler, edges, ceil(rows / arguments.executions))
+    if arguments.executions > 1:
+        missed |= _show_growth_by_execution(table, sampler, edges[1:])
     Console().print(table)
     return int(missed or rows / seconds < _MIN_ROWS_PER_S)
 
 
-def _show_growth_by_row(table: Table, sampler: Sampler, begin: float, end: float, rows: int) -> bool:
-    """The slopes of an execution of so many rows; whether one is over its limit."""
-    processes = [("driver", "driver", sampler.driver), ("ray", "Ray's own, together", sampler.ray)]
-    processes += [("workers", sampler.names[pid], samples) for pid, samples in sampler.workers.items()]
+def _show_growth_by_row(table: Table, sampler: Sampler, edges: Sequence[float], rows: int) -> bool:
+    """The slopes of executions of so many rows, between whose `edges` they run; whether one is over its limit."""
+    processes = [
+        ("driver", "driver", sampler.driver, edges[:2]),
+        ("ray", "Ray's own, together", sampler.ray, edges[-2:]),
+    ]
+    processes += [("workers", sampler.names[pid], samples, edges[-2:]) for pid, samples in sampler.workers.items()]
     missed = False
-    for kind, name, samples in processes:
+    for kind, name, samples, (begin, end) in processes:
+        limit = _MAX_MB_PER_1000_ROWS[kind]
         if (slope := slope_mb_per_s(samples, begin, end)) is not None:
-            per_1000_rows, limit = slope * (end - begin) / rows * 1000, _MAX_MB_PER_1000_ROWS[kind]
-            now = f"{samples[-1].mb:.0f} MB"
-            table.add_row(f"{name}, MB per 1,000 rows", f"{per_1000_rows:+.2f}  (at the end {now})", f"{limit:g}")
+            per_1000_rows = slope * (end - begin) / rows * 1000
+            now = mb_at(samples, [end])[-1]
+            table.add_row(f"{name}, MB per 1,000 rows", f"{per_1000_rows:+.2f}  (to {now:.0f} MB)", f"{limit:g}")
             missed |= per_1000_rows > limit
+        elif kind != "workers":
+            table.add_row(f"{name}, MB per 1,000 rows", "too few rows", f"{limit:g}")
     return missed
 
 
-def _show_growth_by_execution(table: Table, sampler: Sampler, ends: Sequence[float]) -> bool:
+def _show_growth_by_execution(table: Table, sampler: Sampler, moments: Sequence[float]) -> bool:
     """What executions leave behind in the processes that outlive them; whether one is over the limit."""
     processes = [("driver", sampler.driver)]
     processes += [(sampler.names[pid], samples) for pid, samples in sampler.workers.items()]
     missed = False
     for name, samples in processes:
-        if len(memory := mb_at(samples, ends)) > 1:
+        if len(memory := mb_at(samples, moments)) > 1:
             growth = (memory[-1] - memory[0]) / (len(memory) - 1)
             figures = ", ".join(f"{mb:.0f}" for mb in memory)
             limit = f"{_MAX_MB_PER_EXECUTION:g}"
@@ -181,21 +197,24 @@ def _show_growth_by_execution(table: Table, sampler: Sampler, ends: Sequence[flo
 
 
 @contextmanager
-def _split(rows: int) -> Iterator[list[float]]:
-    """Executions of so many rows; gives the moments at which they end, in seconds."""
-    ends: list[float] = []
+def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
+    """Executions of so many rows; gives the moments at which one begins and the last ends, with a sample at each."""
+    edges: list[float] = []
     outcomes = Graph.outcomes
 
     def measured(graph: Graph, work: Sequence[WorkFile]) -> Iterator[Outcome]:
+        edges[-1:] = [
+            sampler.look_at_memory()
+        ]  # in place of the last one's end: what it left has been collected by now
         yield from outcomes(graph, work)
-        ends.append(time.monotonic())
+        edges.append(sampler.look_at_memory())
 
     with (
         patch.object(plan, "WORK_ROWS", rows),
         patch.object(run, "WORK_ROWS", rows),
         patch.object(Graph, "outcomes", measured),
     ):
-        yield ends
+        yield edges
 
 
 def _job(folder: Path, rows: int) -> list[str]:

@@ -11,12 +11,12 @@ from ray.exceptions import RayError
 from actors.errors import ConfigError, RunError, StillreelError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
 from actors.settings import shortcuts_of
+from actors.stages.actor import as_actor
 from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.ledger import RemoteLedger
 from actors.stages.load import load_image, load_images
-from actors.stages.one_thread import in_one_thread
 from actors.stages.row import Row
 from actors.storage import Storage
 from pipelines.config import ActorPool, Config
@@ -198,7 +198,7 @@ class Graph:
 
         # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
         clips = images.map_batches(
-            in_one_thread(self._stages.generate),
+            as_actor(self._stages.generate),
             fn_constructor_args=(
                 config.model,
                 config.generation,
@@ -217,7 +217,7 @@ class Graph:
 
         # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
         finished = clips.map_batches(
-            in_one_thread(self._stages.finish),
+            as_actor(self._stages.finish),
             fn_constructor_args=(
                 config.interpolation,
                 config.video,

@@ -75,7 +75,6 @@ class Attempts:
             StillreelError: as the start raises it, where no other try would go better.
             WorkerDiedError: the worker died at all its starts.
         """
-        self.end_with_node()
         worker, step = self.ledger.worker_name(), f"start of {stage}"
         answer = self.ledger.begin(worker, step)
         if answer.verdict == "give up":

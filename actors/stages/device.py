@@ -1,6 +1,6 @@
 """Where a model runs."""
 
-import os
+import warnings
 
 import torch
 
@@ -11,23 +11,37 @@ def choose_device(name: str) -> torch.device:
     """`auto` takes CUDA where there is one.
 
     Raises:
-        ConfigError: a GPU was reserved for this worker, or asked for, and PyTorch cannot use it. With `auto` it would
-            go on on the CPU, hours a clip.
+        ConfigError: a GPU was asked for, or Ray has reserved one for this worker, and PyTorch cannot use it. With
+            `auto` the worker would go on on the CPU, hours a clip.
     """
+    if name == "cpu":
+        return torch.device("cpu")
     problem = cuda_problem()
-    # Where Ray has reserved a GPU for a worker, it names it here.
-    reserved = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip() not in ("", "-1")
-    if problem is not None and (name == "cuda" or (name == "auto" and reserved)):
-        raise ConfigError(f"PyTorch cannot use the GPU of a worker: {problem}")
-    return torch.device(("cpu" if problem else "cuda") if name == "auto" else name)
+    if problem is None:
+        return torch.device("cuda")
+    if name == "cuda" or _reserves_gpu():
+        raise ConfigError(
+            f"PyTorch cannot use the GPU of a worker ({problem}): see to that machine's driver, or have a PyTorch "
+            "installed that fits it"
+        )
+    return torch.device("cpu")
 
 
 def cuda_problem() -> str | None:
     """Why PyTorch can use no GPU in this process, in its own words; None where it can."""
-    if torch.cuda.is_available():
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that say the same
+        if torch.cuda.is_available():
+            return None
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
         return str(error).strip().splitlines()[0].rstrip(".")
     return "it finds none"
+
+
+def _reserves_gpu() -> bool:
+    """Whether this is a worker of Ray that holds a GPU, or a share of one."""
+    import ray
+
+    return ray.is_initialized() and bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))

@@ -99,14 +99,14 @@ class Animator:
         return self._make(image_HWC, clip, self._generation.num_inference_steps)
 
     def _make(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips:
-        while (clips := self._try(image_HWC, clip, num_inference_steps)) is None:
+        while isinstance(clips := self._try(image_HWC, clip, num_inference_steps), str):
             # Not while the error is handled: it holds the tensors of the try that failed.
             torch.cuda.empty_cache()
-            self._tighten()
+            self._tighten(clips)
         return clips
 
-    def _try(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips | None:
-        """None: out of memory."""
+    def _try(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips | str:
+        """Or how the device said that it is out of memory, in a line."""
         try:
             return generate(
                 self._model,
@@ -120,16 +120,17 @@ class Animator:
             )
         except RuntimeError as error:
             if is_out_of_memory(error):
-                return None
+                return str(error).strip().partition("\n")[0]
             raise
 
-    def _tighten(self) -> None:
+    def _tighten(self, refusal: str) -> None:
         if self._chunk_frames is None:
             self._chunk_frames = _CHUNK_FRAMES
         elif self._memory == "sequential" or self._fast.fp8:  # 8-bit weights stay where they were made
             raise GpuMemoryError(
                 f"out of GPU memory, although clips were made as tightly as can be ({self.memory_mode}): lower "
-                "image.width and height, generation.num_frames, model.decode_chunk_frames or the actors per GPU"
+                "image.width and height, generation.num_frames, model.decode_chunk_frames or the actors per GPU; the "
+                f"last that the device said is: {refusal}"
             )
         elif self._memory == "resident":
             self._memory = "offload"

@@ -138,7 +138,6 @@ def test_a_call_in_time_leaves_no_watch_behind(ledger: AttemptLedger, exits: thr
         ("Triton Error [CUDA]: an illegal memory access was encountered", True),
         ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True),
         ("Triton Error [CUDA]: out of memory", False),
-        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", False),
         ("CUDA error: out of memory", False),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", False),
         ("CUDA out of memory. Tried to allocate 2.00 GiB", False),

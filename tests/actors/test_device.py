@@ -1,48 +1,55 @@
 """Which device a worker takes, and what it says about a GPU that it cannot use."""
 
+import warnings
+
 import pytest
 import torch
 
 from actors.errors import ConfigError
-from actors.stages.device import choose_device
+from actors.stages import device
 
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040). Please update"
 
 
 @pytest.fixture
-def set_cuda(monkeypatch: pytest.MonkeyPatch) -> object:
-    def set_to(*, works: bool, reserved: str | None) -> None:
-        def init() -> None:
-            raise RuntimeError(TOO_OLD + "\nmore")
+def broken_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA as torch finds it with a driver that is too old."""
 
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: works)
-        monkeypatch.setattr(torch.cuda, "init", init)
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        if reserved is not None:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", reserved)
+    def is_available() -> bool:
+        warnings.warn("CUDA initialization: " + TOO_OLD, stacklevel=1)  # an error in these tests
+        return False
 
-    return set_to
+    def init() -> None:
+        raise RuntimeError(TOO_OLD + "\nmore")
 
-
-@pytest.mark.parametrize(
-    ("name", "works", "reserved", "expected"),
-    [
-        ("auto", True, "0", "cuda"),
-        ("auto", True, None, "cuda"),
-        ("auto", False, None, "cpu"),
-        ("auto", False, "", "cpu"),
-        ("cpu", True, "0", "cpu"),
-        ("cpu", False, "0", "cpu"),
-        ("cuda", True, "0", "cuda"),
-    ],
-)
-def test_auto_takes_the_gpu_where_there_is_one(name, works, reserved, expected, set_cuda) -> None:
-    set_cuda(works=works, reserved=reserved)
-    assert choose_device(name).type == expected
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    monkeypatch.setattr(torch.cuda, "init", init)
 
 
-@pytest.mark.parametrize(("name", "reserved"), [("auto", "0"), ("auto", "GPU-1234"), ("cuda", None)])
-def test_no_worker_falls_back_to_the_cpu_with_a_gpu_reserved(name, reserved, set_cuda) -> None:
-    set_cuda(works=False, reserved=reserved)
-    with pytest.raises(ConfigError, match=r"cannot use the GPU of a worker: The NVIDIA driver .* Please update$"):
-        choose_device(name)
+@pytest.mark.parametrize(("name", "expected"), [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_auto_takes_the_gpu_where_there_is_one(name: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.choose_device(name).type == expected
+
+
+@pytest.mark.usefixtures("broken_cuda")
+@pytest.mark.parametrize("visible", ["0", "NoDevFiles", "", None])
+def test_auto_takes_the_cpu_where_no_gpu_is_reserved(visible: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says: Ray leaves it alone where a worker reserves none."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device.choose_device("auto").type == "cpu"
+
+
+@pytest.mark.usefixtures("broken_cuda")
+@pytest.mark.parametrize(("name", "reserves"), [("auto", True), ("cuda", False)])
+def test_no_worker_goes_on_on_the_cpu_with_a_gpu_reserved(
+    name: str, reserves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_reserves_gpu", lambda: reserves)
+    with pytest.raises(
+        ConfigError, match=r"cannot use the GPU of a worker \(The NVIDIA driver .* Please update\): see"
+    ):
+        device.choose_device(name)
+    assert device.choose_device("cpu").type == "cpu"

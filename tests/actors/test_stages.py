@@ -366,6 +366,7 @@ def test_a_clip_that_fits_in_no_way_is_a_failure_that_says_what_to_lower(small_g
     row = animated(generate, load())
     assert (row["stage"], row["error_type"]) == ("generate", "GpuMemoryError")
     assert "lower image.width and height, generation.num_frames" in row["error"]
+    assert row["error"].endswith("the last that the device said is: CUDA out of memory. Tried to allocate 2.00 GiB")
     assert len(calls) == 4
     animated(generate, load())
     assert len(calls) == 5  # the next clip goes straight to the last mode

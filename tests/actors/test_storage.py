@@ -339,6 +339,18 @@ def test_a_broken_s3_multipart_upload_leaves_no_object(
     assert s3_storage.list_files(s3_bucket) == []
 
 
+def test_prune_removes_folders_as_far_up_as_they_are_empty(tmp_path: Path) -> None:
+    storage, leaf = Storage(), tmp_path / "kept/run/work"
+    leaf.mkdir(parents=True)
+    (tmp_path / "kept/file").touch()
+    storage.prune(f"file://{leaf}")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["file"]
+    storage.prune(str(tmp_path / "kept"))
+    storage.prune(str(leaf))  # which is gone
+    assert (tmp_path / "kept/file").exists()
+    storage.prune("memory://bucket/folder")  # no folders there: not looked at
+
+
 def test_s3_errors(s3_server: "S3Server", s3_storage: Storage, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s3_storage.put_bytes(f"{s3_bucket}/a", b"x")
     with pytest.raises(NotFound, match=r"/none does not exist$"):

@@ -45,6 +45,7 @@ def test_every_part_for_a_gpu_runs(bench: speed.Bench) -> None:
     speed.run_parts(list(speed._PARTS), bench)
     names = [name for name, _, _ in bench.results.rows]
     assert not set(names) & set(speed._PARTS)  # what raised would be a row of its own
+    assert [name for name in names if "s in all" in name] == [f"part {part}, s in all" for part in speed._PARTS]
     for aim in (">= 2.2x", "<= 7 on", ">= 4x", ">= 1.8x", ">= 35 %", ">= 800", "<= 24", "<= 8", ">= 40"):
         assert any(aim in row_aim for _, _, row_aim in bench.results.rows), aim
     psnr_db = next(float(figure) for name, figure, _ in bench.results.rows if "PSNR" in name)
@@ -52,11 +53,17 @@ def test_every_part_for_a_gpu_runs(bench: speed.Bench) -> None:
 
 
 def test_part_that_fails_keeps_no_other_from_running(bench: speed.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    brought: list[str] = []
+    stock = type(bench.stock)
+    monkeypatch.setattr(stock, "to", lambda pipeline, device: brought.append(str(device)))
     monkeypatch.setattr(speed, "FAST", speed.Shortcuts(cache_interval=0))
-    speed.run_parts(["fast", "rife"], bench)
-    assert next(row for row in bench.results.rows if row[0] == "fast")[1] == "ZeroDivisionError"
+    monkeypatch.setattr(speed, "set_feed_forward_pieces", lambda model, pieces: 1 / 0)
+    speed.run_parts(["fast", "memory", "rife"], bench)
+    figures = {name: figure for name, figure, _ in bench.results.rows}
+    assert (figures["fast"], figures["memory"]) == ("ZeroDivisionError", "ZeroDivisionError")
     assert bench.results.missed
-    assert any("RIFE" in name for name, _, _ in bench.results.rows)
+    assert any("RIFE" in name for name in figures)
+    assert brought == ["cpu", "cpu"]  # out, and back to the bench's device
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, at its first use

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from actors.stages.one_thread import in_one_thread
+from actors.stages import actor
 
 
 class Stage:
@@ -18,19 +18,28 @@ class Stage:
         return self._name, sum(batch), len(self._threads)
 
 
-def test_a_stage_is_made_and_called_in_one_thread() -> None:
-    stage = in_one_thread(Stage)("a")
+@pytest.fixture(autouse=True)
+def bound_by(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The threads that asked for the process to end with its parent; it does not hold once they have ended."""
+    threads: list[int] = []
+    monkeypatch.setattr(actor, "end_with_parent", lambda: threads.append(threading.get_ident()))
+    return threads
+
+
+def test_a_stage_is_made_and_called_in_one_thread(bound_by: list[int]) -> None:
+    stage = actor.as_actor(Stage)("a")
     answers = []
     callers = [threading.Thread(target=lambda: answers.append(stage([1, 2]))) for _ in range(3)]
     for caller in callers:
         caller.start()
         caller.join()
     assert answers == [("a", 3, 1)] * 3
-    assert in_one_thread(Stage).__name__ == "Stage"
+    assert actor.as_actor(Stage).__name__ == "Stage"
+    assert bound_by == [threading.get_ident()]
 
 
 def test_what_a_stage_raises_reaches_the_caller() -> None:
     with pytest.raises(TypeError, match="name"):
-        in_one_thread(Stage)()
+        actor.as_actor(Stage)()
     with pytest.raises(ValueError, match="nothing in it"):
-        in_one_thread(Stage)("a")([])
+        actor.as_actor(Stage)("a")([])
