@@ -6,8 +6,8 @@ One Ray on this machine, one actor a stage, one tiny image for all rows. Memory 
 for each process, the slope of a line through its samples, without the first third of the time. The driver's is that of
 the first execution, since later ones take the memory again that it has given back; the others' is that of the last.
 Memory grows with the number of executions, too, which are split after 100,000 rows; with `--executions` these rows are
-split into so many, and the processes that outlive them are looked at as each begins and as the last ends. Ends non-zero
-over a limit.
+split into so many, and the processes that outlive them are looked at as each begins and as the last ends; what counts is
+their growth after the second began. Ends non-zero over a limit.
 """
 
 import argparse
@@ -188,7 +188,8 @@ def _show_growth_by_execution(table: Table, sampler: Sampler, moments: Sequence[
     missed = False
     for name, samples in processes:
         if len(memory := mb_at(samples, moments)) > 1:
-            growth = (memory[-1] - memory[0]) / (len(memory) - 1)
+            since_first = memory[1:] if len(memory) > 2 else memory  # in the first one, processes still import
+            growth = (since_first[-1] - since_first[0]) / (len(since_first) - 1)
             figures = ", ".join(f"{mb:.0f}" for mb in memory)
             limit = f"{_MAX_MB_PER_EXECUTION:g}"
             table.add_row(f"{name}, MB that an execution leaves", f"{growth:+.1f}  ({figures})", limit)
