@@ -6,8 +6,8 @@ One Ray on this machine, one actor a stage, one tiny image for all rows. Memory 
 for each process, the slope of a line through its samples, without the first third of the time. The driver's is that of
 the first execution, since later ones take the memory again that it has given back; the others' is that of the last.
 Memory grows with the number of executions, too, which are split after 100,000 rows; with `--executions` these rows are
-split into so many, and the processes that outlive them are looked at as each begins and as the last ends; what counts is
-their growth after the second began. Ends non-zero over a limit.
+split into so many, and the processes that outlive them are looked at as each begins and as the last ends; what counts
+is their growth after the second began. Ends non-zero over a limit.
 """
 
 import argparse
