@@ -188,7 +188,7 @@ def _show_growth_by_execution(table: Table, sampler: Sampler, moments: Sequence[
     missed = False
     for name, samples in processes:
         if len(memory := mb_at(samples, moments)) > 1:
-            since_first = memory[1:] if len(memory) > 2 else memory  # in the first one, processes still import
+            since_first = memory[1:] if len(memory) > 2 else memory  # until then they grow as they start
             growth = (since_first[-1] - since_first[0]) / (len(since_first) - 1)
             figures = ", ".join(f"{mb:.0f}" for mb in memory)
             limit = f"{_MAX_MB_PER_EXECUTION:g}"
