@@ -59,3 +59,8 @@ class RunError(StillreelError):
 
 class WorkerDiedError(RunError):
     """A worker died each time that it started, which ends the run; or each time that it had the clip that failed."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, without the hints and listings that many add below."""
+    return str(error).strip().partition("\n")[0]

@@ -129,9 +129,12 @@ def slope_mb_per_s(samples: Sequence[Memory], begin: float, end: float) -> float
 
 def mb_at(samples: Sequence[Memory], moments: Sequence[float]) -> list[float]:
     """The last sample before each of the moments at which the process was there, give or take two samples."""
-    before = [[sample.mb for sample in samples if sample.at <= moment] for moment in moments]
     last = samples[-1].at + 2 * _SAMPLES_PER_LOOK_AT_MEMORY * _SAMPLE_INTERVAL_S
-    return [memory[-1] for memory, moment in zip(before, moments, strict=True) if memory and moment <= last]
+    return [_last_mb(samples, moment) for moment in moments if samples[0].at <= moment <= last]
+
+
+def _last_mb(samples: Sequence[Memory], moment: float) -> float:
+    return [sample.mb for sample in samples if sample.at <= moment][-1]
 
 
 def main() -> int:
@@ -173,7 +176,7 @@ def _show_growth_by_row(table: Table, sampler: Sampler, edges: Sequence[float], 
         limit = _MAX_MB_PER_1000_ROWS[kind]
         if (slope := slope_mb_per_s(samples, begin, end)) is not None:
             per_1000_rows = slope * (end - begin) / rows * 1000
-            now = mb_at(samples, [end])[-1]
+            now = _last_mb(samples, end)  # of a worker that has ended by then, too
             table.add_row(f"{name}, MB per 1,000 rows", f"{per_1000_rows:+.2f}  (to {now:.0f} MB)", f"{limit:g}")
             missed |= per_1000_rows > limit
         elif kind != "workers":
@@ -204,9 +207,8 @@ def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
     outcomes = Graph.outcomes
 
     def measured(graph: Graph, work: Sequence[WorkFile]) -> Iterator[Outcome]:
-        edges[-1:] = [
-            sampler.look_at_memory()
-        ]  # in place of the last one's end: what it left has been collected by now
+        # In place of the last one's end: what it left has been collected by now.
+        edges[-1:] = [sampler.look_at_memory()]
         yield from outcomes(graph, work)
         edges.append(sampler.look_at_memory())
 

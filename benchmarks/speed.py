@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -114,10 +114,7 @@ def main() -> int:
     versions = f"torch {torch.__version__}, diffusers {diffusers.__version__}"
     if torch.cuda.is_available():
         results.add("machine", f"{torch.cuda.get_device_name()}, {versions}")
-        run_parts(
-            [part for part in _PARTS if part in arguments.parts],
-            Bench(results, FULL, torch.device("cuda"), arguments.repeats),
-        )
+        run_parts(arguments.parts, Bench(results, FULL, torch.device("cuda"), arguments.repeats))
     else:
         results.add("machine", f"{platform.machine()}, 1 thread, {versions}")
         torch.set_num_threads(1)
@@ -201,12 +198,14 @@ class Bench:
         return by_own(self.own, self.image, self.case, steps=steps, shortcuts=shortcuts)
 
 
-def run_parts(parts: Sequence[str], bench: Bench) -> None:
-    """One after the other, which have to be in the order of `_PARTS`; what one of them raises becomes a row."""
-    for part in parts:
+def run_parts(parts: Collection[str], bench: Bench) -> None:
+    """One after the other, in the order of `_PARTS` whatever theirs is; what one of them raises becomes a row."""
+    for part, measure in _PARTS.items():
+        if part not in parts:
+            continue
         begun = time.perf_counter()
         try:
-            _PARTS[part](bench)
+            measure(bench)
         except Exception as error:
             traceback.print_exc()
             bench.results.add(part, f"{type(error).__name__}", "to be measured", reached=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.errors import ConfigError, RunError, StillreelError
+from actors.errors import ConfigError, RunError, StillreelError, first_line
 from pipelines.config import Config
 
 
@@ -41,7 +41,7 @@ def check_machine(config: Config) -> None:
             lack = f"this machine has none that PyTorch can use ({problem})"
             if on_cuda:
                 raise ConfigError(f"{' and '.join(on_cuda)} asks for a GPU, and {lack}: set it to auto or cpu")
-            _require_gpu(0, lack, config)
+            raise _no_gpu(lack, config)
 
 
 # A head in another data centre answers within a second.
@@ -119,8 +119,8 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own, set by init, would end us without a commit
             resources = ray.cluster_resources()
             gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
-            if config.needs_gpu and not config.ray.autoscaling:
-                _require_gpu(gpus, f"the cluster at {address} has none", config)
+            if config.needs_gpu and not config.ray.autoscaling and gpus == 0:
+                raise _no_gpu(f"the cluster at {address} has none", config)
             yield Cluster(gpus, cpus, _own_processes() if address is None else [])
         finally:
             ray.shutdown()
@@ -137,7 +137,7 @@ def _init(config: Config, address: str | None, log: Path) -> None:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError) as error:
-            raise ConfigError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"no Ray cluster at {address}: {first_line(error)}") from error
     else:
         # Ray's head keeps kilobytes for each of the last 100,000 tasks, for a dashboard that is not started here. The
         # setting (src/ray/common/ray_config_def.h) ends that. On a cluster, whoever starts it decides.
@@ -211,14 +211,13 @@ def _check_reachable(address: str) -> None:
         raise ConfigError(f"no Ray cluster at {address} (ray.address): {error.strerror or error}") from error
 
 
-def _require_gpu(gpus: float, lack: str, config: Config) -> None:
-    if gpus == 0:
-        workers = config.workers
-        raise ConfigError(
-            f"the configuration reserves GPUs (workers.generate.num_gpus={workers.generate.num_gpus:g}, "
-            f"workers.interpolate.num_gpus={workers.interpolate.num_gpus:g}) and {lack}: run it on a GPU machine or "
-            "cluster, or see it work on the CPU with --config conf/demo.yaml"
-        )
+def _no_gpu(lack: str, config: Config) -> ConfigError:
+    workers = config.workers
+    return ConfigError(
+        f"the configuration reserves GPUs (workers.generate.num_gpus={workers.generate.num_gpus:g}, "
+        f"workers.interpolate.num_gpus={workers.interpolate.num_gpus:g}) and {lack}: run it on a GPU machine or "
+        "cluster, or see it work on the CPU with --config conf/demo.yaml"
+    )
 
 
 @contextmanager

@@ -175,7 +175,9 @@ def _make(
         Interruption(graph, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
-        for work in _executions(summary.plan.work):
+        for number, work in enumerate(_executions(summary.plan.work)):
+            if number:  # what Ray Data kept of the last one's rows hangs in cycles, which would stay beside these
+                gc.collect()
             committer.begin(work)
             try:
                 with interruption.drawing():
@@ -192,8 +194,6 @@ def _make(
                     raise
             finally:
                 committer.flush()
-            # What Ray Data kept of these rows hangs in cycles, which would stay for long beside those of the next ones.
-            gc.collect()
             if interruption.reason is not None:
                 summary.status = interruption.reason
                 break

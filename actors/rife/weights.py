@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from actors.errors import CheckpointError
+from actors.errors import CheckpointError, first_line
 from actors.rife import ncnn
 from actors.rife.ifnet import DEFAULT_VARIANT, SUBPIXELS, VARIANTS, IFNet, Variant
 from actors.storage import Storage
@@ -114,7 +114,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises nearly anything
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"{path}: this file is damaged, or it holds code, which is never run, instead of tensors alone: {reason}"
         ) from error

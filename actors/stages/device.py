@@ -4,7 +4,7 @@ import warnings
 
 import torch
 
-from actors.errors import ConfigError
+from actors.errors import ConfigError, first_line
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,7 +36,7 @@ def cuda_problem() -> str | None:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
-        return str(error).strip().splitlines()[0].rstrip(".")
+        return first_line(error).rstrip(".")
     return "it finds none"
 
 

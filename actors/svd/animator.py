@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from actors.compiling import is_compiled
-from actors.errors import GpuMemoryError
+from actors.errors import GpuMemoryError, first_line
 from actors.gpu_errors import is_out_of_memory
 from actors.records import ClipParameters
 from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ModelSettings
@@ -99,29 +99,25 @@ class Animator:
         return self._make(image_HWC, clip, self._generation.num_inference_steps)
 
     def _make(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips:
-        while isinstance(clips := self._try(image_HWC, clip, num_inference_steps), str):
+        while True:
+            try:
+                return generate(
+                    self._model,
+                    image_HWC[np.newaxis],
+                    [clip],
+                    num_frames=self._generation.num_frames,
+                    num_inference_steps=num_inference_steps,
+                    decode_chunk_frames=self._chunk_frames,
+                    offload=self._memory == "offload",
+                    shortcuts=Shortcuts(cache_interval=self._fast.cache_interval, guided_share=self._fast.guided_share),
+                )
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                refusal = first_line(error)
             # Not while the error is handled: it holds the tensors of the try that failed.
             torch.cuda.empty_cache()
-            self._tighten(clips)
-        return clips
-
-    def _try(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips | str:
-        """Or how the device said that it is out of memory, in a line."""
-        try:
-            return generate(
-                self._model,
-                image_HWC[np.newaxis],
-                [clip],
-                num_frames=self._generation.num_frames,
-                num_inference_steps=num_inference_steps,
-                decode_chunk_frames=self._chunk_frames,
-                offload=self._memory == "offload",
-                shortcuts=Shortcuts(cache_interval=self._fast.cache_interval, guided_share=self._fast.guided_share),
-            )
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                return str(error).strip().partition("\n")[0]
-            raise
+            self._tighten(refusal)
 
     def _tighten(self, refusal: str) -> None:
         if self._chunk_frames is None:

@@ -11,7 +11,7 @@ from filelock import FileLock
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 
-from actors.errors import CheckpointError, ConfigError, StorageError
+from actors.errors import CheckpointError, ConfigError, StorageError, first_line
 from actors.fingerprint import StorageOptions, fingerprint_folder
 from actors.storage import Storage
 from actors.svd import layout
@@ -91,7 +91,7 @@ def _hub_model(source: str, revision: str | None) -> ModelInfo | None:
     except HfHubHTTPError as error:  # the Hub has answered, with a no
         raise CheckpointError(
             f"model.source={source} (revision {revision or 'main'}): {_no_folder(source)}, and the Hugging Face Hub "
-            f"refuses it; check the name, or set HF_TOKEN if it is private or gated: {_first_line(error)}"
+            f"refuses it; check the name, or set HF_TOKEN if it is private or gated: {first_line(error)}"
         ) from error
     except (OSError, HTTPError):
         return None
@@ -115,7 +115,7 @@ def _download(source: str, revision: str | None, variant: str | None, cache_dir:
             huggingface_hub.snapshot_download(source, revision=model.sha, cache_dir=cache_dir, allow_patterns=files)
         )
     except (OSError, HTTPError) as error:
-        raise CheckpointError(f"{source} could not be downloaded: {_first_line(error)}") from error
+        raise CheckpointError(f"{source} could not be downloaded: {first_line(error)}") from error
 
 
 def _cached_snapshot(source: str, revision: str | None, cache_dir: str | None, patterns: list[str]) -> Path:
@@ -175,7 +175,3 @@ def cache_folder(cache_dir: str | None) -> Path:
 
 def _no_folder(source: str) -> str:
     return f"there is no folder {Path(source).expanduser().absolute()}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
