@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from actors.svd.layers import (
     ResBlock,
     SelfAttention,
+    Upsampling,
     as_images,
     as_sheets,
     channels_last_throughout,
     convolved,
-    enlarged,
     from_images,
     from_sheets,
+    group_normed,
     listed,
     over_time,
 )
@@ -55,7 +56,7 @@ class Decoder(nn.Module):
         for block in self.up:
             x = in_groups(block.over_frames, x, enlargement=block.enlargement)
             x = block.over_time(x)
-        x = from_images(self.conv_out(F.silu(self.norm_out(as_images(x)))), x.shape[:2])
+        x = from_images(self.conv_out(F.silu(group_normed(self.norm_out, as_images(x)))), x.shape[:2])
         x = from_sheets(self.time_conv_out(as_sheets(x)), x.shape)
         return x[0].permute(0, 3, 1, 2)
 
@@ -63,25 +64,25 @@ class Decoder(nn.Module):
 class UpBlock(ResBlock):
     """A residual block; the first one of each level but the lowest makes its frames twice as wide and high before."""
 
-    def __init__(self, stock: Any, enlarge: nn.Conv2d | None) -> None:
+    def __init__(self, stock: Any, convolution: nn.Conv2d | None) -> None:
         super().__init__(stock)
-        self.enlarge = enlarge
-        self.enlargement = 1 if enlarge is None else 4  # pixels out of one
+        self.upsample = None if convolution is None else Upsampling(convolution)
+        self.enlargement = 1 if convolution is None else 4  # pixels out of one
 
     def over_frames(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
-        if self.enlarge is not None:
-            x_NFHWC = convolved(self.enlarge, enlarged(x_NFHWC, (2 * x_NFHWC.shape[2], 2 * x_NFHWC.shape[3])))
+        if self.upsample is not None:
+            x_NFHWC = self.upsample(x_NFHWC)
         return super().over_frames(x_NFHWC, step_NC)
 
 
 def _up_blocks(stock: Any) -> Iterator[UpBlock]:
     """The blocks of all levels; the convolution behind an enlargement stands at a level's end in diffusers."""
-    enlarge: nn.Conv2d | None = None
+    convolution: nn.Conv2d | None = None
     for level in stock:
         for block in level.resnets:
-            yield UpBlock(block, enlarge)
-            enlarge = None
-        enlarge = level.upsamplers[0].conv if level.upsamplers else None
+            yield UpBlock(block, convolution)
+            convolution = None
+        convolution = level.upsamplers[0].conv if level.upsamplers else None
 
 
 class FrameAttention(nn.Module):
@@ -92,7 +93,7 @@ class FrameAttention(nn.Module):
         self.norm, self.attention = stock.group_norm, SelfAttention(stock)
 
     def forward(self, x_NFHWC: Tensor) -> Tensor:
-        tokens = from_images(self.norm(as_images(x_NFHWC)), x_NFHWC.shape[:2]).flatten(2, 3)
+        tokens = from_images(group_normed(self.norm, as_images(x_NFHWC)), x_NFHWC.shape[:2]).flatten(2, 3)
         attended: Tensor = self.attention(tokens)
         return x_NFHWC + attended.view_as(x_NFHWC)
 

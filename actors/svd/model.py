@@ -134,8 +134,11 @@ def compile_networks(model: SvdModel) -> None:
 
     Kinds are: sizes, with and without guidance, whole evaluations and those with cached features, clips and chunks.
     """
+    # The activations have their layout: left to choose, the compiler takes tokens, N F T C, for images and puts the
+    # frames innermost.
+    options = {**compiling.OPTIONS["options"], "layout_optimization": False}
     for network in (model.unet, model.vae_decoder):
-        network.compile(**compiling.OPTIONS)
+        network.compile(**{**compiling.OPTIONS, "options": options})
 
 
 def set_feed_forward_pieces(model: SvdModel, pieces: int) -> None:

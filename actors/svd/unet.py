@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from actors.svd.layers import (
     Layer,
     LayerTerms,
+    Upsampling,
     as_images,
     channels_last_throughout,
     convolved,
-    enlarged,
     from_images,
+    group_normed,
     listed,
 )
 
@@ -80,7 +81,7 @@ class UNet(nn.Module):
             deep_NFHWC = self._deep(entry, terms)
         (*_, last) = self._layers()
         x = last(torch.cat([deep_NFHWC, entry], dim=-1), terms[-1])
-        x = from_images(self.conv_out(F.silu(self.norm_out(as_images(x)))), x.shape[:2])
+        x = from_images(self.conv_out(F.silu(group_normed(self.norm_out, as_images(x)))), x.shape[:2])
         return Evaluation(x.permute(0, 1, 4, 2, 3), deep_NFHWC)
 
     def _deep(self, entry_NFHWC: Tensor, terms: StepTerms) -> Tensor:
@@ -91,8 +92,8 @@ class UNet(nn.Module):
             for layer in level.layers:
                 x = layer(x, next(of_layer))
                 skips.append(x)
-            if level.resample is not None:
-                x = convolved(level.resample, x)
+            if level.downsample is not None:
+                x = convolved(level.downsample, x)
                 skips.append(x)
         for layer in self.middle:
             x = layer(x, next(of_layer))
@@ -101,8 +102,8 @@ class UNet(nn.Module):
                 if len(skips) == 1:  # the last layer is the one that takes the entry
                     break
                 x = layer(torch.cat([x, skips.pop()], dim=-1), next(of_layer))
-            if level.resample is not None:
-                x = convolved(level.resample, enlarged(x, skips[-1].shape[2:4]))
+            if level.upsample is not None:
+                x = level.upsample(x, skips[-1].shape[2:4])
         return x
 
     def _layers(self) -> list[Layer]:
@@ -117,8 +118,9 @@ class Level(nn.Module):
         super().__init__()
         attentions = getattr(stock, "attentions", [None] * len(stock.resnets))
         self.layers = listed(_paired(stock.resnets, attentions))
-        resamplers = getattr(stock, "downsamplers", None) or getattr(stock, "upsamplers", None)
-        self.resample: nn.Conv2d | None = resamplers[0].conv if resamplers else None
+        downsamplers, upsamplers = (getattr(stock, name, None) for name in ("downsamplers", "upsamplers"))
+        self.downsample: nn.Conv2d | None = downsamplers[0].conv if downsamplers else None
+        self.upsample = Upsampling(upsamplers[0].conv) if upsamplers else None
 
 
 def _paired(blocks: Any, transformers: Any) -> Iterator[Layer]:
