@@ -7,20 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from actors.svd.layers import (
-    Layer,
-    LayerTerms,
-    Upsampling,
-    as_images,
-    channels_last_throughout,
-    convolved,
-    from_images,
-    group_normed,
-    listed,
-)
+from actors.svd.layers import Layer, LayerTerms, listed
+from actors.svd.primitives import GroupNorm, Upsampling, channels_last_throughout
+from actors.svd.views import convolved
 
 StepTerms = Sequence[LayerTerms]  # one for each layer of the UNet, in the order in which they work
 
@@ -43,7 +34,7 @@ class UNet(nn.Module):
         self.down = listed(Level(block) for block in stock.down_blocks)
         self.middle = listed(_paired(stock.mid_block.resnets, [*stock.mid_block.attentions, None]))
         self.up = listed(Level(block) for block in stock.up_blocks)
-        self.norm_out, self.conv_out = stock.conv_norm_out, stock.conv_out
+        self.norm_out, self.conv_out = GroupNorm(stock.conv_norm_out), stock.conv_out
         channels_last_throughout(self)
 
     def terms(
@@ -81,7 +72,7 @@ class UNet(nn.Module):
             deep_NFHWC = self._deep(entry, terms)
         (*_, last) = self._layers()
         x = last(torch.cat([deep_NFHWC, entry], dim=-1), terms[-1])
-        x = from_images(self.conv_out(F.silu(group_normed(self.norm_out, as_images(x)))), x.shape[:2])
+        x = convolved(self.conv_out, self.norm_out.of_frames(x))
         return Evaluation(x.permute(0, 1, 4, 2, 3), deep_NFHWC)
 
     def _deep(self, entry_NFHWC: Tensor, terms: StepTerms) -> Tensor:

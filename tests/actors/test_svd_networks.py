@@ -13,7 +13,8 @@ from torch import Tensor
 from actors import compiling
 from actors.svd import decoder
 from actors.svd.decoder import Decoder
-from actors.svd.layers import FeedForward, Upsampling, as_images, from_images, row_normed
+from actors.svd.primitives import FeedForward, Upsampling, row_normed
+from actors.svd.views import as_images, from_images
 from actors.svd.unet import UNet
 from benchmarks.make_checkpoints import TINY_SIZES, SvdSizes, draw_weights, new_unet, new_vae
 
