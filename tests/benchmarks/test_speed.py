@@ -94,7 +94,7 @@ def test_every_part_runs(bench: Bench) -> None:
     assert aims["True"] is True
     assert bench.results.out is not None
     for what in ("evaluation", "decode"):
-        assert "convolution" in bench.results.out.with_name(f"rows-kernels-{what}-uncompiled.txt").read_text()
+        assert "convolution" in bench.results.out.with_name(f"rows-kernels-{what}-compiled.txt").read_text()
 
 
 def test_a_part_that_fails_keeps_no_other_from_running(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

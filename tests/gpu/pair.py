@@ -1,0 +1,91 @@
+"""diffusers' model and ours, small, with the same random weights."""
+
+import copy
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actors.svd.model import SvdModel, compile_networks
+from actors.svd.sampler import Pixels
+from benchmarks.make_checkpoints import TINY_SIZES
+from benchmarks.speed.cases import Case
+from benchmarks.speed.clips import by_own, own_model, own_noise, picture, random_pipeline
+
+# Heads of 64 channels, as in SVD: the attention kernels of a GPU want that. Two blocks a level: only then does the
+# decoder have its attention.
+SMALL_SIZES = replace(
+    TINY_SIZES, num_frames=5, unet_channels=(64, 128), vae_channels=(64, 64), clip_width=64, layers_per_block=2
+)
+CASE = Case(96, 64, 5, 4, 3.0, torch.float16, 5, SMALL_SIZES)
+
+
+class Pair:
+    """Made when first asked for; no test changes them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.image: Pixels = picture(CASE)
+
+    @cached_property
+    def stock(self) -> Any:
+        """diffusers' pipeline; its weights are drawn on the CPU, the same for every device."""
+        return random_pipeline(torch.device("cpu"), CASE).to(self.device)
+
+    @cached_property
+    def precise(self) -> Any:
+        """The same in fp32 on the CPU: what both are measured by."""
+        return copy.deepcopy(self.stock).to("cpu", torch.float32)
+
+    @cached_property
+    def uncompiled(self) -> SvdModel:
+        """Ours."""
+        return own_model(self.stock, CASE, self.device)
+
+    @cached_property
+    def compiled(self) -> SvdModel:
+        """Ours, as a job runs it."""
+        return self.another_compiled()
+
+    def another_compiled(self) -> SvdModel:
+        """What another worker has."""
+        model = own_model(self.stock, CASE, self.device)
+        compile_networks(model)
+        return model
+
+    def own(self, how: str) -> SvdModel:
+        """`compiled` or `uncompiled`."""
+        model: SvdModel = getattr(self, how)
+        return model
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """What the clips of both begin with."""
+        return own_noise(self.uncompiled, CASE).to(self.device)
+
+    def clip(self, how: str) -> Pixels:
+        """Ours."""
+        return by_own(self.own(how), self.image, CASE)
+
+    def random(self, *shape: int) -> Tensor:
+        """Standard normal, the same on every device, in half precision."""
+        return torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(self.device, CASE.dtype)
+
+
+def as_precise(*tensors: Tensor) -> list[Tensor]:
+    """For the network in fp32 on the CPU."""
+    return [tensor.cpu().float() for tensor in tensors]
+
+
+def relative_error(made: Tensor, precise: Tensor) -> float:
+    """The length of the difference, of that of what is right."""
+    made = made.detach().cpu().float()
+    assert torch.isfinite(made).all()
+    return float((made - precise).norm() / precise.norm())
+
+
+def parameters_of(network: nn.Module) -> int:
+    """Their number."""
+    return sum(parameter.numel() for parameter in network.parameters())
