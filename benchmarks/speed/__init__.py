@@ -8,3 +8,7 @@ bench     what the parts for a GPU share
 parts     which there are, in which order, and what each needs; one module for each or two
 cpu       without a GPU
 """
+
+import time
+
+BEGUN = time.perf_counter()  # before torch is imported, so that a budget counts that too

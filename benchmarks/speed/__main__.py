@@ -34,7 +34,7 @@ import diffusers
 import torch
 from rich.console import Console
 
-from benchmarks.speed import cpu
+from benchmarks.speed import BEGUN, cpu
 from benchmarks.speed.bench import Bench
 from benchmarks.speed.cases import FULL, TINY
 from benchmarks.speed.clock import Budget
@@ -55,8 +55,9 @@ def main() -> int:
         "--repeats", type=int, default=1, help="without a GPU: after one to warm up; the fastest counts"
     )
     arguments = parser.parse_args()
-    budget = Budget(arguments.budget_s)
-    results = Results(Console(soft_wrap=True, highlight=False), arguments.out, judges_speed=not arguments.tiny)
+    budget = Budget(arguments.budget_s, BEGUN)
+    console = Console(soft_wrap=True, highlight=False)
+    results = Results(console, arguments.out, judges_speed=not arguments.tiny, begun=BEGUN)
     try:
         _measure(results, budget, arguments)
     except KeyboardInterrupt:

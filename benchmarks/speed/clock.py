@@ -10,14 +10,14 @@ import torch
 
 @dataclass(slots=True)
 class Budget:
-    """Seconds for everything, from the command's start."""
+    """Seconds for everything."""
 
     seconds: float
-    _begun: float = field(default_factory=time.perf_counter)
+    begun: float = field(default_factory=time.perf_counter)
 
     def left_s(self) -> float:
         """What is left of them."""
-        return self.seconds - (time.perf_counter() - self._begun)
+        return self.seconds - (time.perf_counter() - self.begun)
 
 
 def seconds_of(call: Callable[[], object]) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 _LOG_COLUMNS = 150
@@ -42,7 +43,7 @@ class Results:
     judges_speed: bool = True
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     missed: bool = False
-    _begun: float = field(default_factory=time.perf_counter)
+    begun: float = field(default_factory=time.perf_counter)
 
     def add(self, name: str, value: Value, unit: str = "", aim: Aim | None = None, **details: Value) -> None:
         """Keep a row, print it, write it."""
@@ -53,7 +54,7 @@ class Results:
         verdict = {None: "  (not judged)" if aim else "", True: "", False: "  MISSED"}[reached]
         self.rows.append((name, figure, (aim.text if aim else "") + verdict))
         more = ", ".join(f"{key} {shown(detail)}" for key, detail in details.items())
-        seconds = time.perf_counter() - self._begun
+        seconds = time.perf_counter() - self.begun
         self.console.print(f"[{seconds:6.1f}] {name}: {figure}{f'  ({more})' if more else ''}", markup=False)
         if self.out is not None:
             line = {"t": round(seconds, 1), "name": name, "value": value, "unit": unit}
@@ -69,7 +70,7 @@ class Results:
         """All rows as a table."""
         table = Table("what", "figure", "aim")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         # In a log there is no edge to wrap at; rich takes 80 columns there.
         self.console.print(table, width=None if self.console.is_terminal else _LOG_COLUMNS)
 

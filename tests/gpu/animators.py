@@ -13,12 +13,12 @@ from actors.svd.animator import Animator
 from actors.svd.sampler import Pixels
 from benchmarks.make_checkpoints import TINY_SIZES
 
-# 0.3 GB in the UNet and 0.1 GB in CLIP at half precision, 2 MB in the VAE.
+# UNet and CLIP take more than the activations of a small clip, the decoder's activations the most with a large one.
 MANY_WEIGHTS = replace(
     TINY_SIZES,
     unet_channels=(192, 384, 384),
     unet_heads=(3, 6, 6),
-    vae_channels=(64, 64),
+    vae_channels=(128, 128, 128, 128),
     clip_width=512,
     clip_heads=8,
     clip_layers=16,
@@ -27,6 +27,8 @@ MANY_WEIGHTS = replace(
     clip_projection=512,
     layers_per_block=2,
 )
+# Compiled in seconds, and again it is the decoder whose activations take the most.
+FEW_LAYERS = replace(TINY_SIZES, vae_channels=(64, 64, 64, 64))
 CLIP = ClipParameters(
     seed=5, fps=7, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1.0, max_guidance_scale=3.0
 )

@@ -12,7 +12,8 @@ import torch
 
 from actors.errors import GpuMemoryError
 from actors.svd.animator import Animator
-from tests.gpu.animators import CLIP, animator, frames_of, image
+from benchmarks.make_checkpoints import make_svd_checkpoint
+from tests.gpu.animators import CLIP, FEW_LAYERS, animator, frames_of, image
 from tests.gpu.memory import Memory
 
 # As a configuration asks for them from the start; from the widest to the tightest.
@@ -70,9 +71,10 @@ def test_what_does_not_fit_is_made_in_the_next_way_that_does(
     assert np.array_equal(under_limit, expected), f"{mode}, under the limit"
 
 
-def test_with_compiled_networks(checkpoint: Path, gpu: torch.device, memory: Memory) -> None:
-    picture = image(width=192, height=128)
-    compiled = {"frames": 14, "compile": True}
+def test_with_compiled_networks(tmp_path: Path, gpu: torch.device, memory: Memory) -> None:
+    checkpoint = make_svd_checkpoint(tmp_path / "svd", sizes=FEW_LAYERS)
+    picture = image(**LARGE)
+    compiled = {"frames": 16, "compile": True}
     whole, whole_frames = peak_and_frames(animator(checkpoint, gpu, **compiled), memory, picture)
     chunked, expected = peak_and_frames(animator(checkpoint, gpu, **compiled, decode_chunk_frames=8), memory, picture)
     assert chunked < whole

@@ -1,6 +1,7 @@
 """The card, its versions, and what it gives at most: the rates that all other figures are held against."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -61,8 +62,9 @@ def _describe(bench: Bench) -> None:
         card = torch.cuda.get_device_properties(bench.device)
         memory_gb = round(card.total_memory / 1e9, 1)
         add("card", card.name, memory_gb=memory_gb, multiprocessors=card.multi_processor_count)
-        command = ["nvidia-smi", f"--query-gpu={_SMI}", "--format=csv,noheader"]
-        add(_SMI, subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip())
+        if shutil.which("nvidia-smi") is not None:
+            command = ["nvidia-smi", f"--query-gpu={_SMI}", "--format=csv,noheader"]
+            add(_SMI, subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip())
     versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, numpy)}
     versions |= {"python": sys.version.split()[0], "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
     add("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
