@@ -3,10 +3,12 @@
 import copy
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from actors.svd.model import SvdModel, compile_networks
 from actors.svd.sampler import Pixels
@@ -19,6 +21,8 @@ from benchmarks.speed.clips import by_own, own_model, own_noise, picture, random
 SMALL_SIZES = replace(
     TINY_SIZES, num_frames=5, unet_channels=(64, 128), vae_channels=(64, 64), clip_width=64, layers_per_block=2
 )
+HOW = pytest.mark.parametrize("how", ["uncompiled", "compiled"])
+RIFE = Path(__file__).parents[2] / "checkpoints/rife-demo.safetensors"
 CASE = Case(96, 64, 5, 4, 3.0, torch.float16, 5, SMALL_SIZES)
 
 
@@ -84,8 +88,3 @@ def relative_error(made: Tensor, precise: Tensor) -> float:
     made = made.detach().cpu().float()
     assert torch.isfinite(made).all()
     return float((made - precise).norm() / precise.norm())
-
-
-def parameters_of(network: nn.Module) -> int:
-    """Their number."""
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -10,8 +10,7 @@ from actors.rife.interpolate import Interpolator
 from actors.svd.sampler import generate
 from benchmarks.pan import pan
 from benchmarks.speed.clips import by_own, parameters
-from tests.gpu.pair import CASE, Pair
-from tests.gpu.test_parity import HOW, RIFE
+from tests.gpu.pair import CASE, HOW, RIFE, Pair
 
 
 @HOW

@@ -11,8 +11,7 @@ from actors.rife.untrained import crossfade_net
 from actors.svd.sampler import generate, generate_frames, to_uint8
 from benchmarks.pan import pan
 from benchmarks.speed.clips import parameters
-from tests.gpu.pair import CASE, Pair
-from tests.gpu.test_parity import RIFE
+from tests.gpu.pair import CASE, RIFE, Pair
 
 HOW_LONG = {"num_frames": CASE.num_frames, "num_inference_steps": CASE.steps}
 

@@ -5,7 +5,6 @@ from it than diffusers' own is, but for a share: where sums are taken in another
 """
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +15,11 @@ from actors.svd.sampler import decode, noise_schedule
 from benchmarks.pan import pan
 from benchmarks.psnr import psnr
 from benchmarks.speed.clips import by_stock
-from tests.gpu.pair import CASE, SMALL_SIZES, Pair, as_precise, relative_error
+from tests.gpu.pair import CASE, HOW, RIFE, SMALL_SIZES, Pair, as_precise, relative_error
 
 FURTHER = 1.5
 # fp16 has 11 bits: 0.0005 a rounding, and there are some hundred in a row.
 MAX_ERROR = 0.01
-HOW = pytest.mark.parametrize("how", ["uncompiled", "compiled"])
-RIFE = Path(__file__).parents[2] / "checkpoints/rife-demo.safetensors"
 
 
 @HOW
