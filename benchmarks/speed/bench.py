@@ -126,7 +126,7 @@ class Bench:
 
     def stock_step(self, unet: Any | None = None) -> Callable[[], Tensor]:
         """The same by diffusers' UNet."""
-        of_step, network = self.step_inputs(), unet or self.stock.unet
+        of_step, network = self.step_inputs(), self.stock.unet if unet is None else unet
         timestep = of_step.timesteps_S[1]
 
         def evaluate() -> Tensor:

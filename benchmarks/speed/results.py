@@ -10,8 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_LOG_COLUMNS = 150
-
 Value = float | str | bool | Sequence[float] | Mapping[str, float | None] | None
 
 
@@ -71,8 +69,7 @@ class Results:
         table = Table("what", "figure", "aim")
         for row in self.rows:
             table.add_row(*map(escape, row))
-        # In a log there is no edge to wrap at; rich takes 80 columns there.
-        self.console.print(table, width=None if self.console.is_terminal else _LOG_COLUMNS)
+        self.console.print(table)
 
 
 def shown(value: Value) -> str:
