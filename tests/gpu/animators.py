@@ -12,6 +12,7 @@ from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, Mode
 from actors.svd.animator import Animator
 from actors.svd.sampler import Pixels
 from benchmarks.make_checkpoints import TINY_SIZES
+from tests.gpu.pair import precision
 
 # UNet and CLIP take more than the activations of a small clip, the decoder's activations the most with a large one.
 MANY_WEIGHTS = replace(
@@ -37,8 +38,8 @@ CLIP = ClipParameters(
 def animator(
     checkpoint: Path, device: torch.device, *, frames: int = 4, fast: FastSettings = NO_SHORTCUTS, **model: Any
 ) -> Animator:
-    """In half precision and uncompiled, where `model` does not say otherwise."""
-    settings = ModelSettings(**{"source": str(checkpoint), "precision": "fp16", "compile": False} | model)
+    """Uncompiled, where `model` does not say otherwise."""
+    settings = ModelSettings(**{"source": str(checkpoint), "precision": precision(device), "compile": False} | model)
     generation = GenerationSettings(num_frames=frames, num_inference_steps=2)
     return Animator(checkpoint, settings, generation, fast, device=device)
 

@@ -10,7 +10,7 @@ from actors.rife.interpolate import Interpolator
 from actors.svd.sampler import generate
 from benchmarks.pan import pan
 from benchmarks.speed.clips import by_own, parameters
-from tests.gpu.pair import CASE, HOW, RIFE, Pair
+from tests.gpu.pair import CASE, HOW, RIFE, Pair, precision
 
 
 @HOW
@@ -35,7 +35,7 @@ def test_of_interpolated_frames(device: torch.device) -> None:
     first, second = (
         np.stack(
             list(
-                Interpolator.load(RIFE, device=device, precision="fp16", compile=False).frames(
+                Interpolator.load(RIFE, device=device, precision=precision(device), compile=False).frames(
                     frames_FHWC, factor=Fraction(4), pairs_per_batch=4
                 )
             )

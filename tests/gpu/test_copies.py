@@ -11,7 +11,7 @@ from actors.rife.untrained import crossfade_net
 from actors.svd.sampler import generate, generate_frames, to_uint8
 from benchmarks.pan import pan
 from benchmarks.speed.clips import parameters
-from tests.gpu.pair import CASE, RIFE, Pair
+from tests.gpu.pair import CASE, RIFE, Pair, precision
 
 HOW_LONG = {"num_frames": CASE.num_frames, "num_inference_steps": CASE.steps}
 
@@ -37,7 +37,7 @@ def test_clips_lie_in_pinned_memory(gpu: torch.device, pair: Pair) -> None:
 
 
 def test_interpolated_frames_that_are_held_stay_what_they_are(device: torch.device) -> None:
-    interpolator = Interpolator.load(RIFE, device=device, precision="fp16", compile=False)
+    interpolator = Interpolator.load(RIFE, device=device, precision=precision(device), compile=False)
     frames_FHWC = pan(12, width=128, height=64)
     copies = [f.copy() for f in interpolator.frames(frames_FHWC, factor=Fraction(3), pairs_per_batch=2)]
     held = list(interpolator.frames(frames_FHWC, factor=Fraction(3), pairs_per_batch=2))

@@ -15,7 +15,7 @@ from actors.svd.sampler import decode, noise_schedule
 from benchmarks.pan import pan
 from benchmarks.psnr import psnr
 from benchmarks.speed.clips import by_stock
-from tests.gpu.pair import CASE, HOW, RIFE, SMALL_SIZES, Pair, as_precise, relative_error
+from tests.gpu.pair import CASE, HOW, RIFE, SMALL_SIZES, Pair, precision, relative_error
 
 FURTHER = 1.5
 # fp16 has 11 bits: 0.0005 a rounding, and there are some hundred in a row.
@@ -33,7 +33,7 @@ def test_the_unet_is_as_near_to_what_is_right_as_the_stock_one(pair: Pair, how: 
     times = noise_schedule(own, 3).timesteps_S
     terms = own.unet.terms(times, embeddings, time_ids, CASE.num_frames)
     for timestep, of_step in zip(times, terms, strict=True):
-        precise = pair.precise.unet(*as_precise(inputs, timestep, embeddings, time_ids)).sample
+        precise = pair.precise.unet(*pair.as_precise(inputs, timestep, embeddings, time_ids)).sample
         stock = relative_error(pair.stock.unet(inputs, timestep, embeddings, time_ids).sample, precise)
         ours = relative_error(own.unet(inputs, of_step).velocity_NFChw, precise)
         assert 0 < ours < min(FURTHER * stock, MAX_ERROR), f"{ours:.2e} against stock's {stock:.2e}"
@@ -45,7 +45,7 @@ def test_the_decoder_is_as_near_to_what_is_right_as_the_stock_one(pair: Pair, ho
     own = pair.own(how)
     height, width = CASE.height // own.pixel_multiple, CASE.width // own.pixel_multiple
     latents = pair.random(CASE.num_frames, 4, height, width)
-    (precise_latents,) = as_precise(latents)
+    (precise_latents,) = pair.as_precise(latents)
     precise = pair.precise.vae.decode(precise_latents, num_frames=CASE.num_frames).sample
     stock = relative_error(pair.stock.vae.decode(latents, num_frames=CASE.num_frames).sample, precise)
     ours = relative_error(decode(own, own.latent_scale * latents.float()), precise)
@@ -68,7 +68,7 @@ def test_rife_in_half_precision_is_rife(device: torch.device, is_compiled: bool)
         np.stack(list(interpolator.frames(frames_FHWC, factor=Fraction(4), pairs_per_batch=4)))
         for interpolator in (
             Interpolator.load(RIFE, device="cpu", precision="fp32", compile=False),
-            Interpolator.load(RIFE, device=device, precision="fp16", compile=is_compiled),
+            Interpolator.load(RIFE, device=device, precision=precision(device), compile=is_compiled),
         )
     )
     assert made.shape == (9, 64, 128, 3)
