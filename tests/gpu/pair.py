@@ -24,7 +24,8 @@ SMALL_SIZES = replace(
 )
 HOW = pytest.mark.parametrize("how", ["uncompiled", "compiled"])
 RIFE = Path(__file__).parents[2] / "checkpoints/rife-demo.safetensors"
-CASE = Case(96, 64, 5, 4, 3.0, torch.float16, 5, SMALL_SIZES)
+_WIDTH, _HEIGHT = (96, 64) if torch.cuda.is_available() else (32, 24)
+CASE = Case(_WIDTH, _HEIGHT, 5, 4, 3.0, torch.float16, 5, SMALL_SIZES)
 
 
 def precision(device: torch.device) -> Precision:

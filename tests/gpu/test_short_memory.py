@@ -25,7 +25,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 # Of a picture and as many frames that decoding takes the most, and of one where the weights do.
 LARGE = {"width": 384, "height": 256}
-SMALL = {"width": 96, "height": 64}
+SMALL = {"width": 96, "height": 64} if torch.cuda.is_available() else {"width": 32, "height": 32}
 SHORT = 4
 
 
