@@ -1,0 +1,166 @@
+"""Lower and compile a network for the pretended GPU, and keep what it would launch.
+
+Inductor leaves three kinds of work: Triton kernels of its own, calls of libraries (matrix products, convolutions,
+attention), and views, which cost nothing.
+"""
+
+import importlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch
+
+from benchmarks.paper.networks import Network
+
+_CALLS = ("convolution", "mm", "attention")  # what a library does, by a part of its name
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a library."""
+
+    name: str
+    inputs: tuple[tuple[int, ...], ...]  # shapes; without a bias
+    output: tuple[int, ...]
+    item_bytes: int
+    is_transposed: bool = False  # a convolution that enlarges
+
+    @property
+    def needed_bytes(self) -> int:
+        """Everything read once and written once."""
+        return self.item_bytes * (sum(map(prod, self.inputs)) + prod(self.output))
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A Triton kernel as Inductor writes it."""
+
+    name: str
+    source: str  # from `def` on
+    types: dict[str, str]  # of its arguments: "*fp16", "i32"
+    blocks: dict[str, int]  # XBLOCK and the like, the first configuration that compiles
+    launches: int = 1
+
+
+@dataclass(slots=True)
+class Compiled:
+    """What one call of a network launches."""
+
+    calls: list[Call] = field(default_factory=list)
+    kernels: list[Kernel] = field(default_factory=list)
+    seconds: float = 0.0  # that the compiler took here
+
+
+class _EndedError(Exception):
+    """Compiled, and about to run."""
+
+
+def compile_network(network: Network) -> Compiled:
+    """Compile it, after `pretended.install`. Takes minutes at full size."""
+    mode = importlib.import_module("torch._subclasses").FakeTensorMode(allow_non_fake_inputs=True)
+    compile_fx: Any = importlib.import_module("torch._inductor.compile_fx").compile_fx
+    found, started = Compiled(), time.perf_counter()
+    with mode, torch.no_grad(), _noted(found):
+
+        def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+            _choose_attention(graph)
+            compile_fx(graph, inputs, config_patches=network.options)
+            return _end
+
+        function, arguments = network.call()
+        try:
+            torch.compile(function, fullgraph=True, dynamic=False, backend=backend)(*arguments)
+        except _EndedError:
+            found.seconds = time.perf_counter() - started
+    assert found.seconds, "the network was not compiled"
+    return found
+
+
+def _end(*_arguments: Any) -> Any:
+    raise _EndedError
+
+
+def _choose_attention(graph: torch.fx.GraphModule) -> None:
+    """cuDNN's attention, which PyTorch's dispatcher takes on Hopper; it cannot ask a device that is not there."""
+
+    def attention(query: Any, key: Any, value: Any, *_args: Any, **_settings: Any) -> Any:
+        of_cudnn = torch.ops.aten._scaled_dot_product_cudnn_attention
+        return of_cudnn(query, key, value, None, False, 0.0, False, False)[0]
+
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and "scaled_dot_product_attention" in str(node.target):
+            node.target = attention
+    graph.recompile()
+
+
+@contextmanager
+def _noted(found: Compiled) -> Iterator[None]:
+    """Note in `found` what the compiler makes meanwhile."""
+    scheduler: Any = importlib.import_module("torch._inductor.scheduler")
+    tuner: Any = importlib.import_module("torch._inductor.runtime.triton_heuristics").CachingAutotuner
+    lowering: Any = importlib.import_module("torch._inductor.graph").GraphLowering
+    schedule, precompile, write = scheduler.Scheduler.codegen, tuner._precompile_config, lowering.codegen
+    kernels: dict[str, Kernel] = {}
+    code: list[str] = []
+
+    def noting_calls(self: Any) -> Any:
+        nodes = [node for node in self.nodes if isinstance(node, scheduler.ExternKernelSchedulerNode)]
+        found.calls += filter(None, (_call(node.node) for node in nodes))
+        return schedule(self)
+
+    def noting_kernel(self: Any, config: Any) -> Any:
+        result = precompile(self, config)
+        kernel = _kernel(self, config)
+        kernels.setdefault(kernel.name, kernel)
+        return result
+
+    def noting_code(self: Any) -> Any:
+        written = write(self)
+        code.append(written[0].value)
+        return written
+
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(scheduler.Scheduler, "codegen", noting_calls))
+        patches.enter_context(patch.object(tuner, "_precompile_config", noting_kernel))
+        patches.enter_context(patch.object(lowering, "codegen", noting_code))
+        yield
+    for kernel in kernels.values():
+        launches = sum(len(re.findall(rf"\b{kernel.name}\.run\(", text)) for text in code)
+        found.kernels.append(Kernel(kernel.name, kernel.source, kernel.types, kernel.blocks, launches))
+
+
+def _call(node: Any) -> Call | None:
+    """None: a view of another call's output."""
+    name = getattr(node, "python_kernel_name", None) or str(getattr(node, "op_overload", ""))
+    if not any(part in name for part in _CALLS):
+        return None
+    shapes = [_ints(value.get_size()) for value in node.inputs if hasattr(value, "get_size")]
+    if "attention" in name:
+        inputs, output = shapes[:3], shapes[0]  # it has several outputs, the first as large as the query
+    else:
+        inputs = shapes[:2] if "convolution" in name else shapes[-2:]  # `addmm` has its bias first
+        output = _ints(node.get_size())
+    transposed = bool(getattr(node, "kwargs", {}).get("transposed", False))
+    return Call(name, tuple(inputs), output, _item_bytes(node), transposed)
+
+
+def _item_bytes(node: Any) -> int:
+    dtype = cast(torch.dtype, node.inputs[0].get_dtype())
+    return dtype.itemsize
+
+
+def _ints(size: Any) -> tuple[int, ...]:
+    return tuple(map(int, size))
+
+
+def _kernel(tuner: Any, config: Any) -> Kernel:
+    source: str = tuner.fn.src
+    blocks = {name: int(value) for name, value in config.kwargs.items() if name.endswith("BLOCK")}
+    types = {name: str(kind) for name, kind in tuner.triton_meta["signature"].items()}
+    return Kernel(tuner.inductor_meta["kernel_name"], source[source.index("def ") :], types, blocks)
