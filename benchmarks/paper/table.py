@@ -13,14 +13,13 @@ _GIGA, _TERA = 1e9, 1e12
 
 def table(counted: Mapping[str, Counted]) -> Table:
     """Classes of each network, the slowest first, and the network's total."""
-    made = Table("network", "class", "n", "TFLOP", "GB needed", "GB touched", *(f"{gpu} ms" for gpu in rates.GPUS))
+    made = Table("class", "n", "TFLOP", "GB needed", "GB touched", *(f"{gpu} ms" for gpu in rates.GPUS))
+    slowest = next(iter(rates.GPUS))
     for network, of_network in counted.items():
-        slowest = next(iter(rates.GPUS))
-        rows = sorted(of_network.classes.items(), key=lambda row: -row[1].seconds[slowest])
-        for kind, work in rows:
-            made.add_row(network, kind, *_cells(work))
+        for kind, work in sorted(of_network.classes.items(), key=lambda row: -row[1].seconds[slowest]):
+            made.add_row(kind, *_cells(work))
         made.add_section()
-        made.add_row(network, "together", *_cells(of_network.total), end_section=True)
+        made.add_row(network, *_cells(of_network.total), end_section=True)
     return made
 
 

@@ -13,8 +13,8 @@ _MANY_FRAMES = 100  # attention among fewer tokens is over time, among more over
 # By a part of the name, which Inductor makes of the operations that it fused; the first that fits.
 _KERNELS = {
     "gelu": "GEGLU",
-    "layer_norm": "layer norm, residuals, blend",
-    "lerp": "layer norm, residuals, blend",
+    "layer_norm": "layer norm, residuals",
+    "lerp": "layer norm, residuals",
     "group_norm": "group norm",
     "var_mean": "group norm",
     "_mean_": "group norm",
