@@ -44,7 +44,7 @@ class Kernel:
     name: str
     source: str  # from `def` on
     types: dict[str, str]  # of its arguments: "*fp16", "i32"
-    blocks: dict[str, int]  # XBLOCK and the like, the first configuration that compiles
+    blocks: dict[str, int]  # XBLOCK and the like: the first configuration that compiles, of those a GPU would try
     launches: int = 1
 
 

@@ -11,7 +11,7 @@ What cannot be seen: caches. Bytes that two programs need, or two passes of one 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from benchmarks.paper.compiled import Kernel
 
 SECTOR_BYTES = 32
-_PROGRAMS = 8  # that are run, spread over the grid
+_PROGRAMS = 5  # that are run along each axis of the grid
 _ITEM_BYTES = {"fp64": 8, "i64": 8, "fp32": 4, "i32": 4, "fp16": 2, "bf16": 2, "i16": 2, "i8": 1, "u8": 1, "i1": 1}
 
 
@@ -47,26 +47,27 @@ def traffic(kernel: Kernel) -> Traffic:
     Raises:
         Exception: of whatever kind, where the kernel does what the stand-ins below do not know.
     """
-    grid = _grid(kernel)
-    number = prod(grid)
-    run = sorted({int((index + 0.5) * number / _PROGRAMS) for index in range(_PROGRAMS)})
+    columns, rows = _length(kernel, "x"), _length(kernel, "y")
+    run = [(x, y) for x in _spread(columns) for y in _spread(rows)]
     needed = touched = 0
     for program in run:
-        machine = _Machine(kernel.types, (program % grid[0], program // grid[0]))
+        machine = _Machine(kernel.types, program)
         machine.run(kernel)
         needed += machine.needed
         touched += machine.touched
+    number = columns * rows
     return Traffic(needed * number / len(run), touched * number / len(run))
 
 
-def _grid(kernel: Kernel) -> tuple[int, int]:
-    """Programs along x and y."""
-    numbers = {
-        name: int(value) for name, value in re.findall(r"^    ([xy]numel) = (\d+)$", kernel.source, re.MULTILINE)
-    }
-    return tuple(  # type: ignore[return-value]
-        ceil(numbers.get(f"{axis}numel", 1) / kernel.blocks.get(f"{axis.upper()}BLOCK", 1)) for axis in "xy"
-    )
+def _spread(programs: int) -> list[int]:
+    """Some of them, or all where they are few: of a short axis the last one, which is cut short, weighs something."""
+    return sorted({int((index + 0.5) * programs / _PROGRAMS) for index in range(_PROGRAMS)})
+
+
+def _length(kernel: Kernel, axis: str) -> int:
+    """Programs of the kernel's grid along an axis."""
+    elements = re.search(rf"^    {axis}numel = (\d+)$", kernel.source, re.MULTILINE)
+    return ceil(int(elements[1]) / kernel.blocks.get(f"{axis.upper()}BLOCK", 1)) if elements else 1
 
 
 @dataclass(frozen=True, slots=True)
