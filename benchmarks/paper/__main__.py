@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.paper import pretended
 from benchmarks.paper.compiled import compile_network
-from benchmarks.paper.networks import CLIPS, NETWORKS, Name, Size, encoding_flop
+from benchmarks.paper.networks import CLIPS, NETWORKS, Name, Size
 from benchmarks.paper.table import clip_seconds, table
 from benchmarks.paper.work import Counted, count
 
@@ -38,7 +38,6 @@ def main() -> int:
         return 2
     clip = CLIPS[cast(Size, arguments.size)]
     names = _OF_A_CLIP if arguments.network == _CLIP else (cast(Name, arguments.network),)
-    encoding = encoding_flop(clip)
     networks = {name: NETWORKS[name](clip) for name in names}
     pretended.install()
     counted: dict[str, Counted] = {}
@@ -52,7 +51,7 @@ def main() -> int:
         for kernel, error in of_network.unknown.items():
             console.print(f"not counted: {kernel}: {error}", markup=False)
     if arguments.network == _CLIP:
-        seconds = clip_seconds(counted, clip, encoding)
+        seconds = clip_seconds(counted, clip)
         predicted = ", ".join(f"{taken:.1f} on an {gpu}" for gpu, taken in seconds.items())
         console.print(f"predicted seconds of a clip of {clip.steps} steps: {predicted}")
     return int(any(of_network.unknown for of_network in counted.values()))

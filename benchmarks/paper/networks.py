@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from actors import compiling
 from actors.rife import runner
@@ -20,15 +19,7 @@ from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
 from actors.svd import model
 from actors.svd.decoder import Decoder
 from actors.svd.unet import UNet
-from benchmarks.make_checkpoints import (
-    CLIP_IMAGE_PIXELS,
-    SVD_XT_SIZES,
-    TINY_SIZES,
-    SvdSizes,
-    new_image_encoder,
-    new_unet,
-    new_vae,
-)
+from benchmarks.make_checkpoints import SVD_XT_SIZES, TINY_SIZES, SvdSizes, new_unet, new_vae
 
 N = TypeVar("N", bound=nn.Module)
 Name = Literal["unet", "decoder", "rife"]
@@ -107,18 +98,6 @@ def rife(clip: Clip) -> Network:
 
 
 NETWORKS: dict[Name, Callable[[Clip], Network]] = {"unet": unet, "decoder": decoder, "rife": rife}
-
-
-def encoding_flop(clip: Clip) -> float:
-    """Floating-point operations before the first step: CLIP, the VAE's encoder, the constant terms."""
-    height, width = clip.height, clip.width
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        vae, network = new_vae(clip.sizes), UNet(new_unet(clip.sizes))
-        new_image_encoder(clip.sizes)(torch.empty(1, 3, CLIP_IMAGE_PIXELS, CLIP_IMAGE_PIXELS))
-        nn.Sequential(vae.encoder, vae.quant_conv)(torch.empty(1, 3, height, width))
-        embeddings_N1D = torch.empty(_GUIDED, 1, clip.sizes.clip_projection)
-        network.terms(torch.empty(clip.steps), embeddings_N1D, torch.empty(_GUIDED, 3), clip.frames)
-    return float(counter.get_total_flops())
 
 
 def _latent(clip: Clip) -> tuple[int, int]:

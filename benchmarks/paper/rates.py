@@ -1,7 +1,8 @@
 """What an H100 and an H200 do in a second.
 
-Measured: large half-precision matrix products reach 798 TFLOP/s, a copy moves 3.0 TB/s on an H100 and 4.3 on an H200.
-All else is assumed from what such cards are known to reach, and marked so; a real card corrects it.
+Measured, where nothing else is said, on one H200 (700 W, torch 2.11, cuDNN 9.19): single products, convolutions and
+attentions of SVD-XT's shapes, and what the profile of a compiled evaluation and decode came to. An H100 is the same
+processor with slower memory: that it computes as fast is assumed.
 """
 
 from dataclasses import dataclass
@@ -18,28 +19,35 @@ class Gpu:
     cache: float  # the L2, which all sectors pass
 
 
-# Assumed: kernels that add, scale and normalise reach 93 % of a copy's rate. The L2's rate is assumed as well.
+# A copy moves 4.28 TB/s on an H200 and 3.0 on an H100. Inductor's kernels of an evaluation reached 82 % of that on the
+# H200, and are assumed to on an H100; the L2's rate is assumed.
+_SHARE_OF_COPY = 0.82
 GPUS = {
-    "H100": Gpu(memory=2.8 * _TERA, cache=5.0 * _TERA),
-    "H200": Gpu(memory=4.0 * _TERA, cache=5.0 * _TERA),
+    "H100": Gpu(memory=_SHARE_OF_COPY * 3.0 * _TERA, cache=5.0 * _TERA),
+    "H200": Gpu(memory=_SHARE_OF_COPY * 4.28 * _TERA, cache=5.0 * _TERA),
 }
 
-# Assumed, FLOP/s by the length of the sums: short ones do not hide the writing of their output.
-_PRODUCTS = ((320, 450 * _TERA), (640, 560 * _TERA))
-_LONG_PRODUCTS = 650 * _TERA
+# FLOP/s of matrix products in fp16 by the length of the sums: short ones do not hide the writing of their output.
+_PRODUCTS = ((320, 575 * _TERA), (640, 626 * _TERA))
+_LONG_PRODUCTS = 670 * _TERA  # of large squares 758
 
-# Assumed, FLOP/s of cuDNN's channels-last convolutions by the smaller number of channels.
-_CONVOLUTIONS = ((8, 60 * _TERA), (128, 330 * _TERA), (320, 420 * _TERA))
-_WIDE_CONVOLUTIONS = 480 * _TERA
+# FLOP/s of cuDNN's channels-last convolutions by the smaller number of channels; 320 fill 2.5 of its tiles of 128. That
+# of 8 and fewer is assumed.
+_CONVOLUTIONS = ((8, 60 * _TERA), (128, 685 * _TERA), (256, 744 * _TERA), (320, 660 * _TERA), (640, 745 * _TERA))
+_WIDE_CONVOLUTIONS = 770 * _TERA
+_OVER_TIME = 401 * _TERA  # 3 x 1, of 320 channels
+# Seven convolutions of a decode have an image of 3.8 GB. For them cuDNN takes kernels of the generation before Hopper.
+_LARGE_IMAGE_BYTES, _LARGE_IMAGE = 2**31, 65 * _TERA
 
-# Assumed, FLOP/s of attention by its tokens; with a head above 256 only the memory-efficient kernel fits.
-_LARGE_HEAD, _LARGE_HEAD_RATE = 256, 90 * _TERA
-_LONG_ATTENTION, _LONG_ATTENTION_RATE = 2048, 430 * _TERA
-_MIDDLE_ATTENTION, _MIDDLE_ATTENTION_RATE = 300, 380 * _TERA
-_SHORT_ATTENTION_RATE = 300 * _TERA  # of the tiles of 64 or 128 queries and keys that are computed whole
+# FLOP/s of attention by its tokens; with a head above 256 only the memory-efficient kernel fits.
+_LARGE_HEAD, _LARGE_HEAD_RATE = 256, 144 * _TERA
+_LONG_ATTENTION, _LONG_ATTENTION_RATE = 2048, 450 * _TERA
+_MIDDLE_ATTENTION, _MIDDLE_ATTENTION_RATE = 300, 293 * _TERA
+_SHORT_ATTENTION_RATE = 131 * _TERA  # of the tiles of 64 or 128 queries and keys that are computed whole
 
-# Assumed: fp32 of the two encoders, PyTorch's defaults (convolutions in TF32, matrix products not).
-ENCODING = 30 * _TERA
+ENCODING_S = (
+    0.055  # CLIP and the VAE's encoder in fp32, and the constant terms, for 576x1024: not compiled, not counted
+)
 
 # Assumed: where a reduction touches so many times what it needs, the rest of a sector has left the caches before it is
 # wanted, and memory is read again; more than ten times was not believed.
@@ -51,9 +59,12 @@ def product(length: int) -> float:
     return next((rate for limit, rate in _PRODUCTS if length <= limit), _LONG_PRODUCTS)
 
 
-def convolution(channels: int) -> float:
+def convolution(channels: int, image_bytes: float, *, is_over_time: bool) -> float:
     """FLOP/s of a convolution with so many channels, in or out, whichever are fewer."""
-    return next((rate for limit, rate in _CONVOLUTIONS if channels <= limit), _WIDE_CONVOLUTIONS)
+    if image_bytes > _LARGE_IMAGE_BYTES:
+        return _LARGE_IMAGE
+    rate = next((rate for limit, rate in _CONVOLUTIONS if channels <= limit), _WIDE_CONVOLUTIONS)
+    return min(rate, _OVER_TIME) if is_over_time else rate
 
 
 def attention(tokens: int, head: int) -> float:

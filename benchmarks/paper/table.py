@@ -23,12 +23,10 @@ def table(counted: Mapping[str, Counted]) -> Table:
     return made
 
 
-def clip_seconds(counted: Mapping[str, Counted], clip: Clip, encoding_flop: float) -> dict[str, float]:
+def clip_seconds(counted: Mapping[str, Counted], clip: Clip) -> dict[str, float]:
     """Seconds of a clip on each GPU: encode, all steps, decode. Nothing between them is counted."""
     step, decode = counted["unet"].total, counted["decoder"].total
-    return {
-        gpu: encoding_flop / rates.ENCODING + clip.steps * step.seconds[gpu] + decode.seconds[gpu] for gpu in rates.GPUS
-    }
+    return {gpu: rates.ENCODING_S + clip.steps * step.seconds[gpu] + decode.seconds[gpu] for gpu in rates.GPUS}
 
 
 def _cells(work: Work) -> list[str]:

@@ -124,10 +124,13 @@ def _convolution(call: Call) -> tuple[str, float, float]:
     image, (out_or_in, in_or_out, *taps) = call.inputs  # a transposed one has its inputs first
     positions = prod(image) if call.is_transposed else prod(call.output)
     flop = 2.0 * positions * in_or_out * prod(taps)
-    kind = "conv over time" if taps == [3, 1] else f"conv {'x'.join(map(str, taps))}"
+    is_over_time = taps == [3, 1]
+    kind = "conv over time" if is_over_time else f"conv {'x'.join(map(str, taps))}"
     if call.is_transposed:
         kind += ", transposed"
-    return kind, flop, rates.convolution(min(out_or_in, in_or_out))
+    image_bytes = call.item_bytes * prod(image)
+    rate = rates.convolution(min(out_or_in, in_or_out), image_bytes, is_over_time=is_over_time)
+    return kind, flop, rate
 
 
 def _product(call: Call) -> tuple[str, float, float]:

@@ -106,8 +106,8 @@ def test_what_a_kernel_does_is_counted_once_a_launch() -> None:
     added = kernel(ADDS_ONE, launches=3, XBLOCK=1024)
     work = work_of_kernel(added, Traffic(needed=2.8e9, touched=2.8e9))
     assert (work.number, work.needed, work.touched) == (3, 3 * 2.8e9, 3 * 2.8e9)
-    assert work.seconds["H100"] == pytest.approx(3e-3)
-    assert work.seconds["H200"] == pytest.approx(3e-3 * 2.8 / 4.0)
+    assert work.seconds["H100"] == pytest.approx(3 * 2.8e9 / rates.GPUS["H100"].memory)
+    assert work.seconds["H200"] == pytest.approx(3 * 2.8e9 / rates.GPUS["H200"].memory)
 
 
 def test_a_reduction_that_misses_the_caches_reads_memory_again() -> None:
@@ -185,6 +185,15 @@ def test_a_call_computes_or_waits_for_memory() -> None:
     assert thin.seconds["H100"] == pytest.approx(thin.needed / rates.GPUS["H100"].memory)
 
 
+def test_an_image_of_more_than_2_gib_is_convolved_slowly() -> None:
+    seconds = []
+    for height in (1000, 3000):
+        shape = (1, 128, height, 8192)
+        _, work = work_of_call(Call("convolution", (shape, (128, 128, 3, 3)), shape, 2))
+        seconds.append(work.seconds["H200"])
+    assert seconds[1] > 20 * seconds[0]
+
+
 def test_attention_among_few_frames_pays_for_whole_tiles() -> None:
     assert rates.attention(25, 64) < rates.attention(64, 64) < rates.attention(9216, 64)
     assert rates.attention(9216, 512) < rates.attention(9216, 64)
@@ -208,8 +217,8 @@ def test_the_table_has_each_class_and_the_sum() -> None:
 
 def test_a_clip_is_encoded_once_and_decoded_once() -> None:
     step, decode = (Counted({"all": Work(seconds=dict.fromkeys(rates.GPUS, seconds))}) for seconds in (0.4, 0.6))
-    seconds = clip_seconds({"unet": step, "decoder": decode}, networks.CLIPS["full"], 0.1 * rates.ENCODING)
-    assert seconds == pytest.approx(dict.fromkeys(rates.GPUS, 0.1 + 25 * 0.4 + 0.6))
+    seconds = clip_seconds({"unet": step, "decoder": decode}, networks.CLIPS["full"])
+    assert seconds == pytest.approx(dict.fromkeys(rates.GPUS, rates.ENCODING_S + 25 * 0.4 + 0.6))
 
 
 @pytest.mark.parametrize("name", list(networks.NETWORKS))
