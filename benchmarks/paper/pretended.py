@@ -165,12 +165,14 @@ def _skip_what_runs() -> None:
     _replace(importlib.import_module(f"{passes}.pad_mm"), _pad_mm_init=_returning(None))
     folder = cast(Any, importlib.import_module(f"{passes}.joint_graph")).UniformValueConstantFolder
     deduce = folder._deduce_value
-    full = torch.ops.aten.full.default
+    aten = torch.ops.aten
 
     def on_the_cpu(self: Any, node: torch.fx.Node) -> Any:
-        if node.op != "call_function" or node.target is not full:
-            return deduce(self, node)
-        settings = {name: value for name, value in node.kwargs.items() if name != "pin_memory"}
-        return full([1], node.args[1], **{**settings, "device": "cpu"})
+        settings = {name: value for name, value in node.kwargs.items() if name != "pin_memory"} | {"device": "cpu"}
+        if node.target is aten.full.default:  # one number stands for a tensor of any size
+            return aten.full.default([1], node.args[1], **settings)
+        if node.target is aten.scalar_tensor.default:
+            return aten.scalar_tensor.default(*node.args, **settings)
+        return deduce(self, node)
 
     folder._deduce_value = on_the_cpu
