@@ -196,5 +196,6 @@ def _helpers() -> SimpleNamespace:
         min2=_reduce,
         any=_reduce,
         welford_reduce=lambda value, *_sofar: (_elementwise(value),) * 3,
+        welford_combine=lambda mean, *_others: (_elementwise(mean),) * 3,
         welford=lambda mean, _m2, _weight, axis: (_reduce(mean, axis),) * 3,
     )

@@ -191,7 +191,7 @@ def test_an_image_of_more_than_2_gib_is_convolved_slowly() -> None:
         shape = (1, 128, height, 8192)
         _, work = work_of_call(Call("convolution", (shape, (128, 128, 3, 3)), shape, 2))
         seconds.append(work.seconds["H200"])
-    assert seconds[1] > 20 * seconds[0]
+    assert seconds[1] > 10 * seconds[0]
 
 
 def test_attention_among_few_frames_pays_for_whole_tiles() -> None:
