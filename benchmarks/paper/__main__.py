@@ -1,6 +1,6 @@
 """What a network would do on an H100 and an H200, counted and predicted without either.
 
-    python -m benchmarks.paper clip|unet|decoder|rife [--size full|tiny]
+    python -m benchmarks.paper clip|unet|decoder|rife [--size full|tiny] [--plain]
 
 The network is compiled for a pretended H100 by Inductor, Triton and ptxas, as the product compiles it; an H200 is the
 same processor with faster memory, so that one compilation serves both. The table has, by class of kernel, their number,
@@ -32,13 +32,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=[_CLIP, *NETWORKS])
     parser.add_argument("--size", choices=list(CLIPS), default="full")
+    parser.add_argument("--plain", action="store_true", help="without the kernels of actors.svd.fused")
     arguments = parser.parse_args()
     if reason := pretended.missing():
         print(reason, file=sys.stderr)
         return 2
     clip = CLIPS[cast(Size, arguments.size)]
     names = _OF_A_CLIP if arguments.network == _CLIP else (cast(Name, arguments.network),)
-    networks = {name: NETWORKS[name](clip) for name in names}
+    networks = {name: NETWORKS[name](clip, is_plain=arguments.plain) for name in names}
     pretended.install()
     counted: dict[str, Counted] = {}
     for name, network in networks.items():

@@ -1,7 +1,7 @@
 """Lower and compile a network for the pretended GPU, and keep what it would launch.
 
-Inductor leaves three kinds of work: Triton kernels of its own, calls of libraries (matrix products, convolutions,
-attention), and views, which cost nothing.
+Inductor leaves Triton kernels of its own, calls of libraries (matrix products, convolutions, attention) and of our own
+operators, and views, which cost nothing.
 """
 
 import importlib
@@ -18,23 +18,24 @@ import torch
 
 from benchmarks.paper.networks import Network
 
-_CALLS = ("convolution", "mm", "attention")  # what a library does, by a part of its name
+OWN = "stillreel."  # the namespace of our own operators (`actors.svd.fused`)
+_CALLS = ("convolution", "mm", "attention", OWN)  # what is not Inductor's, by a part of its name
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a library."""
+    """One call of a library, or of an operator of our own."""
 
     name: str
-    inputs: tuple[tuple[int, ...], ...]  # shapes; without a bias
-    output: tuple[int, ...]
+    inputs: tuple[tuple[int, ...], ...]  # shapes; of libraries without a bias
+    outputs: tuple[tuple[int, ...], ...]
     item_bytes: int
     is_transposed: bool = False  # a convolution that enlarges
 
     @property
     def needed_bytes(self) -> int:
         """Everything read once and written once."""
-        return self.item_bytes * (sum(map(prod, self.inputs)) + prod(self.output))
+        return self.item_bytes * sum(map(prod, self.inputs + self.outputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Compiled:
 
     calls: list[Call] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)  # calls of which nothing is known but the name
     seconds: float = 0.0  # that the compiler took here
 
 
@@ -110,8 +112,9 @@ def _noted(found: Compiled) -> Iterator[None]:
     code: list[str] = []
 
     def noting_calls(self: Any) -> Any:
-        nodes = [node for node in self.nodes if isinstance(node, scheduler.ExternKernelSchedulerNode)]
-        found.calls += filter(None, (_call(node.node) for node in nodes))
+        for node in self.nodes:
+            if isinstance(node, scheduler.ExternKernelSchedulerNode):
+                _note_call(found, node.node)
         return schedule(self)
 
     def noting_kernel(self: Any, config: Any) -> Any:
@@ -135,19 +138,25 @@ def _noted(found: Compiled) -> Iterator[None]:
         found.kernels.append(Kernel(kernel.name, kernel.source, kernel.types, kernel.blocks, launches))
 
 
-def _call(node: Any) -> Call | None:
-    """None: a view of another call's output."""
-    name = getattr(node, "python_kernel_name", None) or str(getattr(node, "op_overload", ""))
-    if not any(part in name for part in _CALLS):
-        return None
+def _note_call(found: Compiled, node: Any) -> None:
+    name = str(getattr(node, "python_kernel_name", None) or getattr(node, "op_overload", None) or "")
+    if any(part in name for part in _CALLS):
+        found.calls.append(_call(name, node))
+    elif name:  # without one it is a view of another call's output
+        found.others.add(name)
+
+
+def _call(name: str, node: Any) -> Call:
     shapes = [_ints(value.get_size()) for value in node.inputs if hasattr(value, "get_size")]
-    if "attention" in name:
-        inputs, output = shapes[:3], shapes[0]  # it has several outputs, the first as large as the query
+    if OWN in name:
+        inputs, outputs = shapes, [_ints(output.get_size()) for output in node.outputs]
+    elif "attention" in name:
+        inputs, outputs = shapes[:3], shapes[:1]  # it has several outputs, the first as large as the query
     else:
         inputs = shapes[:2] if "convolution" in name else shapes[-2:]  # `addmm` has its bias first
-        output = _ints(node.get_size())
+        outputs = [_ints(node.get_size())]
     transposed = bool(getattr(node, "kwargs", {}).get("transposed", False))
-    return Call(name, tuple(inputs), output, _item_bytes(node), transposed)
+    return Call(name, tuple(inputs), tuple(outputs), _item_bytes(node), transposed)
 
 
 def _item_bytes(node: Any) -> int:

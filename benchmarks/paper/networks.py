@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from actors import compiling
 from actors.rife import runner
 from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
-from actors.svd import model
+from actors.svd import fused, model
 from actors.svd.decoder import Decoder
 from actors.svd.unet import UNet
 from benchmarks.make_checkpoints import SVD_XT_SIZES, TINY_SIZES, SvdSizes, new_unet, new_vae
@@ -55,13 +55,13 @@ class Network:
     options: dict[str, Any]  # Inductor's, as the product sets them
 
 
-def unet(clip: Clip) -> Network:
+def unet(clip: Clip, *, is_plain: bool = False) -> Network:
     """One guided evaluation, both halves, in fp16."""
     with torch.device("meta"):
         network = UNet(new_unet(clip.sizes))
 
     def call() -> tuple[UNet, tuple[Any, ...]]:
-        _place(network)
+        _work_as_on_a_gpu(network, is_plain=is_plain)
         inputs_NFChw = _empty(_GUIDED, clip.frames, 8, *_latent(clip))
         embeddings_N1D = _empty(_GUIDED, 1, clip.sizes.clip_projection)
         timesteps_S, time_ids_N3 = _empty(clip.steps).float(), _empty(_GUIDED, 3).float()
@@ -71,19 +71,20 @@ def unet(clip: Clip) -> Network:
     return Network(call, _svd_options())
 
 
-def decoder(clip: Clip) -> Network:
+def decoder(clip: Clip, *, is_plain: bool = False) -> Network:
     """The frames of a clip out of its latents, in fp16."""
     with torch.device("meta"):
         network = Decoder(new_vae(clip.sizes).decoder)
 
     def call() -> tuple[Decoder, tuple[Any, ...]]:
-        return _place(network), (_empty(clip.frames, 4, *_latent(clip)),)
+        _work_as_on_a_gpu(network, is_plain=is_plain)
+        return network, (_empty(clip.frames, 4, *_latent(clip)),)
 
     return Network(call, _svd_options())
 
 
-def rife(clip: Clip) -> Network:
-    """Frames between others, in fp16 as on a GPU; of both sizes of clip the same network."""
+def rife(clip: Clip, *, is_plain: bool = False) -> Network:
+    """Frames between others, in fp16 as on a GPU; it is always plain, and of both sizes of clip the same network."""
     with torch.device("meta"):
         network = IFNet(DEFAULT_VARIANT).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         head = network.encode(torch.empty(1, 3, 64, 64)).shape[1]  # features of a frame
@@ -97,7 +98,7 @@ def rife(clip: Clip) -> Network:
     return Network(call, _rife_options())
 
 
-NETWORKS: dict[Name, Callable[[Clip], Network]] = {"unet": unet, "decoder": decoder, "rife": rife}
+NETWORKS: dict[Name, Callable[..., Network]] = {"unet": unet, "decoder": decoder, "rife": rife}
 
 
 def _latent(clip: Clip) -> tuple[int, int]:
@@ -106,6 +107,12 @@ def _latent(clip: Clip) -> tuple[int, int]:
 
 def _empty(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float16, device="cuda")
+
+
+def _work_as_on_a_gpu(network: nn.Module, *, is_plain: bool) -> None:
+    _place(network)
+    if not is_plain and fused.pays(torch.device("cuda"), torch.float16):
+        fused.install(network)
 
 
 def _place(network: N) -> N:
@@ -124,7 +131,9 @@ def _placed(tensor: Tensor) -> Tensor:
 
 
 def _svd_options() -> dict[str, Any]:
-    both = SimpleNamespace(unet=nn.Identity(), vae_decoder=nn.Identity())
+    both = SimpleNamespace(
+        unet=nn.Identity(), vae_decoder=nn.Identity(), device=torch.device("cpu"), dtype=torch.float16
+    )
     return _options_of(lambda: model.compile_networks(cast(model.SvdModel, both)))
 
 

@@ -6,9 +6,12 @@ processor with slower memory: that it computes as fast is assumed.
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 _TERA = 1e12
+
+
+Steps = tuple[tuple[float, float], ...]  # up to such a size, such a rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,14 @@ class Gpu:
 
     memory: float
     cache: float  # the L2, which all sectors pass
+
+
+def _steps(tera: dict[int, float], *, beyond: float) -> Steps:
+    return (*((size, rate * _TERA) for size, rate in tera.items()), (inf, beyond * _TERA))
+
+
+def _at(steps: Steps, size: int) -> float:
+    return next(rate for limit, rate in steps if size <= limit)
 
 
 # A copy moves 4.28 TB/s on an H200 and 3.0 on an H100. Inductor's kernels of an evaluation reached 82 % of that on the
@@ -28,17 +39,16 @@ GPUS = {
 }
 
 # FLOP/s of matrix products in fp16 by the length of the sums: short ones do not hide the writing of their output.
-_PRODUCTS = ((320, 575 * _TERA), (640, 626 * _TERA))
-_LONG_PRODUCTS = 670 * _TERA  # of large squares 758
+_PRODUCTS = _steps({320: 575, 640: 626}, beyond=670)  # large squares reach 758
+# The same with GEGLU behind it, our own kernel.
+_GEGLU = _steps({320: 394, 640: 521}, beyond=593)
 
 # FLOP/s of cuDNN's channels-last convolutions by the smaller number of channels; 320 fill 2.5 of its tiles of 128. That
 # of 8 and fewer is assumed.
-_CONVOLUTIONS = ((8, 60 * _TERA), (128, 685 * _TERA), (256, 744 * _TERA), (320, 660 * _TERA), (640, 745 * _TERA))
-_WIDE_CONVOLUTIONS = 770 * _TERA
-_OVER_TIME = 401 * _TERA  # 3 x 1, of 320 channels
-# A decode has seven convolutions with an image of 3.8 GB, of 17.4 TFLOP. For them cuDNN takes kernels of the generation
-# before Hopper's, which took 135 ms: where its limit lies is assumed: at offsets of 31 bits.
-_LARGE_IMAGE_BYTES, _LARGE_IMAGE = 2**31, 129 * _TERA
+_CONVOLUTIONS = _steps({8: 60, 128: 685, 256: 744, 320: 660, 640: 745}, beyond=770)
+# Those over time, 3 x 1, of cuDNN and of our own kernel.
+_OVER_TIME = _steps({128: 55, 256: 190, 320: 258, 512: 325, 640: 253}, beyond=500)
+_OWN_OVER_TIME = _steps({128: 412, 256: 543, 320: 508, 512: 603, 640: 680}, beyond=655)
 
 # FLOP/s of attention by its tokens; with a head above 256 only the memory-efficient kernel fits.
 _LARGE_HEAD, _LARGE_HEAD_RATE = 256, 144 * _TERA
@@ -57,15 +67,27 @@ _OUT_OF_CACHE, _MOST_REREAD = 3.5, 10.0
 
 def product(length: int) -> float:
     """FLOP/s of a matrix product over sums of that length."""
-    return next((rate for limit, rate in _PRODUCTS if length <= limit), _LONG_PRODUCTS)
+    return _at(_PRODUCTS, length)
 
 
-def convolution(channels: int, image_bytes: float, *, is_over_time: bool) -> float:
+def geglu(length: int) -> float:
+    """FLOP/s of a matrix product with GEGLU behind it, our own."""
+    return _at(_GEGLU, length)
+
+
+def convolution(channels: int) -> float:
     """FLOP/s of a convolution with so many channels, in or out, whichever are fewer."""
-    if image_bytes > _LARGE_IMAGE_BYTES:
-        return _LARGE_IMAGE
-    rate = next((rate for limit, rate in _CONVOLUTIONS if channels <= limit), _WIDE_CONVOLUTIONS)
-    return min(rate, _OVER_TIME) if is_over_time else rate
+    return _at(_CONVOLUTIONS, channels)
+
+
+def over_time(channels: int) -> float:
+    """FLOP/s of cuDNN's convolution over frames."""
+    return _at(_OVER_TIME, channels)
+
+
+def own_over_time(channels: int) -> float:
+    """FLOP/s of our own."""
+    return _at(_OWN_OVER_TIME, channels)
 
 
 def attention(tokens: int, head: int) -> float:

@@ -12,14 +12,16 @@ _GIGA, _TERA = 1e9, 1e12
 
 
 def table(counted: Mapping[str, Counted]) -> Table:
-    """Classes of each network, the slowest first; then those that Inductor wrote, which compute no products; then all."""
+    """Classes of each network, the slowest first; then those without products; then all."""
     made = Table("class", "n", "TFLOP", "GB needed", "GB touched", *(f"{gpu} ms" for gpu in rates.GPUS))
     slowest = next(iter(rates.GPUS))
     for network, of_network in counted.items():
         for kind, work in sorted(of_network.classes.items(), key=lambda row: -row[1].seconds[slowest]):
             made.add_row(kind, *_cells(work))
         made.add_section()
-        made.add_row("of Inductor", *_cells(together(work for work in of_network.classes.values() if not work.flop)))
+        made.add_row(
+            "norms, elementwise", *_cells(together(work for work in of_network.classes.values() if not work.flop))
+        )
         made.add_row(network, *_cells(of_network.total), end_section=True)
     return made
 

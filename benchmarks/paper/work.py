@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 
 from benchmarks.paper import rates
-from benchmarks.paper.compiled import Call, Compiled, Kernel
+from benchmarks.paper.compiled import OWN, Call, Compiled, Kernel
 from benchmarks.paper.sectors import Traffic, traffic
 
+_GROUP_NORM, _LAYER_NORM = "group norm", "layer norm, residuals"
+_OVER_TIME, _AMONG_FRAMES = "conv over time", "attention over time"
 _MANY_FRAMES = 100  # attention among fewer tokens is over time, among more over pixels
 
 # By a part of the name, which Inductor makes of the operations that it fused; the first that fits.
 _KERNELS = {
     "gelu": "GEGLU",
-    "layer_norm": "layer norm, residuals",
-    "lerp": "layer norm, residuals",
-    "group_norm": "group norm",
-    "var_mean": "group norm",
-    "_mean_": "group norm",
+    "layer_norm": _LAYER_NORM,
+    "lerp": _LAYER_NORM,
+    "group_norm": _GROUP_NORM,
+    "var_mean": _GROUP_NORM,
+    "_mean_": _GROUP_NORM,
     "grid_sampl": "warping",
 }
 _OTHER_KERNELS = "other elementwise"
@@ -49,7 +51,7 @@ class Counted:
     """All that one call of a network does."""
 
     classes: dict[str, Work] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)  # kernels that could not be run in NumPy, with why
+    unknown: dict[str, str] = field(default_factory=dict)  # what is not in it, with why
 
     @property
     def total(self) -> Work:
@@ -71,7 +73,7 @@ def together(works: Iterable[Work]) -> Work:
 
 def count(compiled: Compiled) -> Counted:
     """Classes of kernels with their work."""
-    counted = Counted()
+    counted = Counted(unknown=dict.fromkeys(compiled.others, "its work is not known"))
     for call in compiled.calls:
         counted.add(*work_of_call(call))
     for kernel in compiled.kernels:
@@ -102,35 +104,51 @@ def work_of_kernel(kernel: Kernel, moved: Traffic) -> Work:
 
 def work_of_call(call: Call) -> tuple[str, Work]:
     """Its class, and what it does; libraries are trusted to touch no more than they need."""
-    if "attention" in call.name:
+    if OWN in call.name:
+        kind, flop, flop_per_s = _own(call)
+    elif "attention" in call.name:
         kind, flop, flop_per_s = _attention(call)
     elif "convolution" in call.name:
         kind, flop, flop_per_s = _convolution(call)
     else:
         kind, flop, flop_per_s = _product(call)
     needed = float(call.needed_bytes)
+    if kind == _GROUP_NORM:  # reads everything once for the statistics, and once to apply them
+        needed += call.item_bytes * prod(call.inputs[0])
     seconds = {name: rates.call_seconds(gpu, flop, flop_per_s, needed) for name, gpu in rates.GPUS.items()}
     return kind, Work(1, flop, needed, needed, seconds)
+
+
+def _own(call: Call) -> tuple[str, float, float]:
+    name = call.name.partition(OWN)[2].partition(".")[0]
+    first, *others = call.inputs
+    if name == "geglu":
+        return "linear with GEGLU", 2.0 * prod(first) * others[0][0], rates.geglu(first[-1])
+    if name == "time_convolution":
+        flop = 2.0 * prod(first[:-1]) * prod(others[0])
+        return _OVER_TIME, flop, rates.own_over_time(min(first[-1], others[0][0]))
+    if name == "frame_attention":  # of queries, keys and values side by side; waits for memory
+        return _AMONG_FRAMES, 4.0 * prod(first) / 3 * first[1], inf
+    return (_LAYER_NORM if name == "residual_norm" else _GROUP_NORM), 0.0, inf
 
 
 def _attention(call: Call) -> tuple[str, float, float]:
     *batch, tokens, head = call.inputs[0]
     flop = 4.0 * prod(batch) * tokens**2 * head
-    kind = "attention over time" if tokens < _MANY_FRAMES else "attention, spatial"
+    kind = _AMONG_FRAMES if tokens < _MANY_FRAMES else "attention, spatial"
     return kind, flop, rates.attention(tokens, head)
 
 
 def _convolution(call: Call) -> tuple[str, float, float]:
     image, (out_or_in, in_or_out, *taps) = call.inputs  # a transposed one has its inputs first
-    positions = prod(image) if call.is_transposed else prod(call.output)
+    positions = prod(image) if call.is_transposed else prod(call.outputs[0])
     flop = 2.0 * positions * in_or_out * prod(taps)
     is_over_time = taps == [3, 1]
-    kind = "conv over time" if is_over_time else f"conv {'x'.join(map(str, taps))}"
+    kind = _OVER_TIME if is_over_time else f"conv {'x'.join(map(str, taps))}"
     if call.is_transposed:
         kind += ", transposed"
-    image_bytes = call.item_bytes * prod(image)
-    rate = rates.convolution(min(out_or_in, in_or_out), image_bytes, is_over_time=is_over_time)
-    return kind, flop, rate
+    rate = rates.over_time if is_over_time else rates.convolution
+    return kind, flop, rate(min(out_or_in, in_or_out))
 
 
 def _product(call: Call) -> tuple[str, float, float]:

@@ -117,10 +117,10 @@ def test_a_reduction_that_misses_the_caches_reads_memory_again() -> None:
     assert work_of_kernel(kernel(ADDS_ONE), moved).seconds["H100"] == pytest.approx(8e9 / gpu.cache)
 
 
-def test_a_kernel_that_cannot_be_run_is_named_and_the_others_are_counted() -> None:
+def test_what_cannot_be_counted_is_named_and_the_others_are_counted() -> None:
     sorting = kernel(ADDS_ONE.replace("tl.full([1], 1.0", "tl.sort([1], 1.0").replace("add_0", "sort_0"), XBLOCK=64)
-    counted = count(Compiled(kernels=[sorting, kernel(ADDS_ONE, XBLOCK=64)]))
-    assert list(counted.unknown) == ["triton_poi_fused_sort_0"]
+    counted = count(Compiled(kernels=[sorting, kernel(ADDS_ONE, XBLOCK=64)], others={"fft"}))
+    assert sorted(counted.unknown) == ["fft", "triton_poi_fused_sort_0"]
     assert "sort" in counted.unknown["triton_poi_fused_sort_0"]
     assert counted.total.number == 1
 
@@ -147,23 +147,23 @@ def on_meta(*shape: int) -> torch.Tensor:
 
 CALLS: dict[str, tuple[Call, Callable[[], torch.Tensor]]] = {
     "conv 3x3": (
-        Call("convolution", ((2, 16, 6, 10), (24, 16, 3, 3)), (2, 24, 6, 10), 2),
+        Call("convolution", ((2, 16, 6, 10), (24, 16, 3, 3)), ((2, 24, 6, 10),), 2),
         lambda: F.conv2d(on_meta(2, 16, 6, 10), on_meta(24, 16, 3, 3), padding=1),
     ),
     "conv over time": (
-        Call("convolution", ((2, 16, 5, 60), (24, 16, 3, 1)), (2, 24, 5, 60), 2),
+        Call("convolution", ((2, 16, 5, 60), (24, 16, 3, 1)), ((2, 24, 5, 60),), 2),
         lambda: F.conv2d(on_meta(2, 16, 5, 60), on_meta(24, 16, 3, 1), padding=(1, 0)),
     ),
     "conv 4x4, transposed": (
-        Call("convolution", ((2, 16, 6, 10), (16, 24, 4, 4)), (2, 24, 12, 20), 2, is_transposed=True),
+        Call("convolution", ((2, 16, 6, 10), (16, 24, 4, 4)), ((2, 24, 12, 20),), 2, is_transposed=True),
         lambda: F.conv_transpose2d(on_meta(2, 16, 6, 10), on_meta(16, 24, 4, 4), stride=2, padding=1),
     ),
     "linear": (
-        Call("bmm", ((2, 30, 16), (2, 16, 24)), (2, 30, 24), 2),
+        Call("bmm", ((2, 30, 16), (2, 16, 24)), ((2, 30, 24),), 2),
         lambda: on_meta(2, 30, 16) @ on_meta(2, 16, 24),
     ),
     "attention, spatial": (
-        Call("attention", ((2, 4, 120, 8),) * 3, (2, 4, 120, 8), 2),
+        Call("attention", ((2, 4, 120, 8),) * 3, ((2, 4, 120, 8),), 2),
         lambda: F.scaled_dot_product_attention(*[on_meta(2, 4, 120, 8)] * 3),
     ),
 }
@@ -179,19 +179,10 @@ def test_calls_of_libraries_have_the_flop_that_pytorch_counts(kind: str) -> None
 
 
 def test_a_call_computes_or_waits_for_memory() -> None:
-    _, long = work_of_call(Call("mm", ((8192, 8192), (8192, 8192)), (8192, 8192), 2))
+    _, long = work_of_call(Call("mm", ((8192, 8192), (8192, 8192)), ((8192, 8192),), 2))
     assert long.seconds["H100"] == long.seconds["H200"] == pytest.approx(2 * 8192**3 / rates.product(8192))
-    _, thin = work_of_call(Call("mm", ((10**7, 16), (16, 16)), (10**7, 16), 2))
+    _, thin = work_of_call(Call("mm", ((10**7, 16), (16, 16)), ((10**7, 16),), 2))
     assert thin.seconds["H100"] == pytest.approx(thin.needed / rates.GPUS["H100"].memory)
-
-
-def test_an_image_of_more_than_2_gib_is_convolved_slowly() -> None:
-    seconds = []
-    for height in (1000, 3000):
-        shape = (1, 128, height, 8192)
-        _, work = work_of_call(Call("convolution", (shape, (128, 128, 3, 3)), shape, 2))
-        seconds.append(work.seconds["H200"])
-    assert seconds[1] > 10 * seconds[0]
 
 
 def test_attention_among_few_frames_pays_for_whole_tiles() -> None:
@@ -211,7 +202,7 @@ def test_the_table_has_each_class_and_the_sum() -> None:
     assert lines == [
         ["GEGLU", "1", "", "1.0", "2.0", "10.0", "10.0"],
         ["linear", "2", "3.00", "4.0", "4.0", "2.0", "1.0"],
-        ["of Inductor", "1", "", "1.0", "2.0", "10.0", "10.0"],
+        ["norms, elementwise", "1", "", "1.0", "2.0", "10.0", "10.0"],
         ["unet", "3", "3.00", "5.0", "6.0", "12.0", "11.0"],
     ]
 
