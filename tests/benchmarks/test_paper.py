@@ -178,6 +178,51 @@ def test_calls_of_libraries_have_the_flop_that_pytorch_counts(kind: str) -> None
     assert (found, work.flop) == (kind, counter.get_total_flops())
 
 
+OWN_CALLS: dict[str, tuple[Call, str, float, float]] = {
+    # operator: a call, its class, its FLOP, and the fp16 numbers that it reads and writes
+    "geglu": (
+        Call("torch.ops.stillreel.geglu.default", ((2, 30, 64), (256, 64), (256,)), ((2, 30, 128),), 2),
+        "linear with GEGLU",
+        2 * 60 * 64 * 256,
+        60 * 64 + 256 * 64 + 256 + 60 * 128,
+    ),
+    "time_convolution": (
+        Call(
+            "torch.ops.stillreel.time_convolution.default", ((1, 5, 60, 64), (96, 192), (1, 96)), ((1, 5, 60, 96),), 2
+        ),
+        "conv over time",
+        2 * 300 * 64 * 96 * 3,
+        300 * 64 + 96 * 192 + 96 + 300 * 96,
+    ),
+    "frame_attention": (
+        Call("torch.ops.stillreel.frame_attention.default", ((1, 5, 60, 3 * 64),), ((1, 5, 60, 64),), 2),
+        "attention over time",
+        2 * 2 * 60 * 5 * 5 * 64,
+        300 * 192 + 300 * 64,
+    ),
+    "group_norm": (
+        Call("torch.ops.stillreel.group_norm.default", ((2, 60, 64), (64,), (64,)), ((2, 60, 64),), 2),
+        "group norm",
+        0,
+        3 * 120 * 64 + 2 * 64,
+    ),
+    "residual_norm": (
+        Call("torch.ops.stillreel.residual_norm.default", ((1, 5, 60, 64),) * 2, ((1, 5, 60, 64),) * 2, 2),
+        "layer norm, residuals",
+        0,
+        4 * 300 * 64,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(OWN_CALLS))
+def test_our_own_operators_are_counted_by_what_they_compute_and_move(name: str) -> None:
+    call, kind, flop, numbers = OWN_CALLS[name]
+    found, work = work_of_call(call)
+    assert (found, work.flop, work.needed) == (kind, flop, 2 * numbers)
+    assert work.seconds["H100"] > 0
+
+
 def test_a_call_computes_or_waits_for_memory() -> None:
     _, long = work_of_call(Call("mm", ((8192, 8192), (8192, 8192)), ((8192, 8192),), 2))
     assert long.seconds["H100"] == long.seconds["H200"] == pytest.approx(2 * 8192**3 / rates.product(8192))
