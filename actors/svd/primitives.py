@@ -149,7 +149,7 @@ class TimeConvolution(Fusible):
             return made.view(clips, frames, height, width, -1)
         made = from_sheets(self.conv(as_sheets(x_NFHWC)), (clips, frames, height, width, -1))
         made = _with(made, step_NC)
-        return made if residual_NFHWC is None else torch.add(residual_NFHWC, made, alpha=scale)
+        return made if residual_NFHWC is None else torch.add(residual_NFHWC, made, alpha=scale, out=made)
 
 
 class Upsampling(nn.Module):
