@@ -122,6 +122,7 @@ def test_activations_are_never_laid_out_anew_for_a_convolution(own: UNet, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a compiler for each of many graphs: two minutes on an idle machine
 def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten clips, upright and not, with guidance and without, decoded whole and in chunks with a shorter last one."""
     monkeypatch.setattr(decoder, "_PIXELS_AT_ONCE", 2 * 8 * 12)  # in groups of frames
