@@ -1,0 +1,88 @@
+"""The demo's clips as they were: a change of the code must not change their frames, ids or files without being meant to.
+
+`golden.json` beside this file holds them. After a change that is meant, `GOLDEN=write pytest THIS_FILE`
+writes it anew; the difference then shows whether the frames stayed.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from tests.jobs import ROOT, stillreel
+
+pytestmark = pytest.mark.slow
+
+GOLDEN = Path(__file__).with_name("golden.json")
+SMALL = ("image.width=96", "image.height=64", "generation.num_frames=4", "generation.num_inference_steps=3")
+SETTINGS = {
+    "small": (*SMALL, "interpolation.weights=null", "interpolation.factor=1"),
+    "rife": (*SMALL, "generation.seed=null", "generation.max_guidance_scale=2", "image.fit=pad"),
+    "lossless": (*SMALL, "interpolation.factor=2", "video.codec=ffv1", "variants=[{motion_bucket_id: [40, 200]}]"),
+}
+
+
+def write_manifest(path: Path) -> Path:
+    """Two pictures, landscape and upright, within the manifest: so no path of this machine is part of an id."""
+    images = []
+    for name, (height, width) in (("wide.bmp", (80, 120)), ("tall.bmp", (120, 80))):
+        y, x = np.mgrid[:height, :width]
+        pixels_HWC = np.stack([x * 2, y * 2, (x - width / 2) ** 2 / 20 + (y - height / 2) ** 2 / 20], -1).clip(0, 255)
+        Image.fromarray(pixels_HWC.astype(np.uint8)).save(path.with_name(name))
+        images.append({"bytes": path.with_name(name).read_bytes(), "path": name})
+    pq.write_table(pa.table({"image": images}), path)
+    return path
+
+
+def processor() -> str:
+    """What frames depend on to the last bit beside the code: the order of sums in the CPU's kernels."""
+    return f"torch {torch.__version__} on {torch.backends.cpu.get_cpu_capability()}"
+
+
+def described(clip: dict[str, Any], folder: Path) -> dict[str, Any]:
+    path = folder / clip["file_name"]
+    with av.open(path) as container:
+        frames_FHWC = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    return {
+        "clip_id": clip["clip_id"],
+        "levels": np.round(frames_FHWC.mean(axis=(1, 2, 3)), 1).tolist(),
+        "frames": hashlib.sha256(frames_FHWC.tobytes()).hexdigest(),
+        "file": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def write_golden(name: str, clips: dict[str, Any]) -> None:
+    held = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {"clips": {}}
+    held = {"processor": processor(), "clips": held["clips"] | {name: clips}}
+    GOLDEN.write_text(json.dumps(held, indent=2, sort_keys=True) + "\n")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_demos_clips_are_as_they_were(name: str, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "manifest.parquet")
+    out = tmp_path / "out"
+    done = stillreel(
+        "run", "--config", ROOT / "conf/demo.yaml", f"manifest={manifest}", f"output={out}", *SETTINGS[name]
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = out / "data/part-00000"
+    rows = pq.read_table(folder / "metadata.parquet").to_pylist()
+    made = {f"{row['image_uri']} {row['motion_bucket_id']}": described(row, folder) for row in rows}
+    if os.environ.get("GOLDEN") == "write":
+        write_golden(name, made)
+    golden = json.loads(GOLDEN.read_text())
+    expected = golden["clips"][name]
+    assert {key: clip["clip_id"] for key, clip in made.items()} == {key: c["clip_id"] for key, c in expected.items()}
+    for key, clip in made.items():
+        assert clip["levels"] == pytest.approx(expected[key]["levels"], abs=1), key
+    if processor() == golden["processor"]:  # on another, levels may differ by one here and there
+        assert made == expected
