@@ -6,7 +6,8 @@ Pass-through columns of the manifest stay with the driver and are joined to the 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -38,17 +39,16 @@ class ClipParameters:
         return max(self.min_guidance_scale, self.max_guidance_scale) > 1
 
 
-WORK_SCHEMA = pa.schema(
-    [
-        pa.field("clip_id", pa.string()),
-        pa.field("part", pa.int32()),
-        pa.field("attempts", pa.int32()),  # earlier attempts that failed
-        pa.field("image_uri", pa.string()),
-        pa.field("image_bytes", pa.binary()),  # null unless the manifest carries the image itself
-        pa.field("problem", pa.string()),  # why the manifest's row cannot be used; "" where it can
-        *PARAMETER_FIELDS,
-    ]
+# Of each row that the plan writes; the clip's own parameters stand beside them.
+WORK_FIELDS = (
+    pa.field("clip_id", pa.string()),
+    pa.field("part", pa.int32()),
+    pa.field("attempts", pa.int32()),  # earlier attempts that failed
+    pa.field("image_uri", pa.string()),
+    pa.field("image_bytes", pa.binary()),  # null unless the manifest carries the image itself
+    pa.field("problem", pa.string()),  # why the manifest's row cannot be used; "" where it can
 )
+WORK_SCHEMA = pa.schema([*WORK_FIELDS, *PARAMETER_FIELDS])
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -81,6 +81,7 @@ CLIP_SCHEMA = pa.schema(
         pa.field("interpolate_s", pa.float64()),
         pa.field("encode_s", pa.float64()),
         pa.field("upload_s", pa.float64()),
+        pa.field("finish_s", pa.float64()),
         pa.field("device", pa.string()),
         pa.field("memory_mode", pa.string()),
         pa.field("stillreel_version", pa.string()),
@@ -127,43 +128,6 @@ class Provenance:
     fit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a row ended without a clip."""
-
-    stage: str
-    error_type: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A row at the end of its way: the clip's record, or the failure.
-
-    Exactly one of `clip` (the values of `CLIP_SCHEMA`, `created_at` as ISO 8601) and `failure` is set.
-    """
-
-    clip_id: str
-    part: int
-    image_uri: str
-    attempts: int
-    finished_at: str
-    clip: dict[str, Any] | None = None
-    failure: Failure | None = None
-
-    def to_json(self) -> str:
-        """As it travels from the last stage to the driver."""
-        assert (self.clip is None) != (self.failure is None), self.clip_id
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Outcome":
-        """The inverse of `to_json`."""
-        values = json.loads(text)
-        failure = values.pop("failure")
-        return cls(**values, failure=Failure(**failure) if failure else None)
-
-
-def file_tag(clip: dict[str, Any]) -> str:
+def file_tag(clip: Mapping[str, Any]) -> str:
     """The record that a clip's own file carries: JSON of the reproducible columns, in the schema's order."""
     return json.dumps({name: clip[name] for name in CLIP_SCHEMA.names if name not in NOT_IN_FILE}, ensure_ascii=False)

@@ -35,7 +35,7 @@ def check_machine(config: Config) -> None:
         if is_on_cuda
     ]
     if address_of(config) is None and (config.needs_gpu or on_cuda):
-        from actors.stages.device import cuda_problem
+        from actors.device import cuda_problem
 
         if problem := cuda_problem():
             lack = f"this machine has none that PyTorch can use ({problem})"

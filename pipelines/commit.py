@@ -8,22 +8,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actors.contracts import Ending, Made
 from actors.errors import StorageError
-from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Outcome, part_name
+from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, part_name
 from actors.retries import wait_s
 from actors.storage import Storage
 from pipelines.plan import WorkFile, read_records
 
 
 class Committer:
-    """Collects outcomes and writes the parts that they belong to.
+    """Collects endings and writes the parts that they belong to.
 
     Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work under way.
     """
@@ -56,9 +57,9 @@ class Committer:
         self._position = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
         self._extras = table.drop_columns(["clip_id"])
 
-    def add(self, outcome: Outcome) -> None:
-        """Take one outcome; it is in the dataset after the next `flush`."""
-        self._parts.setdefault(outcome.part, _Part()).new.append(outcome)
+    def add(self, ending: Ending) -> None:
+        """Take one row's ending; it is in the dataset after the next `flush`."""
+        self._parts.setdefault(ending.row.part, _Part()).new[ending.row.clip_id] = _record(ending)
 
     def flush_if_older(self, seconds: float) -> None:
         """Flush where the last time is `seconds` ago; where the store fails, the next time is another try.
@@ -101,9 +102,9 @@ class Committer:
         if part.clips is None or part.failures is None:
             part.clips = self._read(clips_uri, CLIP_SCHEMA)
             part.failures = self._read(failures_uri, FAILURE_SCHEMA)
-        tried = pa.array([outcome.clip_id for outcome in part.new], pa.string())
-        made = [_clip_row(outcome) for outcome in part.new if outcome.clip is not None]
-        failed = [_failure_row(outcome) for outcome in part.new if outcome.clip is None]
+        tried = pa.array(list(part.new), pa.string())
+        made = [record for record in part.new.values() if "error_type" not in record]
+        failed = [record for record in part.new.values() if "error_type" in record]
         failures = self._replaced(part.failures, tried, failed, FAILURE_SCHEMA)
         clips = self._replaced(part.clips, tried, made, CLIP_SCHEMA)
         if failures.num_rows:
@@ -114,7 +115,7 @@ class Committer:
         if made:
             self._put(clips_uri, clips)
         self._expected[number] = self._expected.get(number, 0) - len(part.new)
-        part.clips, part.failures, part.new = clips, failures, []
+        part.clips, part.failures, part.new = clips, failures, {}
 
     def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         """`table` without the clips that were `tried`, and with the new `rows`, sorted."""
@@ -163,22 +164,21 @@ class _Part:
     def __init__(self) -> None:
         self.clips: pa.Table | None = None
         self.failures: pa.Table | None = None
-        self.new: list[Outcome] = []
+        self.new: dict[str, dict[str, Any]] = {}  # records, by clip_id
 
 
-def _clip_row(outcome: Outcome) -> dict[str, Any]:
-    assert outcome.clip is not None
-    return outcome.clip | {"created_at": datetime.fromisoformat(outcome.finished_at)}
-
-
-def _failure_row(outcome: Outcome) -> dict[str, Any]:
-    assert outcome.failure is not None
+def _record(ending: Ending) -> dict[str, Any]:
+    """The line that a row's ending becomes: of `CLIP_SCHEMA`, or of `FAILURE_SCHEMA`."""
+    now = datetime.now(UTC)
+    if isinstance(ending, Made):
+        return {**ending.record, "created_at": now}
+    row = ending.row
     return {
-        "clip_id": outcome.clip_id,
-        "image_uri": outcome.image_uri,
-        "stage": outcome.failure.stage,
-        "error_type": outcome.failure.error_type,
-        "error": outcome.failure.error,
-        "attempts": outcome.attempts,
-        "created_at": datetime.fromisoformat(outcome.finished_at),
+        "clip_id": row.clip_id,
+        "image_uri": row.image_uri,
+        "stage": ending.stage,
+        "error_type": ending.error_type,
+        "error": ending.error,
+        "attempts": row.attempts + 1,
+        "created_at": now,
     }

@@ -1,122 +1,39 @@
 """The Ray Data graph: the stages of one image, in order."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import RayError
 
-from actors.errors import ConfigError, RunError, StillreelError
-from actors.records import WORK_SCHEMA, Outcome, Provenance
+from actors.attempts.attempts import Attempts
+from actors.attempts.ledger import RemoteLedger
+from actors.contracts import Ending
+from actors.errors import RunError, StillreelError
+from actors.records import WORK_SCHEMA, Provenance
+from actors.runner.actor import MakeStage, as_actor, run_task
+from actors.runner.contract import check_chain
+from actors.runner.packing import ITEM_COLUMN, endings
 from actors.settings import shortcuts_of
-from actors.stages.actor import as_actor
-from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
-from actors.stages.ledger import RemoteLedger
-from actors.stages.load import load_image, load_images
-from actors.stages.row import Row
+from actors.stages.load import Load
 from actors.storage import Storage
-from pipelines.config import ActorPool, Config
+from pipelines.config import Config
 from pipelines.plan import WorkFile
+from pipelines.pools import Pools
 
 # Two calls may be under way in an actor, one of them fetching its 44 MB of input while the other computes: the gap
 # between clips falls from 22 ms to 0.1 ms. The stage's own code still runs one call at a time.
 _CALLS_PER_ACTOR = 2
 # Images that one task loads, one after the other: a task costs Ray as much as loading a small image.
 _IMAGES_PER_TASK = 8
-# What Ray Data reserves for a task that reads the work file.
-_READ_CPUS = 1.0
-# Clips are generated so much slower than they are encoded on the CPU: SVD actors per encoding actor without RIFE.
-_SVD_ACTORS_PER_ENCODER = 4
-# Clips that one GPU's SVD actor keeps a whole GPU of RIFE actors busy with: the two stages' pools are sized by it.
-_SVD_GPUS_PER_RIFE_GPU = 8
 
-
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """How many actors each pool gets, and the GPUs that each actor reserves."""
-
-    generate_actors: int
-    generate_gpus: float
-    interpolate_actors: int
-    interpolate_gpus: float
-
-
-def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pools:
-    """Turn `actors: auto` into numbers that the cluster can hold.
-
-    A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others SVD. Without
-    RIFE weights the last stage only encodes, and takes no GPU.
-
-    Raises:
-        ConfigError: the pools need more GPUs or CPUs than there are; Ray would wait for them without a word.
-    """
-    pools = _divide(config, cluster_gpus)
-    if not config.ray.autoscaling:
-        _check_fit(config, pools, cluster_gpus, cluster_cpus)
-    return pools
-
-
-def _divide(config: Config, cluster_gpus: float) -> Pools:
-    generate, interpolate = config.workers.generate, config.workers.interpolate
-    if config.interpolation.weights is None:
-        generate_actors = _actors(generate, cluster_gpus)
-        encoders = (
-            ceil(generate_actors / _SVD_ACTORS_PER_ENCODER) if interpolate.actors == "auto" else interpolate.actors
-        )
-        return Pools(generate_actors, generate.num_gpus, encoders, 0.0)
-    automatic = generate.actors == "auto" and interpolate.actors == "auto"
-    if automatic and cluster_gpus == 1 and generate.num_gpus == 1 and interpolate.num_gpus > 0:
-        return Pools(1, 0.5, 1, 0.5)
-    rife_gpus = ceil(cluster_gpus / (_SVD_GPUS_PER_RIFE_GPU + 1)) if interpolate.num_gpus else 0
-    return Pools(
-        _actors(generate, cluster_gpus - rife_gpus),
-        generate.num_gpus,
-        _actors(interpolate, rife_gpus),
-        interpolate.num_gpus,
-    )
-
-
-def _check_fit(config: Config, pools: Pools, cluster_gpus: float, cluster_cpus: float) -> None:
-    workers = config.workers
-    gpus = pools.generate_actors * pools.generate_gpus + pools.interpolate_actors * pools.interpolate_gpus
-    if gpus > cluster_gpus:
-        raise ConfigError(
-            f"the actor pools need {gpus:g} GPUs "
-            f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
-            f"{pools.interpolate_actors} x {pools.interpolate_gpus:g} for workers.interpolate) and the cluster has "
-            f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
-        )
-    actor_cpus = (
-        pools.generate_actors * workers.generate.num_cpus + pools.interpolate_actors * workers.interpolate.num_cpus
-    )
-    task_cpus = max(workers.load.num_cpus, _READ_CPUS)
-    if actor_cpus + task_cpus > cluster_cpus:
-        raise ConfigError(
-            f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "
-            f"workers.generate, {pools.interpolate_actors} x {workers.interpolate.num_cpus:g} for "
-            f"workers.interpolate), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
-            "lower workers.*.num_cpus (0 shares)"
-        )
-
-
-def _actors(pool: ActorPool, gpus: float) -> int:
-    """Actors of a pool that `gpus` carry; one where the stage runs on the CPU."""
-    if pool.actors != "auto":
-        return pool.actors
-    return max(1, int(gpus / pool.num_gpus)) if pool.num_gpus else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """The code of each stage; benchmarks put in a model that costs nothing, tests one that fails."""
-
-    load: Callable[..., Row] = load_image
-    generate: type = Generate
-    finish: type = Finish
+STAGES = (Load, Generate, Finish)
+_AS_THEY_ARE: Mapping[str, MakeStage] = MappingProxyType({})
 
 
 class Graph:
@@ -128,13 +45,15 @@ class Graph:
         provenance: Provenance,
         storage: Storage,
         pools: Pools,
-        stages: Stages = Stages(),
+        stand_ins: Mapping[str, MakeStage] = _AS_THEY_ARE,
     ) -> None:
+        """`stand_ins`: what makes another stage in the place of the one of that name; for benchmarks and tests."""
+        check_chain(STAGES)
         self._config = config
         self._provenance = provenance
         self._storage = storage
         self._pools = pools
-        self._stages = stages
+        self._stand_ins = stand_ins
         self._ledger = RemoteLedger(config.run.max_attempts)
         self._attempts = Attempts(self._ledger, config.run.clip_timeout_s)
 
@@ -145,111 +64,102 @@ class Graph:
         self._ledger.stop()
 
     def drain(self) -> None:
-        """Generate no other clip; `outcomes` goes on to give those that `generate` has begun with, and ends."""
+        """Generate no other clip; `endings` goes on to give those that `generate` has begun with, and ends."""
         self._ledger.drain()
 
     def in_flight(self) -> list[str]:
-        """The ids of the clips that `generate` has begun with and whose outcome has not come out of `outcomes` yet."""
+        """The ids of the clips that `generate` has begun with and whose ending has not come out of `endings` yet."""
         return self._ledger.in_flight()
 
     def num_begun(self) -> int:
         """How many clips were begun with so far; those whose row of the manifest has a problem are not among them."""
         return self._ledger.num_begun()
 
-    def outcomes(self, work: Sequence[WorkFile]) -> Iterator[Outcome]:
-        """Run the stages over the work files; every row comes back exactly once, as soon as it is done, in any order.
+    def endings(self, work: Sequence[WorkFile]) -> Iterator[Ending]:
+        """Run the stages over the work files; every row ends exactly once, and is given as it ends, in any order.
 
         Only after `drain` rows stay away: those that no stage began with.
 
         Raises:
             StillreelError: a worker cannot start, or Ray broke off.
         """
-        config = self._config
-        context = DataContext.get_current()
-        context.enable_progress_bars = False  # progress is ours to print
-        context.execution_options.preserve_order = False
-        context.memory_usage_poll_interval_s = None  # else a thread is started and ended for each row and stage
+        try:
+            # Blocks as they are; `iter_batches` would cost the driver, which is the one process that cannot be
+            # multiplied, a quarter more a row.
+            for bundle in self._dataset(work).iter_internal_ref_bundles():
+                for block in ray.get(list(bundle.block_refs)):
+                    for ending in endings(block[ITEM_COLUMN].to_pylist()):
+                        # Not before: a node that is lost may take along what its last stage has made.
+                        self._ledger.leave(ending.row.clip_id)
+                        yield ending
+        except RayError as error:
+            raise _explained(error) from error
+
+    def _dataset(self, work: Sequence[WorkFile]) -> Dataset:
+        """The stages, from the work files to how each row ended."""
+        config, pools, storage = self._config, self._pools, self._storage
+        _set_context()
 
         # 1. Read the plan's work rows (1:1), into blocks of as many as one task loads.
         rows = ray.data.read_parquet(
-            [self._storage.native_path(file.uri) for file in work],
-            filesystem=self._storage.filesystem(work[0].uri),
+            [storage.native_path(file.uri) for file in work], filesystem=storage.filesystem(work[0].uri)
         )
         rows = rows.select_columns(WORK_SCHEMA.names).repartition(
             target_num_rows_per_block=_IMAGES_PER_TASK, strict=True
         )
 
-        # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block, packed into
-        # two columns (`actors.stages.row`): a row is the unit of work, retry and failure. With num_cpus=1, the default,
-        # that is one task, which gives out an image as soon as the next one is loaded; with other numbers Ray makes two
-        # of it, one after the other.
+        # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a row is the
+        # unit of work, retry and failure. With num_cpus=1, the default, loading and splitting are one task, which gives
+        # out an image as soon as the next one is loaded; with other numbers Ray makes two of it, one after the other.
         images = rows.map_batches(
-            load_images,
-            fn_kwargs={
-                "load": self._stages.load,
-                "storage": self._storage,
-                "settings": config.image,
-                "attempts": self._attempts,
-            },
+            run_task,
+            fn_kwargs={"make": self._make("load", Load, config.image, storage), "attempts": self._attempts},
             batch_size=_IMAGES_PER_TASK,
             batch_format="pyarrow",
             num_cpus=config.workers.load.num_cpus,
         ).repartition(target_num_rows_per_block=1)
 
         # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
+        shortcuts = shortcuts_of(config.model.tier, config.fast)
+        generate = self._make("generate", Generate, config.model, config.generation, config.image, storage, shortcuts)
         clips = images.map_batches(
-            as_actor(self._stages.generate),
-            fn_constructor_args=(
-                config.model,
-                config.generation,
-                config.image,
-                self._storage,
-                self._attempts,
-                shortcuts_of(config.model.tier, config.fast),
-            ),
+            as_actor("generate"),
+            fn_constructor_args=(generate, "generate", self._attempts),
             batch_size=config.workers.generate.batch_size,
-            batch_format="numpy",
-            compute=_pool(self._pools.generate_actors),
-            num_gpus=self._pools.generate_gpus,
+            num_gpus=pools.generate_gpus,
             num_cpus=config.workers.generate.num_cpus,
-            udf_modifying_row_count=False,
+            **_pool(pools.generate_actors),
         )
 
         # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
-        finished = clips.map_batches(
-            as_actor(self._stages.finish),
-            fn_constructor_args=(
-                config.interpolation,
-                config.video,
-                config.image,
-                self._provenance,
-                config.output,
-                self._storage,
-                self._attempts,
-            ),
+        finish = self._make(
+            "finish", Finish, config.interpolation, config.video, config.image, self._provenance, config.output, storage
+        )
+        return clips.map_batches(
+            as_actor("finish"),
+            fn_constructor_args=(finish, "finish", self._attempts),
             batch_size=1,
-            batch_format="numpy",
-            compute=_pool(self._pools.interpolate_actors),
-            num_gpus=self._pools.interpolate_gpus,
+            num_gpus=pools.interpolate_gpus,
             num_cpus=config.workers.interpolate.num_cpus,
-            udf_modifying_row_count=False,
+            **_pool(pools.interpolate_actors),
         )
 
-        try:
-            # Blocks as they are; `iter_batches` would cost the driver, which is the one process that cannot be
-            # multiplied, a quarter more a row.
-            for bundle in finished.iter_internal_ref_bundles():
-                for block in ray.get(list(bundle.block_refs)):
-                    for outcome in map(Outcome.from_json, filter(None, block["outcome"].to_pylist())):
-                        # Not before: a node that is lost may take along what its last stage has made.
-                        self._ledger.leave(outcome.clip_id)
-                        yield outcome
-        except RayError as error:
-            raise _explained(error) from error
+    def _make(self, name: str, stage: Callable[..., Any], *args: Any) -> MakeStage:
+        """What makes a stage in its worker."""
+        return self._stand_ins.get(name) or partial(stage, *args)
 
 
-def _pool(actors: int) -> ActorPoolStrategy:
-    return ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR)
+def _set_context() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False  # progress is ours to print
+    context.execution_options.preserve_order = False
+    context.memory_usage_poll_interval_s = None  # else a thread is started and ended for each row and stage
+
+
+def _pool(actors: int) -> dict[str, Any]:
+    """The arguments of a stage that runs in so many actors."""
+    strategy = ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR)
+    return {"compute": strategy, "batch_format": "numpy", "udf_modifying_row_count": False}
 
 
 def _explained(error: RayError) -> StillreelError:

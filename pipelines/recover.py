@@ -9,7 +9,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from actors import video
+from actors.contracts import Made, Row
 from actors.errors import VideoError
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Outcome, part_name
+from actors.records import CLIP_SCHEMA, WORK_SCHEMA, part_name
 from actors.storage import Storage
 from pipelines.commit import Committer
 from pipelines.plan import WorkFile, read_records
@@ -56,15 +56,15 @@ def _recover_file(output: str, uri: str, storage: Storage, check_lease: Callable
         if not stored:
             return 0
         model = _model_of_run(uri, storage)
-        outcomes = readers.map(
-            lambda row: _outcome(row, stored[row["clip_id"]], model, storage),
+        endings = readers.map(
+            lambda row: _made(row, stored[row["clip_id"]], model, storage),
             (row for row in rows.to_pylist() if row["clip_id"] in stored),
         )
         committer = Committer(output, storage, extras, {}, check_lease)
         committer.begin([WorkFile(uri, rows.num_rows)])
-        recovered = [outcome for outcome in outcomes if outcome is not None]
-        for outcome in recovered:
-            committer.add(outcome)
+        recovered = [made for made in endings if made is not None]
+        for made in recovered:
+            committer.add(made)
         committer.flush()
     return len(recovered)
 
@@ -90,8 +90,8 @@ def _files_without_row(folder: str, storage: Storage) -> Iterator[tuple[str, str
             yield name.partition(".")[0], uri
 
 
-def _outcome(row: Mapping[str, Any], uri: str, model: str, storage: Storage) -> Outcome | None:
-    """The outcome that the interrupted run did not get to commit; None for a file that does not say so itself."""
+def _made(work: Mapping[str, Any], uri: str, model: str, storage: Storage) -> Made | None:
+    """The ending that the interrupted run did not get to commit; None for a file that does not say so itself."""
     data = storage.read_bytes(uri)
     with tempfile.NamedTemporaryFile(prefix="stillreel-", suffix=Path(uri).suffix) as copy:
         Path(copy.name).write_bytes(data)
@@ -100,12 +100,11 @@ def _outcome(row: Mapping[str, Any], uri: str, model: str, storage: Storage) -> 
         except VideoError:
             return None
     record = _record(tag)
-    if record.get("clip_id") != row["clip_id"]:
+    if record.get("clip_id") != work["clip_id"]:
         return None
-    now = datetime.now(UTC).isoformat()
-    clip = {name: record.get(name) for name in CLIP_SCHEMA.names}
-    clip |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "model": model}
-    return Outcome(row["clip_id"], row["part"], row["image_uri"], row["attempts"] + 1, now, clip=clip)
+    columns = {name: record.get(name) for name in CLIP_SCHEMA.names if name != "clip_id"}
+    columns |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "model": model}
+    return Made(Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {}, columns))
 
 
 def _record(tag: str | None) -> dict[str, Any]:

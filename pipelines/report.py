@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors import __version__
-from actors.records import Outcome
+from actors.contracts import Ending, Made
 from actors.storage import Storage
 from pipelines.plan import Plan
 
@@ -59,20 +59,21 @@ class Summary:
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one outcome."""
-        if outcome.clip is not None:
+    def add(self, ending: Ending) -> None:
+        """Count one row's ending."""
+        if isinstance(ending, Made):
             self.made += 1
             for name in STAGE_SECONDS:
-                self.stage_s[name] += outcome.clip[name]
+                seconds = ending.record[name]
+                assert isinstance(seconds, int | float), (name, seconds)
+                self.stage_s[name] += seconds
             return
-        assert outcome.failure is not None
         self.failed += 1
-        kind = (outcome.failure.stage, outcome.failure.error_type)
+        kind = (ending.stage, ending.error_type)
         self.failures[kind] += 1
         examples = self.examples.setdefault(kind, [])
         if len(examples) < _EXAMPLES:
-            examples.append(_printable(f"{outcome.image_uri}: {outcome.failure.error}"))
+            examples.append(_printable(f"{ending.row.image_uri}: {ending.error}"))
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""

@@ -2,17 +2,17 @@
 
 import gc
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from actors import scratch
 from actors.errors import ConfigError
 from actors.records import Provenance
+from actors.runner.actor import MakeStage
 from actors.settings import describe_tier
 from actors.storage import Storage
 from actors.svd.checkpoint import is_on_hub
@@ -23,12 +23,10 @@ from pipelines.config import Config, to_yaml
 from pipelines.interruption import Interruption
 from pipelines.lease import held
 from pipelines.plan import WORK_ROWS, Plan, Retry, WorkFile, make_plan, model_revisions, read_holdings
+from pipelines.pools import size_pools
 from pipelines.progress import Progress
 from pipelines.recover import recover
 from pipelines.report import Summary, print_plan
-
-if TYPE_CHECKING:
-    from pipelines.graph import Stages
 
 
 def plan_only(config: Config, retry: Retry | None) -> Plan:
@@ -44,11 +42,11 @@ def run(
     retry: Retry | None,
     *,
     break_lease: bool = False,
-    stages: "Stages | None" = None,
+    stand_ins: Mapping[str, MakeStage] | None = None,
 ) -> Summary:
     """Make every clip that the dataset does not hold yet, or those that failed before and that `retry` takes.
 
-    `stages` stand in for the real ones (benchmarks of the pipeline alone).
+    `stand_ins` make other stages in the place of those of their names (benchmarks of the pipeline alone).
 
     Raises:
         StillreelError: the configuration, the manifest or a checkpoint cannot be used, or another run is writing.
@@ -85,7 +83,16 @@ def run(
         committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
         try:
             with connected(config, console, ray_log) as cluster:
-                _make(config, storage, committer, _provenance(config, revisions), summary, cluster, console, stages)
+                _make(
+                    config,
+                    storage,
+                    committer,
+                    _provenance(config, revisions),
+                    summary,
+                    cluster,
+                    console,
+                    stand_ins or {},
+                )
             if summary.ended == plan.to_do:
                 summary.status = "done"
                 for file in plan.work:  # else the next run looks in them for clips whose rows did not arrive
@@ -160,18 +167,18 @@ def _make(
     summary: Summary,
     cluster: Cluster,
     console: Console,
-    stages: "Stages | None",
+    stand_ins: Mapping[str, MakeStage],
 ) -> None:
     """Drain the stages into the dataset until all rows have ended, or the run is to stop."""
     # Ray Data takes seconds to import: a run that has nothing to do, and `plan`, go without.
-    from pipelines.graph import Graph, Stages, size_pools
+    from pipelines.graph import Graph
 
     max_failed_share = config.run.max_failed_share
     pools = size_pools(config, cluster.gpus, cluster.cpus)
     card.write(config.output, storage)
     with (
         Progress(summary.plan.to_do, console, config.run.log_interval_s) as progress,
-        Graph(config, provenance, storage, pools, stages or Stages()) as graph,
+        Graph(config, provenance, storage, pools, stand_ins) as graph,
         Interruption(graph, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
@@ -181,9 +188,9 @@ def _make(
             committer.begin(work)
             try:
                 with interruption.drawing():
-                    for outcome in graph.outcomes(work):
-                        committer.add(outcome)
-                        summary.add(outcome)
+                    for ending in graph.endings(work):
+                        committer.add(ending)
+                        summary.add(ending)
                         progress.advance(summary.made, summary.failed)
                         committer.flush_if_older(config.run.flush_s)
                         # What failed before may well fail again, and is planned in the same order each time.

@@ -1,16 +1,13 @@
 """Animate images with SVD. Axes: F frames, H height, W width, C channels."""
 
-import time
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
+import pyarrow as pa
 
+from actors.contracts import Generated, Loaded, Pixels, Stage
 from actors.errors import GenerationError
 from actors.records import ClipParameters
 from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ImageSettings, ModelSettings
-from actors.stages.attempts import Attempts
-from actors.stages.row import NO_FRAMES, Pixels, Row, pack, parameters, unpack
 from actors.storage import Storage
 from actors.svd.checkpoint import cache_folder, locate
 
@@ -26,8 +23,16 @@ _DARK_PICTURE_LEVEL = 10.0
 _STRIDE = 8
 
 
-class Generate:
+class Generate(Stage[Loaded, Generated]):
     """SVD, resident. One instance per actor."""
+
+    name = "generate"
+    columns = pa.schema(
+        [
+            pa.field("device", pa.string()),  # that made it, e.g. NVIDIA H200
+            pa.field("memory_mode", pa.string()),  # how its memory was saved, see `actors.svd.animator.MemoryMode`
+        ]
+    )
 
     def __init__(
         self,
@@ -35,48 +40,30 @@ class Generate:
         generation: GenerationSettings,
         image: ImageSettings,
         storage: Storage,
-        attempts: Attempts,
         fast: FastSettings = NO_SHORTCUTS,
     ) -> None:
-        self._attempts = attempts
-        with attempts.start("generate"):
-            self._animator = _animator(model, generation, fast, storage)
-            self._animator.check(width=image.width, height=image.height)
-            for width, height in image.sizes:
-                self._animator.warm_up(width=width, height=height)
+        self._animator = _animator(model, generation, fast, storage)
+        self._animator.check(width=image.width, height=image.height)
+        for width, height in image.sizes:
+            self._animator.warm_up(width=width, height=height)
 
-    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> Generator[dict[str, Any], None, None]:
-        """Animate a batch of images, one after the other.
-
-        In: rows as `load_image` gives them, packed. Out, one packed row at a time: the same without `image_HWC`, and
-        `frames_FHWC` (uint8), `generate_s`, `device`, `memory_mode`.
-        """
-        # All before the first is given out: of generators Ray runs several at a time, and where one is run again after
-        # its worker died, what it had given out is taken as given.
-        made = [self._attempt(row) for row in unpack(batch)]
-        return (pack(row) for row in made)
-
-    def _attempt(self, row: Row) -> Row:
-        image_HWC = row.pop("image_HWC")
-        row |= {"frames_FHWC": NO_FRAMES, "generate_s": 0.0, "device": self._animator.device_name, "memory_mode": ""}
-        return self._attempts.attempt(row, "generate", lambda row: self._animate(row, image_HWC))
-
-    def _animate(self, row: Row, image_HWC: Pixels) -> Row:
-        started = time.perf_counter()
-        clips = self._animator.animate(image_HWC, ClipParameters(**parameters(row)))
+    def __call__(self, image: Loaded) -> Generated:
+        """Raises GenerationError for a clip that came out unusable, GpuMemoryError for one that fits in no way."""
+        clips = self._animator.animate(image.image_HWC, ClipParameters(**image.row.parameters))  # type: ignore[arg-type]
         frames_FHWC = clips.frames_BFHWC[0]
         if not clips.finite[0]:
             raise GenerationError("the model made frames that are not numbers")
-        if _is_black(frames_FHWC) and image_HWC[::_STRIDE, ::_STRIDE].mean() >= _DARK_PICTURE_LEVEL:
+        if _is_black(frames_FHWC) and image.image_HWC[::_STRIDE, ::_STRIDE].mean() >= _DARK_PICTURE_LEVEL:
             raise GenerationError("the model made a black clip of a picture that is not black")
-        elapsed_s = time.perf_counter() - started
-        return row | {"frames_FHWC": frames_FHWC, "generate_s": elapsed_s, "memory_mode": self._animator.memory_mode}
+        animator = self._animator
+        row = image.row.with_columns(device=animator.device_name, memory_mode=animator.memory_mode)
+        return Generated(row, frames_FHWC)
 
 
 def _animator(model: ModelSettings, generation: GenerationSettings, fast: FastSettings, storage: Storage) -> "Animator":
     # torch and diffusers take seconds to import: the driver, which imports this module too, goes without.
     from actors import compiling
-    from actors.stages.device import choose_device
+    from actors.device import choose_device
     from actors.svd.animator import Animator
 
     folder = locate(

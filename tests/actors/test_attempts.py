@@ -3,16 +3,17 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from actors.attempts import watchdog
+from actors.attempts.attempts import Attempts
+from actors.attempts.ledger import AttemptLedger
+from actors.contracts import Failed, Made, Row, Unstarted
 from actors.errors import CheckpointError, RunError, StorageError, WorkerDiedError
 from actors.gpu_errors import is_out_of_memory
-from actors.stages import watchdog
-from actors.stages.attempts import Attempts
-from actors.stages.ledger import AttemptLedger
 from actors.storage import NotFound
 
 CLIP = "ab" * 32
@@ -42,27 +43,30 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return ended
 
 
-def row(**changes: Any) -> dict[str, Any]:
-    return {"clip_id": CLIP, "stage": "", "error_type": "", "error": ""} | changes
+ROW = Row(CLIP, 0, 0, "a.png", {})
+MADE = Made(ROW)
 
 
-def made(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "made": True}
+def made() -> Made:
+    return MADE
 
 
-def raising(error: BaseException) -> Any:
-    def make(row: dict[str, Any]) -> dict[str, Any]:
+def raising(error: BaseException) -> Callable[[], Made]:
+    def make() -> Made:
         raise error
 
     return make
 
 
+def failure(ending: object) -> Failed:
+    assert isinstance(ending, Failed)
+    return ending
+
+
 def test_an_attempt_gives_what_was_made_or_the_failure(ledger: AttemptLedger) -> None:
     attempts = Attempts(ledger)
-    assert attempts.attempt(row(), "load", made) == row(made=True)
-    failure = attempts.attempt(row(), "load", raising(ValueError("no")))
-    assert failure == row(stage="load", error_type="ValueError", error="no")
-    assert attempts.attempt(failure, "generate", made) == failure
+    assert attempts.attempt(ROW, "load", made) is MADE
+    assert attempts.attempt(ROW, "load", raising(ValueError("no"))) == Failed(ROW, "load", "ValueError", "no")
     assert ledger._tries == {CLIP: {}}
 
 
@@ -70,27 +74,27 @@ def test_a_clip_that_ended_its_workers_is_a_failure(ledger: AttemptLedger) -> No
     for _ in range(3):
         ledger.begin(CLIP, "finish")
     ledger.explain(CLIP, "finish", "it hung")
-    failure = Attempts(ledger).attempt(row(), "finish", made)
-    assert (failure["stage"], failure["error_type"]) == ("finish", "WorkerDiedError")
-    assert failure["error"] == "the worker died 3 times while it had this clip at stage finish: it hung"
+    failed = failure(Attempts(ledger).attempt(ROW, "finish", made))
+    assert (failed.stage, failed.error_type) == ("finish", "WorkerDiedError")
+    assert failed.error == "the worker died 3 times while it had this clip at stage finish: it hung"
 
 
-def test_an_unstarted_row_is_marked(ledger: AttemptLedger) -> None:
+def test_a_row_that_a_draining_run_does_not_begin_is_marked(ledger: AttemptLedger) -> None:
     ledger.drain()
-    assert Attempts(ledger).attempt(row(), "load", made) == row(stage="unstarted")
+    assert Attempts(ledger).attempt(ROW, "load", made) == Unstarted(ROW)
 
 
 def test_a_call_that_takes_too_long_ends_the_process(ledger: AttemptLedger, exits: threading.Event) -> None:
-    def waiting(row: dict[str, Any]) -> dict[str, Any]:
+    def waiting() -> Made:
         assert exits.wait(10)
-        return row
+        return MADE
 
-    Attempts(ledger, clip_timeout_s=0.05).attempt(row(), "load", waiting)
+    Attempts(ledger, clip_timeout_s=0.05).attempt(ROW, "load", waiting)
     assert exits.is_set()
 
 
 def test_the_reason_is_in_the_ledger_before_the_process_ends(ledger: AttemptLedger, exits: threading.Event) -> None:
-    def waiting(row: dict[str, Any]) -> dict[str, Any]:
+    def waiting() -> Made:
         exits.wait(10)
         raise Exit
 
@@ -98,8 +102,8 @@ def test_the_reason_is_in_the_ledger_before_the_process_ends(ledger: AttemptLedg
     for _ in range(3):
         exits.clear()
         with pytest.raises(Exit):
-            attempts.attempt(row(), "load", waiting)
-    error = attempts.attempt(row(), "load", made)["error"]
+            attempts.attempt(ROW, "load", waiting)
+    error = failure(attempts.attempt(ROW, "load", made)).error
     assert error.endswith("at stage load: it took longer than run.clip_timeout_s (0.05 s)")
 
 
@@ -114,18 +118,18 @@ def test_a_call_that_returns_too_late_does_not_end_its_try(
         is_late.set()
         time.sleep(0.1)
 
-    def returning(row: dict[str, Any]) -> dict[str, Any]:
+    def returning() -> Made:
         assert is_late.wait(10)
-        return row
+        return MADE
 
     monkeypatch.setattr(ledger, "explain", explain)
     monkeypatch.setattr(ledger, "end", lambda *_: ended_after.append(exits.is_set()))
-    Attempts(ledger, clip_timeout_s=0.05).attempt(row(), "load", returning)
+    Attempts(ledger, clip_timeout_s=0.05).attempt(ROW, "load", returning)
     assert ended_after == [True]
 
 
 def test_a_call_in_time_leaves_no_watch_behind(ledger: AttemptLedger, exits: threading.Event) -> None:
-    Attempts(ledger, clip_timeout_s=100).attempt(row(), "load", made)
+    Attempts(ledger, clip_timeout_s=100).attempt(ROW, "load", made)
     assert watchdog._watchdog._calls == {}
 
 
@@ -149,13 +153,14 @@ def test_only_a_broken_gpu_ends_the_process(
 ) -> None:
     attempts = Attempts(ledger)
     if not ends:
-        assert attempts.attempt(row(), "generate", raising(RuntimeError(message)))["error"] == message
+        failed = failure(attempts.attempt(ROW, "generate", raising(RuntimeError(message))))
+        assert failed.error == message
         assert not exits.is_set()
         return
     for _ in range(3):
         with pytest.raises(Exit):
-            attempts.attempt(row(), "generate", raising(RuntimeError(message)))
-    error = attempts.attempt(row(), "generate", made)["error"]
+            attempts.attempt(ROW, "generate", raising(RuntimeError(message)))
+    error = failure(attempts.attempt(ROW, "generate", made)).error
     assert error.endswith(f": RuntimeError: {' '.join(message.split())}")
 
 
@@ -216,7 +221,7 @@ def test_a_start_waits_for_a_store_that_may_recover(
     ledger: AttemptLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("actors.stages.attempts.time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("actors.attempts.attempts.time", SimpleNamespace(sleep=waited.append))
     attempts = Attempts(ledger)
     for _ in range(2):
         with pytest.raises(Exit), attempts.start("finish"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.stages.ledger import Answer, AttemptLedger, RemoteLedger, _taken
+from actors.attempts.ledger import Answer, AttemptLedger, RemoteLedger, _taken
 
 CLIP = "ab" * 32
 OTHER = "cd" * 32

@@ -18,9 +18,10 @@ import threading, time
 from fractions import Fraction
 import numpy as np, psutil
 from actors import scratch, video
+from actors.contracts import Row
 from actors.settings import VideoSettings
-from actors.stages.attempts import Attempts
-from actors.stages.ledger import AttemptLedger
+from actors.attempts.attempts import Attempts
+from actors.attempts.ledger import AttemptLedger
 
 def frames():
     yield np.zeros((64, 64, 3), np.uint8)
@@ -30,13 +31,13 @@ def frames():
     threading.Thread(target=attempts._end_process, args=("a", "finish", "it hung"), daemon=True).start()
     time.sleep(600)
 
-def make(row):
+def make():
     with scratch.folder() as folder:
         rate = Fraction(7)
         video.encode(frames(), folder / "a.mp4", width=64, height=64, frame_rate=rate, settings=VideoSettings(), tag="")
 
 attempts = Attempts(AttemptLedger(3))
-attempts.attempt({"clip_id": "a", "stage": ""}, "finish", make)
+attempts.attempt(Row("a", 0, 0, "", {}), "finish", make)
 """
 
 

@@ -5,7 +5,8 @@ from ray.exceptions import RayError
 
 from actors.errors import CheckpointError, ConfigError, RunError
 from pipelines.config import Config, load_config
-from pipelines.graph import Pools, _explained, size_pools
+from pipelines.graph import _explained
+from pipelines.pools import Pools, size_pools
 
 RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2")
 

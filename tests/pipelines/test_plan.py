@@ -1,13 +1,15 @@
 """The plan: clip ids, what is already there, variants, parts, work files."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.contracts import Ending, Failed, Made, Row
 from actors.errors import ConfigError, ManifestError, StorageError
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Failure, Outcome
+from actors.records import CLIP_SCHEMA, WORK_SCHEMA
 from actors.storage import Storage
 from pipelines import plan as planning
 from pipelines.commit import Committer
@@ -39,23 +41,22 @@ def plan_of(config: Config, *, work: bool = True, retry: Retry | None = None) ->
     )
 
 
-def work_rows(plan: Plan) -> list[dict[str, object]]:
+def work_rows(plan: Plan) -> list[dict[str, Any]]:
     return [row for file in plan.work for row in pq.read_table(file.uri).to_pylist()]
 
 
-def fake_outcome(row: dict[str, object], error: str = "") -> Outcome:
-    clip = None if error else {name: row.get(name) for name in CLIP_SCHEMA.names}
-    failure = Failure("load", "ImageError", error) if error else None
-    return Outcome(
-        row["clip_id"], row["part"], row["image_uri"], row["attempts"] + 1, "2026-01-02T03:04:05+00:00", clip, failure
-    )
+def fake_ending(work: dict[str, Any], error: str = "") -> Ending:
+    row = Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {})
+    if error:
+        return Failed(row, "load", "ImageError", error)
+    return Made(row.with_columns(**{name: work.get(name) for name in CLIP_SCHEMA.names}))
 
 
 def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) -> None:
     committer = Committer(config.output, STORAGE, plan.extras, plan.rows_per_part, lambda: None)
     committer.begin(plan.work)
     for row in work_rows(plan):
-        committer.add(fake_outcome(row, "broken" if row["image_uri"] in failing else ""))
+        committer.add(fake_ending(row, "broken" if row["image_uri"] in failing else ""))
     committer.flush()
 
 

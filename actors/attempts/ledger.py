@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-from actors.stages.orphans import end_with_parent
+from actors.attempts.orphans import end_with_parent
 
 _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
 

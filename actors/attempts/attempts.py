@@ -1,7 +1,7 @@
 """One stage's try at one clip.
 
 Ray runs a clip again whose worker died, and starts a worker again that died at its start, as often as they die. So
-every try is written down in a ledger (`actors.stages.ledger`), and the last one that is allowed is followed by a
+every try is written down in a ledger (`actors.attempts.ledger`), and the last one that is allowed is followed by a
 failure record. What leaves a worker unfit (a call that never returns, a broken GPU, a start that failed) ends its
 process on purpose: that is the one thing for which Ray gives the clip a fresh worker.
 """
@@ -12,20 +12,22 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from actors import scratch
+from actors.attempts import watchdog
+from actors.attempts.ledger import Answer, Ledger, RemoteLedger
+from actors.attempts.orphans import end_with_parent
+from actors.contracts import Failed, Row, Unstarted
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
-from actors.stages import watchdog
-from actors.stages.ledger import Answer, Ledger, RemoteLedger
-from actors.stages.orphans import end_with_parent
-from actors.stages.row import UNSTARTED, Row, failed
 
 # Before a worker starts anew whose store did not answer, which the store's own attempts hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +42,31 @@ class Attempts:
         answers = self.ledger.begin_together(clip_ids, stage)
         return {} if answers is None else dict(zip(clip_ids, answers, strict=True))
 
-    def attempt(self, row: Row, stage: str, make: Callable[[Row], Row], answer: Answer | None = None) -> Row:
-        """`make(row)`; or the row marked as failed, or as unstarted. A row that is marked already passes as it is.
+    def attempt(
+        self, row: Row, stage: str, make: Callable[[], T], answer: Answer | None = None
+    ) -> T | Failed | Unstarted:
+        """`make()`, which is `stage` at work on this row; or how the row ends instead.
 
         `answer` is the ledger's, where it was asked before.
 
         Whatever `make` raises for one clip must not end the job: it becomes the clip's failure. A call that takes
         longer than `clip_timeout_s`, and an error that breaks the GPU for all later calls, end the process.
         """
-        if row["stage"]:
-            return row
-        clip_id = row["clip_id"]
+        clip_id = row.clip_id
         answer = answer or self.ledger.begin(clip_id, stage)
         if answer.verdict == "unstarted":
-            return {**row, "stage": UNSTARTED}
+            return Unstarted(row)
         if answer.verdict == "give up":
             deaths = f"the worker died {_times(answer.deaths)} while it had this clip at stage {stage}"
-            return failed(row, stage, WorkerDiedError(f"{deaths}: {answer.reason}"))
+            return Failed.by(WorkerDiedError(f"{deaths}: {answer.reason}"), row, stage)
+        done: T | Failed
         with self._watch(clip_id, stage):
             try:
-                done = make(row)
+                done = make()
             except Exception as error:
                 if breaks_gpu(error):
                     self._end_process(clip_id, stage, _one_line(error))
-                done = failed(row, stage, error)
+                done = Failed.by(error, row, stage)
         self.ledger.end(clip_id, stage)
         return done
 
