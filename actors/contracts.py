@@ -29,7 +29,7 @@ class Row:
     Attributes:
         part: number of the part of the dataset that it will lie in.
         attempts: how many runs have tried it before, and failed.
-        parameters: those that may differ from clip to clip, by name.
+        parameters: all of the clip's own, by name (`actors.generators.parameters`).
         columns: values of the clip's record that are known by now, by name.
     """
 
@@ -79,6 +79,7 @@ class Made:
     def record(self) -> dict[str, Value]:
         """The clip's line in the dataset, but for the time at which it is committed."""
         row = self.row
+        # A column goes before the parameter of its name: `num_frames` is what the file holds.
         return {"clip_id": row.clip_id, "image_uri": row.image_uri, **row.parameters, **row.columns}
 
 
@@ -134,7 +135,7 @@ class Stage(ABC, Generic[In, Out]):
     """
 
     name: ClassVar[str]
-    columns: ClassVar[pa.Schema] = pa.schema([])
+    columns: pa.Schema = pa.schema([])
 
     @abstractmethod
     def __call__(self, item: In) -> Out:

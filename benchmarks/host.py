@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor
 
 from actors import images, video
-from actors.records import ClipParameters
+from actors.generators.svd.settings import SvdParameters
 from actors.settings import ImageSettings, VideoSettings
 from actors.stages import finish, generate
 from actors.storage import Storage
@@ -222,7 +222,7 @@ def _ours(path: Path, decoded_FCHW: Tensor, target: Path, dataset: Path) -> Ledg
 
 def _to_bytes(model: SvdModel, image_HWC: images.Pixels, decoded_FCHW: Tensor) -> images.Pixels:
     """What `generate` does with what the decoder leaves."""
-    clip = ClipParameters(
+    clip = SvdParameters(
         seed=42, fps=_FPS, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1, max_guidance_scale=3
     )
     with patch.object(sampler, "generate_frames", lambda *_args, **_settings: iter([decoded_FCHW])):

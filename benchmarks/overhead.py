@@ -35,10 +35,12 @@ from rich.table import Table
 from actors.contracts import Ending
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
 from benchmarks.null_model import null_stages
-from pipelines import plan, run
+from pipelines import run
 from pipelines.config import load_config
+from pipelines.dataset import work as work_files
+from pipelines.dataset.work import WorkFile
 from pipelines.graph import Graph
-from pipelines.plan import WorkFile
+from pipelines.planning import clips
 
 _MIN_ROWS_PER_S = 50.0
 _MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 1.0, "ray": 4.0}
@@ -212,8 +214,8 @@ def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
         edges.append(sampler.look_at_memory())
 
     with (
-        patch.object(plan, "WORK_ROWS", rows),
-        patch.object(run, "WORK_ROWS", rows),
+        patch.object(work_files, "WORK_ROWS", rows),
+        patch.object(clips, "WORK_ROWS", rows),
         patch.object(Graph, "endings", measured),
     ):
         yield edges

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPImageProcessorPil
 
-from actors.records import ClipParameters
+from actors.generators.svd.settings import SvdParameters
 from actors.svd.model import SvdModel, assemble, bring_in, compile_networks, set_feed_forward_pieces
 from actors.svd.sampler import WHOLE, Pixels, Shortcuts, clip_noise, decode, generate
 from benchmarks import rife_speed
@@ -413,7 +413,7 @@ def by_own(
     shortcuts: Shortcuts = WHOLE,
 ) -> Pixels:
     """The same clip, F H W C."""
-    clip = ClipParameters(
+    clip = SvdParameters(
         seed=SEED,
         fps=7,
         motion_bucket_id=127,

@@ -10,8 +10,8 @@ from rich.console import Console
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
 from pipelines import run as runs
 from pipelines.config import load_config
-from pipelines.plan import Retry
-from pipelines.report import print_plan, print_summary, stopped_early
+from pipelines.driver.report import print_plan, print_summary, stopped_early
+from pipelines.planning.planner import Retry
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -82,7 +82,7 @@ def run(
     if summary.failed_share > settings.run.max_failed_share:
         print(
             f"stillreel: {summary.failed_share:.0%} of the rows failed, more than run.max_failed_share="
-            f"{settings.run.max_failed_share:g}; see {summary.output}/failures, then run --retry-failed",
+            f"{settings.run.max_failed_share:g}; see {summary.layout.failures}, then run --retry-failed",
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_FAILED)

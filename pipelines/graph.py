@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -13,17 +12,16 @@ from actors.attempts.attempts import Attempts
 from actors.attempts.ledger import RemoteLedger
 from actors.contracts import Ending
 from actors.errors import RunError, StillreelError
-from actors.records import WORK_SCHEMA, Provenance
+from actors.generators import GENERATORS
+from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, run_task
 from actors.runner.contract import check_chain
 from actors.runner.packing import ITEM_COLUMN, endings
-from actors.settings import shortcuts_of
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
-from actors.storage import Storage
-from pipelines.config import Config
-from pipelines.plan import WorkFile
+from pipelines.dataset.work import WorkFile
+from pipelines.job import Job
 from pipelines.pools import Pools
 
 # Two calls may be under way in an actor, one of them fetching its 44 MB of input while the other computes: the gap
@@ -32,30 +30,22 @@ _CALLS_PER_ACTOR = 2
 # Images that one task loads, one after the other: a task costs Ray as much as loading a small image.
 _IMAGES_PER_TASK = 8
 
-STAGES = (Load, Generate, Finish)
-_AS_THEY_ARE: Mapping[str, MakeStage] = MappingProxyType({})
-
 
 class Graph:
     """The stages for the length of one run, with the ledger of what they try; a context manager."""
 
     def __init__(
         self,
-        config: Config,
-        provenance: Provenance,
-        storage: Storage,
+        job: Job,
         pools: Pools,
-        stand_ins: Mapping[str, MakeStage] = _AS_THEY_ARE,
+        stand_ins: Mapping[str, MakeStage],
     ) -> None:
         """`stand_ins`: what makes another stage in the place of the one of that name; for benchmarks and tests."""
         check_chain(STAGES)
-        self._config = config
-        self._provenance = provenance
-        self._storage = storage
-        self._pools = pools
-        self._stand_ins = stand_ins
-        self._ledger = RemoteLedger(config.run.max_attempts)
-        self._attempts = Attempts(self._ledger, config.run.clip_timeout_s)
+        self._job, self._pools, self._stand_ins = job, pools, stand_ins
+        run = job.config.run
+        self._ledger = RemoteLedger(run.max_attempts)
+        self._attempts = Attempts(self._ledger, run.clip_timeout_s)
 
     def __enter__(self) -> "Graph":
         return self
@@ -97,14 +87,15 @@ class Graph:
 
     def _dataset(self, work: Sequence[WorkFile]) -> Dataset:
         """The stages, from the work files to how each row ended."""
-        config, pools, storage = self._config, self._pools, self._storage
+        config, storage, pools = self._job.config, self._job.storage, self._pools
+        generator = GENERATORS[config.generator]
         _set_context()
 
         # 1. Read the plan's work rows (1:1), into blocks of as many as one task loads.
         rows = ray.data.read_parquet(
             [storage.native_path(file.uri) for file in work], filesystem=storage.filesystem(work[0].uri)
         )
-        rows = rows.select_columns(WORK_SCHEMA.names).repartition(
+        rows = rows.select_columns(work_schema(generator).names).repartition(
             target_num_rows_per_block=_IMAGES_PER_TASK, strict=True
         )
 
@@ -120,8 +111,10 @@ class Graph:
         ).repartition(target_num_rows_per_block=1)
 
         # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
-        shortcuts = shortcuts_of(config.model.tier, config.fast)
-        generate = self._make("generate", Generate, config.model, config.generation, config.image, storage, shortcuts)
+        revision, _ = self._job.revisions
+        generate = self._make(
+            "generate", Generate, generator, config.model, config.generation, revision, config.image, storage
+        )
         clips = images.map_batches(
             as_actor("generate"),
             fn_constructor_args=(generate, "generate", self._attempts),
@@ -132,9 +125,8 @@ class Graph:
         )
 
         # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
-        finish = self._make(
-            "finish", Finish, config.interpolation, config.video, config.image, self._provenance, config.output, storage
-        )
+        place = self._job.layout.video
+        finish = self._make("finish", Finish, config.interpolation, config.video, config.image, place, storage)
         return clips.map_batches(
             as_actor("finish"),
             fn_constructor_args=(finish, "finish", self._attempts),

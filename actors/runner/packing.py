@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.contracts import Ending, Failed, Item, Made, Pixels, Planned, Row, Unstarted
-from actors.records import WORK_FIELDS
 from actors.runner.contract import ContractError
 
 ITEM_COLUMN = "item"
 
 
 def planned(work: Mapping[str, Any]) -> Planned | Failed:
-    """A row of a work file as an item; one that the manifest spoils has failed already."""
-    base = {field.name for field in WORK_FIELDS}
-    parameters = {name: value for name, value in work.items() if name not in base}
-    row = Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], parameters)
-    if work["problem"]:
-        return Failed(row, "manifest", "ManifestError", work["problem"])
-    return Planned(row, work["image_bytes"])
+    """A row of a work file (`actors.records.work_schema`); one that the manifest spoils has failed already."""
+    parameters = dict(work)
+    clip_id, part, attempts, image_uri = (parameters.pop(name) for name in ("clip_id", "part", "attempts", "image_uri"))
+    image_bytes, problem = parameters.pop("image_bytes"), parameters.pop("problem")
+    row = Row(clip_id, part, attempts, image_uri, parameters)
+    if problem:
+        return Failed(row, "manifest", "ManifestError", problem)
+    return Planned(row, image_bytes)
 
 
 def pack(item: Item, kind: type[Item]) -> dict[str, Any]:

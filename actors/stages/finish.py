@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from actors import __version__, scratch, video
-from actors.contracts import Generated, Made, Pixels, Row, Stage
+from actors.contracts import Generated, Made, Pixels, Stage
 from actors.errors import GenerationError, VideoError
-from actors.records import Provenance, file_tag, part_name
+from actors.file_tag import file_tag
 from actors.retries import retried
 from actors.rife.times import output_times
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
@@ -32,7 +32,6 @@ class Finish(Stage[Generated, Made]):
     columns = pa.schema(
         [
             pa.field("file_name", pa.string()),
-            pa.field("fit", pa.string()),
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("num_frames", pa.int32()),
@@ -44,11 +43,6 @@ class Finish(Stage[Generated, Made]):
             pa.field("codec", pa.string()),
             pa.field("bytes", pa.int64()),
             pa.field("sha256", pa.string()),
-            pa.field("num_inference_steps", pa.int32()),
-            pa.field("model", pa.string()),
-            pa.field("model_revision", pa.string()),
-            pa.field("precision", pa.string()),
-            pa.field("tier", pa.string()),
             pa.field("interpolate_s", pa.float64()),
             pa.field("encode_s", pa.float64()),
             pa.field("upload_s", pa.float64()),
@@ -61,14 +55,16 @@ class Finish(Stage[Generated, Made]):
         interpolation: InterpolationSettings,
         encoding: VideoSettings,
         image: ImageSettings,
-        provenance: Provenance,
-        output: str,
+        place: Callable[[int, str], str],
         storage: Storage,
     ) -> None:
+        """`place` gives the URI of a clip's file, from the number of its part and the file's name.
+
+        Raises CheckpointError, ConfigError or StorageError where the network cannot be loaded.
+        """
         self._interpolation = interpolation
         self._encoding = encoding
-        self._provenance = provenance
-        self._output = output
+        self._place = place
         self._storage = storage
         self._interpolator = self._load_interpolator(image)
 
@@ -80,7 +76,7 @@ class Finish(Stage[Generated, Made]):
         factor, rate = self._rates(fps)
         num_frames = len(output_times(num_generated, factor, loop=self._interpolation.loop))
         name = clip.row.clip_id + video.extension(self._encoding.codec)
-        row = self._described(clip.row).with_columns(
+        row = clip.row.with_columns(
             file_name=name,
             width=width,
             height=height,
@@ -89,13 +85,15 @@ class Finish(Stage[Generated, Made]):
             interpolation_factor=float(factor),
             video_fps=float(rate),
             duration_s=float(num_frames / rate),
+            interpolation_model=f"rife-{self._interpolator.name}" if self._interpolator else "",
+            codec=self._encoding.codec,
+            stillreel_version=__version__,
         )
         with scratch.folder() as folder:
             path = folder / name
             seconds = self._make_video(Generated(row, clip.frames_FHWC), factor, rate, path)
             made = time.perf_counter()
-            uri = self._storage.join(self._output, "data", part_name(row.part), name)
-            self._storage.put_file(uri, path)
+            self._storage.put_file(self._place(row.part, name), path)
             upload_s = time.perf_counter() - made
             row = row.with_columns(bytes=path.stat().st_size, sha256=_sha256(path))
         return Made(row.with_columns(**seconds, upload_s=upload_s))
@@ -151,20 +149,6 @@ class Finish(Stage[Generated, Made]):
         assert written == record["num_frames"], (written, record["num_frames"])
         elapsed_s = time.perf_counter() - started
         return {"interpolate_s": watch.elapsed_s, "encode_s": elapsed_s - watch.elapsed_s}
-
-    def _described(self, row: Row) -> Row:
-        """The row with what is the same for all clips of this run."""
-        return row.with_columns(
-            fit=self._provenance.fit,
-            interpolation_model=f"rife-{self._interpolator.name}" if self._interpolator else "",
-            codec=self._encoding.codec,
-            num_inference_steps=self._provenance.num_inference_steps,
-            model=self._provenance.model,
-            model_revision=self._provenance.model_revision,
-            precision=self._provenance.precision,
-            tier=self._provenance.tier,
-            stillreel_version=__version__,
-        )
 
     def _rates(self, fps: int) -> tuple[Fraction, Fraction]:
         """The interpolation factor and the file's frame rate for a clip conditioned on `fps`."""

@@ -1,18 +1,15 @@
-"""Animate images with SVD. Axes: F frames, H height, W width, C channels."""
+"""Animate images. Axes: F frames, H height, W width, C channels."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pyarrow as pa
 
-from actors.contracts import Generated, Loaded, Pixels, Stage
+from actors.contracts import Generated, Loaded, Pixels, Stage, Value
 from actors.errors import GenerationError
-from actors.records import ClipParameters
-from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ImageSettings, ModelSettings
+from actors.generators.base import Generator, ModelSection
+from actors.generators.parameters import Parameters
+from actors.settings import ImageSettings
 from actors.storage import Storage
-from actors.svd.checkpoint import cache_folder, locate
-
-if TYPE_CHECKING:
-    from actors.svd.animator import Animator
 
 # Mean levels, 0..255. A network that overflows without NaN gives levels of 0 everywhere; rounding leaves less than 1. A
 # clip begins with its picture, so that it can only be black by right where the picture nearly is. scikit-image's
@@ -24,57 +21,57 @@ _STRIDE = 8
 
 
 class Generate(Stage[Loaded, Generated]):
-    """SVD, resident. One instance per actor."""
+    """A generator, resident. One instance per actor."""
 
     name = "generate"
     columns = pa.schema(
         [
-            pa.field("device", pa.string()),  # that made it, e.g. NVIDIA H200
-            pa.field("memory_mode", pa.string()),  # how its memory was saved, see `actors.svd.animator.MemoryMode`
+            pa.field("generator", pa.string()),
+            pa.field("model", pa.string()),  # where the checkpoint was read from
+            pa.field("model_revision", pa.string()),  # what identifies its content
+            pa.field("device", pa.string()),  # that made the clip, e.g. NVIDIA H200
         ]
     )
 
     def __init__(
         self,
-        model: ModelSettings,
-        generation: GenerationSettings,
+        generator: type[Generator[Any, Any]],
+        model: ModelSection,
+        parameters: Parameters,
+        revision: str,
         image: ImageSettings,
         storage: Storage,
-        fast: FastSettings = NO_SHORTCUTS,
     ) -> None:
-        self._animator = _animator(model, generation, fast, storage)
-        self._animator.check(width=image.width, height=image.height)
+        """Load the generator and get it ready for the sizes that can come; `revision` is that of the model's content.
+
+        Raises as the generator's `__init__` and `check` do.
+        """
+        self.columns = generate_columns(generator)
+        self._parameters = parameters
+        self._generator = generator(model, parameters, storage)
+        self._generator.check(width=image.width, height=image.height)
         for width, height in image.sizes:
-            self._animator.warm_up(width=width, height=height)
+            self._generator.warm_up(width=width, height=height)
+        shared: dict[str, Value] = {
+            "generator": generator.name,
+            "model_revision": revision,
+            "device": self._generator.device_name,
+        }
+        self._shared = model.described() | shared
 
     def __call__(self, image: Loaded) -> Generated:
         """Raises GenerationError for a clip that came out unusable, GpuMemoryError for one that fits in no way."""
-        clips = self._animator.animate(image.image_HWC, ClipParameters(**image.row.parameters))  # type: ignore[arg-type]
-        frames_FHWC = clips.frames_BFHWC[0]
-        if not clips.finite[0]:
-            raise GenerationError("the model made frames that are not numbers")
+        parameters = self._parameters.model_copy(update=image.row.parameters)
+        animation = self._generator.animate(image.image_HWC, parameters)
+        frames_FHWC = animation.frames_FHWC
         if _is_black(frames_FHWC) and image.image_HWC[::_STRIDE, ::_STRIDE].mean() >= _DARK_PICTURE_LEVEL:
             raise GenerationError("the model made a black clip of a picture that is not black")
-        animator = self._animator
-        row = image.row.with_columns(device=animator.device_name, memory_mode=animator.memory_mode)
-        return Generated(row, frames_FHWC)
+        return Generated(image.row.with_columns(**self._shared, **animation.columns), frames_FHWC)
 
 
-def _animator(model: ModelSettings, generation: GenerationSettings, fast: FastSettings, storage: Storage) -> "Animator":
-    # torch and diffusers take seconds to import: the driver, which imports this module too, goes without.
-    from actors import compiling
-    from actors.device import choose_device
-    from actors.svd.animator import Animator
-
-    folder = locate(
-        model.source,
-        revision=model.revision,
-        variant=model.variant,
-        cache_dir=model.cache_dir,
-        storage_options=storage.options,
-    )
-    compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
-    return Animator(folder, model, generation, fast, device=choose_device(model.device))
+def generate_columns(generator: type[Generator[Any, Any]]) -> pa.Schema:
+    """What the stage adds to a record with this generator."""
+    return pa.schema([*Generate.columns, *generator.columns])
 
 
 def _is_black(frames_FHWC: Pixels) -> bool:

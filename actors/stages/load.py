@@ -17,6 +17,7 @@ class Load(Stage[Planned, Loaded]):
             pa.field("image_sha256", pa.string()),  # of the file's bytes
             pa.field("image_width", pa.int32()),  # of the image, upright, in pixels
             pa.field("image_height", pa.int32()),
+            pa.field("fit", pa.string()),  # how it became the picture: `image.fit`
         ]
     )
 
@@ -33,5 +34,7 @@ class Load(Stage[Planned, Loaded]):
         image_HWC = images.fit(
             image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color
         )
-        row = work.row.with_columns(image_sha256=image.sha256, image_width=image.width, image_height=image.height)
+        row = work.row.with_columns(
+            image_sha256=image.sha256, image_width=image.width, image_height=image.height, fit=settings.fit
+        )
         return Loaded(row, image_HWC)

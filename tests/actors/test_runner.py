@@ -11,7 +11,8 @@ import pytest
 from actors.attempts.attempts import Attempts
 from actors.attempts.ledger import Answer, AttemptLedger
 from actors.contracts import Failed, Generated, Item, Loaded, Made, Planned, Row, Stage, Unstarted
-from actors.records import WORK_SCHEMA
+from actors.generators import GENERATORS
+from actors.records import work_schema
 from actors.runner.actor import StageInActor, run_task
 from actors.runner.contract import ContractError, check_chain
 from actors.runner.packing import endings, pack, planned, unpack
@@ -26,6 +27,7 @@ WORK = {
     "problem": "",
     "seed": 1,
 }
+WORK_SCHEMA = work_schema(GENERATORS["null"])
 ROW = Row("ab" * 32, 2, 1, "a.png", {"seed": 1})
 FRAMES = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 

@@ -19,15 +19,10 @@ from PIL import Image
 from actors import video
 from actors.contracts import Generated, Loaded, Planned, Row
 from actors.errors import CheckpointError, ConfigError, GenerationError, GpuMemoryError, ImageError, VideoError
-from actors.records import CLIP_SCHEMA, Provenance
-from actors.settings import (
-    FastSettings,
-    GenerationSettings,
-    ImageSettings,
-    InterpolationSettings,
-    ModelSettings,
-    VideoSettings,
-)
+from actors.generators.svd.generator import SvdGenerator
+from actors.generators.svd.settings import FastSettings, SvdModelSettings, SvdParameters
+from actors.records import clip_schema
+from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
@@ -36,11 +31,13 @@ from actors.svd import animator
 from actors.svd.sampler import GeneratedClips, Shortcuts
 from actors.video import read_tag
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
+from pipelines.dataset.layout import Layout
 
 STORAGE = Storage()
 IMAGE = ImageSettings(width=96, height=64)
-PROVENANCE = Provenance("model", "revision", "fp32", "exact", 2, "crop")
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
+    "num_frames": 3,
+    "num_inference_steps": 2,
     "seed": 1,
     "fps": 7,
     "motion_bucket_id": 127,
@@ -62,22 +59,27 @@ def load(data: bytes | None = None, row: Row = ROW) -> Loaded:
     return Load(IMAGE, STORAGE)(Planned(row, png() if data is None else data))
 
 
+def made_generate(model: SvdModelSettings, parameters: SvdParameters) -> Generate:
+    return Generate(SvdGenerator, model, parameters, "revision", IMAGE, STORAGE)
+
+
 def finish(output: Path, interpolation: InterpolationSettings, video: VideoSettings) -> Finish:
-    return Finish(interpolation, video, IMAGE, PROVENANCE, str(output), STORAGE)
+    return Finish(interpolation, video, IMAGE, Layout(str(output)).video, STORAGE)
 
 
 def generated() -> Generated:
     """A clip as `Generate` gives it, with frames of smooth motion; as if it had been timed."""
     x = np.arange(96)[None, :, None] * 2
     frames = np.stack([np.broadcast_to(((x + 6 * f) % 256), (64, 96, 3)) for f in range(4)]).astype(np.uint8)
-    row = load().row.with_columns(load_s=0.1, generate_s=0.5, device="cpu", memory_mode="resident")
+    row = load().row.with_columns(load_s=0.1, generate_s=0.5, device="cpu", memory_mode="resident", generator="svd")
+    row = row.with_columns(model="m", model_revision="r", precision="fp32", tier="exact")
     return Generated(row, frames)
 
 
 @pytest.fixture(scope="module")
 def generate(svd_checkpoint: Path) -> Generate:
-    model = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
-    return Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), IMAGE, STORAGE)
+    model = SvdModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
+    return made_generate(model, SvdParameters(num_frames=3, num_inference_steps=2))
 
 
 def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:
@@ -156,9 +158,9 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch, svd_checkpoint: Path) -> Callable
             return made(*arguments, **options)
 
         monkeypatch.setattr(animator, "generate", sized)
-        settings = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu", **model)
-        generation = GenerationSettings(num_frames=10, num_inference_steps=1)
-        return Generate(settings, generation, IMAGE, STORAGE), calls
+        settings = SvdModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu", **model)
+        generation = SvdParameters(num_frames=10, num_inference_steps=1)
+        return made_generate(settings, generation), calls
 
     return make
 
@@ -199,29 +201,31 @@ def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.M
         return made(*arguments, **options)
 
     monkeypatch.setattr(animator, "generate", watching)
-    model = ModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
-    generation = GenerationSettings(num_frames=2, num_inference_steps=2)
+    model = SvdModelSettings(source=str(svd_checkpoint), precision="fp32", device="cpu")
+    generation = SvdParameters(num_frames=2, num_inference_steps=2)
     fast = FastSettings(cache_interval=3, guided_share=0.5)
-    for options in ({}, {"fast": fast}):
-        Generate(model, generation, IMAGE, STORAGE, **options)(load())
+    made_generate(model, generation)(load())
+    made_generate(model.model_copy(update={"tier": "fast", "fast": fast}), generation)(load())
     assert taken == [Shortcuts(), Shortcuts(cache_interval=3, guided_share=0.5)]
 
 
 def test_a_distilled_checkpoint_is_for_the_tier_few_step(tmp_path: Path) -> None:
     checkpoint = make_svd_checkpoint(tmp_path / "svd", sizes=TINY_SIZES, is_distilled=True)
-    model = ModelSettings(source=str(checkpoint), precision="fp32", device="cpu", tier="few_step")
-    generation = GenerationSettings(num_frames=2, num_inference_steps=4)
-    assert Generate(model, generation, IMAGE, STORAGE)(load()).frames_FHWC.shape[0] == 2
+    model = SvdModelSettings(source=str(checkpoint), precision="fp32", device="cpu", tier="few_step")
+    generation = SvdParameters(num_frames=2, num_inference_steps=4)
+    assert made_generate(model, generation)(load()).frames_FHWC.shape[0] == 2
     with pytest.raises(ConfigError, match="num_inference_steps=50"):
-        Generate(model, GenerationSettings(num_inference_steps=50), IMAGE, STORAGE)
+        made_generate(model, SvdParameters(num_inference_steps=50))
     with pytest.raises(CheckpointError, match=r"set model\.tier=few_step"):
-        Generate(model.model_copy(update={"tier": "exact"}), generation, IMAGE, STORAGE)
+        made_generate(model.model_copy(update={"tier": "exact"}), generation)
 
 
 def test_fp8_is_refused_at_the_start_where_there_is_no_gpu_for_it(svd_checkpoint: Path) -> None:
-    model = ModelSettings(source=str(svd_checkpoint), precision="bf16", device="cpu", tier="fast")
+    model = SvdModelSettings(
+        source=str(svd_checkpoint), precision="bf16", device="cpu", tier="fast", fast=FastSettings(fp8=True)
+    )
     with pytest.raises(ConfigError, match=r"fast\.fp8 needs an NVIDIA GPU"):
-        Generate(model, GenerationSettings(), IMAGE, STORAGE, FastSettings(fp8=True))
+        made_generate(model, SvdParameters())
 
 
 def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) -> None:
@@ -265,7 +269,7 @@ def test_a_clip_that_fits_in_no_way_is_a_failure_that_says_what_to_lower(small_g
 def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_weights: Path) -> None:
     interpolation = InterpolationSettings(weights=str(rife_weights), factor=3, precision="fp32", device="cpu")
     clip = finish(tmp_path, interpolation, VideoSettings())(generated()).record
-    assert set(clip) == set(CLIP_SCHEMA.names) - {"created_at", "finish_s"}
+    assert set(clip) == set(clip_schema(SvdGenerator).names) - {"created_at", "finish_s"}
     path = tmp_path / "data/part-00002" / clip["file_name"]
     assert path.stat().st_size == clip["bytes"]
     assert (clip["num_frames"], clip["generated_frames"], clip["video_fps"]) == (10, 4, 21.0)

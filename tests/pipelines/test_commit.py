@@ -8,12 +8,15 @@ import pytest
 
 from actors.contracts import Ending, Failed, Made, Row
 from actors.errors import RunError, StorageError
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import clip_schema, work_schema
 from actors.storage import Storage
-from pipelines.commit import Committer
-from pipelines.plan import WorkFile
+from pipelines.dataset.commit import Committer
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.work import WorkFile
 
 STORAGE = Storage()
+CLIP_SCHEMA, WORK_SCHEMA = clip_schema(SvdGenerator), work_schema(SvdGenerator)
 
 
 def work_file(folder: Path, clips: list[str], part: int = 0) -> WorkFile:
@@ -32,7 +35,7 @@ def ending(clip: str, *, failed: bool = False, part: int = 0) -> Ending:
 
 
 def committer(output: Path, clips: list[str]) -> Committer:
-    made = Committer(str(output), STORAGE, pa.schema([]), {0: len(clips)}, lambda: None)
+    made = Committer(Layout(str(output)), STORAGE, CLIP_SCHEMA, pa.schema([]), {0: len(clips)}, lambda: None)
     made.begin([work_file(output / "work", clips)])
     return made
 
@@ -117,7 +120,7 @@ def test_a_store_that_fails_for_a_while_costs_nothing(tmp_path: Path, monkeypatc
         put(self, uri, data)
 
     monkeypatch.setattr(Storage, "put_bytes", fail_twice)
-    monkeypatch.setattr("pipelines.commit.wait_s", lambda attempt: 0.0)
+    monkeypatch.setattr("pipelines.dataset.commit.wait_s", lambda attempt: 0.0)
     writer.flush_if_older(0)
     assert ids(tmp_path / "data/part-00000/metadata.parquet") == []
     writer.add(ending("b"))
@@ -130,7 +133,7 @@ def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:
     def lost() -> None:
         raise RunError("another run has taken it over")
 
-    writer = Committer(str(tmp_path), STORAGE, pa.schema([]), {0: 1}, lost)
+    writer = Committer(Layout(str(tmp_path)), STORAGE, CLIP_SCHEMA, pa.schema([]), {0: 1}, lost)
     writer.begin([work_file(tmp_path / "work", ["a"])])
     writer.add(ending("a"))
     for write in (writer.flush, lambda: writer.flush_if_older(0)):

@@ -23,15 +23,18 @@ from ray.cluster_utils import Cluster
 
 from actors.contracts import Ending, Failed, Generated, Loaded, Made, Planned, Stage
 from actors.errors import CheckpointError, WorkerDiedError
-from actors.records import WORK_SCHEMA, Provenance
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import work_schema
 from actors.runner.actor import MakeStage
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
 from actors.storage import Storage
 from pipelines.config import Config, load_config
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.work import WorkFile
 from pipelines.graph import Graph
-from pipelines.plan import WorkFile
+from pipelines.job import Job
 from pipelines.pools import Pools
 from tests.jobs import write_config, write_pictures
 
@@ -39,7 +42,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not 
 
 pytestmark = pytest.mark.slow
 
-PROVENANCE = Provenance("model", "revision", "fp32", "exact", 2, "crop")
+WORK_SCHEMA = work_schema(SvdGenerator)
 POOLS = Pools(generate_actors=1, generate_gpus=0, interpolate_actors=1, interpolate_gpus=0)
 WAIT_S = 120
 
@@ -61,7 +64,7 @@ def cluster() -> Iterator[Cluster]:
             cluster.shutdown()
 
 
-class Job:
+class Work:
     """A work file of `count` pictures, the graph over it, and a folder in which the faults leave marks."""
 
     def __init__(self, folder: Path, config: Config, count: int) -> None:
@@ -70,7 +73,15 @@ class Job:
         self.clip_ids = [f"{number:02d}" * 32 for number in range(count)]
         rows = [
             {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": path.name, "image_bytes": path.read_bytes()}
-            | {"problem": "", "seed": 1, "fps": 7, "motion_bucket_id": 127, "noise_aug_strength": 0.02}
+            | {
+                "problem": "",
+                "num_frames": 3,
+                "num_inference_steps": 2,
+                "seed": 1,
+                "fps": 7,
+                "motion_bucket_id": 127,
+                "noise_aug_strength": 0.02,
+            }
             | {"min_guidance_scale": 1.0, "max_guidance_scale": 3.0}
             for clip_id, path in zip(self.clip_ids, write_pictures(folder / "images", count))
         ]
@@ -78,7 +89,8 @@ class Job:
         pq.write_table(pa.Table.from_pylist(rows, WORK_SCHEMA), self.work.uri)
 
     def graph(self, stages: dict[str, MakeStage], pools: Pools = POOLS) -> Graph:
-        return Graph(self.config, PROVENANCE, Storage(), pools, stages)
+        layout = Layout(self.config.output)
+        return Graph(Job(self.config, Storage(), layout, ("revision", "weights")), pools, stages)
 
     def run(self, stages: dict[str, MakeStage], pools: Pools = POOLS) -> dict[str, Ending]:
         with self.graph(stages, pools) as graph:
@@ -90,13 +102,13 @@ class Job:
     def generate(self, stage: type[Generate]) -> MakeStage:
         """What makes `stage`, which is a `Generate`, as the graph makes that."""
         config = self.config
-        return partial(stage, config.model, config.generation, config.image, Storage())
+        return partial(stage, SvdGenerator, config.model, config.generation, "revision", config.image, Storage())
 
     def finish(self, stage: type[Finish]) -> MakeStage:
         """The same for a `Finish`."""
         config = self.config
-        settings = (config.interpolation, config.video, config.image, PROVENANCE, config.output)
-        return partial(stage, *settings, Storage())
+        place = Layout(config.output).video
+        return partial(stage, config.interpolation, config.video, config.image, place, Storage())
 
     def marks(self, name: str) -> list[str]:
         path = self.folder / name
@@ -104,11 +116,11 @@ class Job:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, cluster: Cluster, svd_checkpoint: Path, rife_weights: Path) -> Callable[..., Job]:
-    def make(count: int, **run: Any) -> Job:
+def make_job(tmp_path: Path, cluster: Cluster, svd_checkpoint: Path, rife_weights: Path) -> Callable[..., Work]:
+    def make(count: int, **run: Any) -> Work:
         path = write_config(tmp_path / "c.yaml", tmp_path, tmp_path / "out", svd_checkpoint, rife_weights)
         overrides = [f"run.{name}={value}" for name, value in run.items()]
-        return Job(tmp_path, load_config([str(path)], overrides), count)
+        return Work(tmp_path, load_config([str(path)], overrides), count)
 
     return make
 
@@ -141,7 +153,7 @@ def killed_at(ending: Ending) -> str:
     return f"{ending.stage}: {ending.error}"
 
 
-def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Job]) -> None:
+def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Work]) -> None:
     job = make_job(6, max_attempts=2, clip_timeout_s=10)
     folder, at_load, at_generate, at_finish = job.folder, *job.clip_ids[:3]
 
@@ -210,7 +222,7 @@ def after(sign: Callable[[], object], action: Callable[[], None]) -> Iterator[No
         thread.join()
 
 
-def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Job]) -> None:
+def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Work]) -> None:
     job = make_job(4)
     folder, at_generate, at_finish = job.folder, job.clip_ids[1], job.clip_ids[2]
 
@@ -240,7 +252,7 @@ def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Job]) 
     assert len(list(folder.rglob("*.mp4"))) == 4
 
 
-def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Job], cluster: Cluster) -> None:
+def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], cluster: Cluster) -> None:
     job = make_job(8)
     folder = job.folder
 
@@ -270,7 +282,7 @@ def lose(cluster: Cluster, node: Any) -> None:
 
 
 def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can_ends_the_run(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., Work],
 ) -> None:
     job = make_job(2)
     folder = job.folder
@@ -300,7 +312,7 @@ def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can
     assert [len(job.marks(name)) for name in ("OSError", "MemoryError", "CheckpointError")] == [2, 3, 1]
 
 
-def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Job]) -> None:
+def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Work]) -> None:
     job = make_job(12)
     folder = job.folder
 

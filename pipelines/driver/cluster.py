@@ -29,7 +29,7 @@ def check_machine(config: Config) -> None:
     on_cuda = [
         f"{name}.device=cuda"
         for name, is_on_cuda in (
-            ("model", config.model.device == "cuda"),
+            ("model", config.model.wants_cuda),
             ("interpolation", config.interpolation.weights is not None and config.interpolation.device == "cuda"),
         )
         if is_on_cuda

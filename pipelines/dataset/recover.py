@@ -14,53 +14,47 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from actors import video
 from actors.contracts import Made, Row
 from actors.errors import VideoError
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA, part_name
+from actors.generators import DEFAULT_GENERATOR, GENERATORS
+from actors.records import clip_schema
 from actors.storage import Storage
-from pipelines.commit import Committer
-from pipelines.plan import WorkFile, read_records
+from pipelines.dataset.commit import Committer
+from pipelines.dataset.layout import Layout, RunFolder, metadata_in
+from pipelines.dataset.records import read_records
+from pipelines.dataset.work import WorkFile, extras_of_work, left_work, read_work
 
 # Requests and downloads under way at once: listing a store is latency, and a clip is a few megabytes.
 _READERS = 16
 
 
-def recover(output: str, storage: Storage, check_lease: Callable[[], None]) -> int:
+def recover(layout: Layout, storage: Storage, check_lease: Callable[[], None]) -> int:
     """Commit the finished clips of interrupted runs and remove their work files; the number of clips.
 
     Only the holder of the lease may call it: the work files of a run that is alive look the same.
     """
     recovered = 0
-    for uri in filter(_is_work_file, storage.list_files(storage.join(output, "_runs"), suffix=".parquet")):
-        recovered += _recover_file(output, uri, storage, check_lease)
+    for uri, run in left_work(layout, storage):
+        recovered += _recover_file(layout, uri, run, storage, check_lease)
         storage.remove(uri)
     return recovered
 
 
-def _is_work_file(uri: str) -> bool:
-    folder, _, name = uri.rpartition("/")
-    return folder.endswith("/work") and name.startswith("work-")
-
-
-def _recover_file(output: str, uri: str, storage: Storage, check_lease: Callable[[], None]) -> int:
-    with storage.open(uri) as file:
-        work = pq.ParquetFile(file)
-        extras = pa.schema([field for field in work.schema_arrow if field.name not in WORK_SCHEMA.names])
-        rows = work.read(["clip_id", "part", "image_uri", "attempts"])
+def _recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, check_lease: Callable[[], None]) -> int:
+    rows = read_work(uri, ["clip_id", "part", "image_uri", "attempts"], storage)
     with ThreadPoolExecutor(_READERS) as readers:
-        stored = _stored_without_row(output, rows, storage, readers)
+        stored = _stored_without_row(layout, rows, storage, readers)
         if not stored:
             return 0
-        model = _model_of_run(uri, storage)
+        schema, model = _schema_and_model(run, storage)
         endings = readers.map(
-            lambda row: _made(row, stored[row["clip_id"]], model, storage),
+            lambda row: _made(row, stored[row["clip_id"]], schema, model, storage),
             (row for row in rows.to_pylist() if row["clip_id"] in stored),
         )
-        committer = Committer(output, storage, extras, {}, check_lease)
+        committer = Committer(layout, storage, schema, extras_of_work(uri, storage), {}, check_lease)
         committer.begin([WorkFile(uri, rows.num_rows)])
         recovered = [made for made in endings if made is not None]
         for made in recovered:
@@ -69,9 +63,11 @@ def _recover_file(output: str, uri: str, storage: Storage, check_lease: Callable
     return len(recovered)
 
 
-def _stored_without_row(output: str, rows: pa.Table, storage: Storage, readers: ThreadPoolExecutor) -> dict[str, str]:
+def _stored_without_row(
+    layout: Layout, rows: pa.Table, storage: Storage, readers: ThreadPoolExecutor
+) -> dict[str, str]:
     """clip_id -> URI of the files of `rows` that no metadata lists."""
-    folders = [storage.join(output, "data", part_name(part)) for part in pc.unique(rows["part"]).to_pylist()]
+    folders = [layout.part(part) for part in pc.unique(rows["part"]).to_pylist()]
     stored: dict[str, str] = {}
     for found in readers.map(lambda folder: dict(_files_without_row(folder, storage)), folders):
         stored |= found
@@ -80,7 +76,7 @@ def _stored_without_row(output: str, rows: pa.Table, storage: Storage, readers: 
 
 
 def _files_without_row(folder: str, storage: Storage) -> Iterator[tuple[str, str]]:
-    table = read_records(storage.join(folder, "metadata.parquet"), storage)
+    table = read_records(metadata_in(folder), storage)
     listed = set() if table is None else set(table["file_name"].to_pylist())
     for uri in storage.walk(folder):
         name = uri.rpartition("/")[2]
@@ -90,7 +86,7 @@ def _files_without_row(folder: str, storage: Storage) -> Iterator[tuple[str, str
             yield name.partition(".")[0], uri
 
 
-def _made(work: Mapping[str, Any], uri: str, model: str, storage: Storage) -> Made | None:
+def _made(work: Mapping[str, Any], uri: str, schema: pa.Schema, model: str, storage: Storage) -> Made | None:
     """The ending that the interrupted run did not get to commit; None for a file that does not say so itself."""
     data = storage.read_bytes(uri)
     with tempfile.NamedTemporaryFile(prefix="stillreel-", suffix=Path(uri).suffix) as copy:
@@ -102,7 +98,7 @@ def _made(work: Mapping[str, Any], uri: str, model: str, storage: Storage) -> Ma
     record = _record(tag)
     if record.get("clip_id") != work["clip_id"]:
         return None
-    columns = {name: record.get(name) for name in CLIP_SCHEMA.names if name != "clip_id"}
+    columns = {name: record.get(name) for name in schema.names if name != "clip_id"}
     columns |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "model": model}
     return Made(Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {}, columns))
 
@@ -115,7 +111,8 @@ def _record(tag: str | None) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _model_of_run(work_uri: str, storage: Storage) -> str:
-    """`model.source` of the run that wrote a work file, from the configuration saved beside it."""
-    config = storage.join(storage.parent(storage.parent(work_uri)), "config.yaml")
-    return str(yaml.safe_load(storage.read_bytes(config))["model"]["source"])
+def _schema_and_model(run: RunFolder, storage: Storage) -> tuple[pa.Schema, str]:
+    """The columns of a run's clips, and `model.source`, from the configuration saved beside its work files."""
+    config = yaml.safe_load(storage.read_bytes(run.config))
+    generator = GENERATORS[config.get("generator", DEFAULT_GENERATOR)]
+    return clip_schema(generator), str(config["model"].get("source", ""))

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from actors import __version__
 from actors.contracts import Ending, Made
-from actors.storage import Storage
-from pipelines.plan import Plan
+from pipelines.dataset.layout import Layout
+from pipelines.planning.planner import Plan
 
 # Columns of a record that say where a clip's seconds went, in the order of the stages.
 STAGE_SECONDS = ("load_s", "generate_s", "interpolate_s", "encode_s", "upload_s")
@@ -47,7 +47,7 @@ class Summary:
     """What a run did."""
 
     run_id: str
-    output: str
+    layout: Layout
     plan: Plan
     status: Literal["done", "interrupted", "stopped", "broke off"] = "broke off"
     is_retry: bool = False
@@ -94,7 +94,8 @@ class Summary:
 
         Of those that ended it would be most at first: an image that is missing fails at once, a clip takes its time.
         """
-        if self.failed_share <= max_failed_share:
+        # What failed before may well fail again, and a retry plans it in the same order each time.
+        if self.is_retry or self.failed_share <= max_failed_share:
             return False
         begun = num_begun() + sum(count for (stage, _), count in self.failures.items() if stage == "manifest")
         expected = max_failed_share * begun
@@ -177,7 +178,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     """The table that a run ends with."""
     plan = summary.plan
     if not plan.to_do:
-        console.print(f"Nothing left to do in {summary.output}", markup=False, highlight=False)
+        console.print(f"Nothing left to do in {summary.layout.root}", markup=False, highlight=False)
         if plan.failed_before:
             what = (
                 "none of that stage and error type (see failures/)"
@@ -200,9 +201,9 @@ def print_summary(summary: Summary, console: Console) -> None:
     for name, total in summary.stage_s.items():
         rows[f"{name.removesuffix('_s')}, seconds a clip"] = f"{total / summary.made:.2f}" if summary.made else "-"
     rows["whole run, seconds"] = f"{summary.elapsed_s:.1f}"
-    rows["videos and metadata"] = Storage.join(summary.output, "data")
+    rows["videos and metadata"] = summary.layout.data
     if summary.failed:
-        rows["failures"] = Storage.join(summary.output, "failures")
+        rows["failures"] = summary.layout.failures
     console.print(_table(rows))
 
 

@@ -1,6 +1,7 @@
 """The dataset card: what a reader of the dataset, and `datasets.load_dataset`, find first."""
 
 from actors.storage import Storage
+from pipelines.dataset.layout import Layout
 
 # `configs` keeps the loader to data/: without it the Parquet files of failures/ can be taken for the dataset.
 _CARD = """\
@@ -17,11 +18,11 @@ tags:
 
 # Video clips made from still images
 
-Made by [stillreel]: Stable Video Diffusion animates each image, RIFE adds the frames in between.
+Made by [stillreel]: a generator (the column `generator`) animates each image, RIFE adds the frames in between.
 
 | where | what |
 |---|---|
-| `data/part-*/metadata.parquet` | one row per clip; `file_name` is relative to that folder, `tier` is how it was made |
+| `data/part-*/metadata.parquet` | one row per clip; `file_name` is relative to that folder |
 | `data/part-*/<clip_id>.*` | the clips; a file never changes once it is there |
 | `failures/part-*.parquet` | rows that could not be made, with the stage and the reason |
 | `_runs/<run_id>/` | the configuration and the summary of each run |
@@ -38,8 +39,7 @@ The clips inherit the licences of the images and of the checkpoints that made th
 """
 
 
-def write(output: str, storage: Storage) -> None:
+def write(layout: Layout, storage: Storage) -> None:
     """Put the card into the dataset unless it already has one: a card that somebody has edited stays."""
-    uri = storage.join(output, "README.md")
-    if not storage.exists(uri):
-        storage.put_bytes(uri, _CARD.encode())
+    if not storage.exists(layout.card):
+        storage.put_bytes(layout.card, _CARD.encode())

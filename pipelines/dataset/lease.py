@@ -15,7 +15,6 @@ A holder whose process is gone from this very machine is known to be dead, so a 
 
 import getpass
 import os
-import re
 import secrets
 import socket
 import threading
@@ -29,6 +28,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from actors.errors import RunError, StorageError
 from actors.storage import NotFound, Storage
+from pipelines.dataset.layout import Layout, lease_number
 
 # Machines that synchronise their clocks agree within milliseconds; this also covers one that has just started to.
 MAX_CLOCK_SKEW_S = 5.0
@@ -36,8 +36,6 @@ MAX_CLOCK_SKEW_S = 5.0
 _RENEWALS_PER_LEASE = 3
 # How often a run that was overtaken looks again. Each time some other run has won, so one look mostly tells who.
 _LOOKS = 10
-
-_GENERATION = re.compile(r"(?:.*/)?(\d{8})\.json")
 
 
 class _Entry(BaseModel):
@@ -68,8 +66,8 @@ class _Entry(BaseModel):
 class Lease:
     """The right to write to an output, for as long as `check` does not raise."""
 
-    def __init__(self, output: str, storage: Storage, number: int, entry: _Entry, renewed: float) -> None:
-        self._output, self._storage = output, storage
+    def __init__(self, layout: Layout, storage: Storage, number: int, entry: _Entry, renewed: float) -> None:
+        self._layout, self._storage = layout, storage
         self._number, self._entry = number, entry
         self._renewed = renewed  # when the last renewal that succeeded began, by time.monotonic
         self._stop = threading.Event()
@@ -87,8 +85,8 @@ class Lease:
         silent_s = time.monotonic() - self._renewed
         if silent_s > self._entry.lease_s:
             raise RunError(
-                f"the lease on {self._output} could not be renewed for {silent_s:.0f} s, so another run may be writing "
-                "there by now; what was committed is kept, and the next run makes the rest"
+                f"the lease on {self._layout.root} could not be renewed for {silent_s:.0f} s, so another run may be "
+                "writing there by now; what was committed is kept, and the next run makes the rest"
             )
 
     def release(self) -> None:
@@ -113,21 +111,24 @@ class Lease:
             self._renewed = started
 
     def _check_owner(self) -> None:
-        highest = _highest(self._output, self._storage)
-        entry = _read(self._output, self._storage, highest) if highest else None
+        highest = _highest(self._layout, self._storage)
+        entry = _read(self._layout, self._storage, highest) if highest else None
         if highest != self._number or entry is None or entry.token != self._entry.token:
             by = f"run {entry.run_id} of {entry.holder} has taken it over" if entry else "its file was removed"
             raise RunError(
-                f"the lease on {self._output} is lost: {by}; this run has stopped writing, what it committed is kept"
+                f"the lease on {self._layout.root} is lost: {by}; this run has stopped writing, what it committed is "
+                "kept"
             )
 
     def _write(self, entry: _Entry) -> None:
-        self._storage.put_bytes(_uri(self._output, self._number), entry.model_dump_json(indent=2).encode())
+        self._storage.put_bytes(self._layout.lease_generation(self._number), entry.model_dump_json(indent=2).encode())
 
 
 @contextmanager
-def held(output: str, storage: Storage, *, run_id: str, lease_s: float, break_lease: bool = False) -> Iterator[Lease]:
-    """Hold the lease on `output` (a folder or URI) within the block, renewed every third of `lease_s` by a thread.
+def held(
+    layout: Layout, storage: Storage, *, run_id: str, lease_s: float, break_lease: bool = False
+) -> Iterator[Lease]:
+    """Hold the lease on a dataset within the block, renewed every third of `lease_s` by a thread.
 
     `break_lease` takes it over from whoever holds it at the start; that run stops at its next `check`.
 
@@ -135,39 +136,41 @@ def held(output: str, storage: Storage, *, run_id: str, lease_s: float, break_le
         RunError: another run holds it; the message says who, since when, until when, and what to do.
         StorageError: the store failed, or cannot create an object only where there is none.
     """
-    lease = _acquire(output, storage, run_id, lease_s, break_lease=break_lease)
+    lease = _acquire(layout, storage, run_id, lease_s, break_lease=break_lease)
     try:
         yield lease
     finally:
         lease.release()
 
 
-def _acquire(output: str, storage: Storage, run_id: str, lease_s: float, *, break_lease: bool) -> Lease:
-    broken = _highest(output, storage) if break_lease else 0
+def _acquire(layout: Layout, storage: Storage, run_id: str, lease_s: float, *, break_lease: bool) -> Lease:
+    broken = _highest(layout, storage) if break_lease else 0
     for _ in range(_LOOKS):
-        highest = _highest(output, storage)
+        highest = _highest(layout, storage)
         if highest > broken:
-            entry = _read(output, storage, highest)
+            entry = _read(layout, storage, highest)
             if entry is None:  # removed by a run that has just gone past it
                 continue
             if not entry.is_over():
-                raise RunError(_refusal(output, entry))
+                raise RunError(_refusal(layout, entry))
         started, entry = time.monotonic(), _new_entry(run_id, lease_s)
         number = highest + 1
-        if not storage.create_bytes(_uri(output, number), entry.model_dump_json(indent=2).encode()):
+        if not storage.create_bytes(layout.lease_generation(number), entry.model_dump_json(indent=2).encode()):
             continue
-        numbers = _numbers(output, storage)
+        numbers = _numbers(layout, storage)
         if numbers and max(numbers) > number:
-            _remove(output, storage, [number])
+            _remove(layout, storage, [number])
             continue
-        _remove(output, storage, [older for older in numbers if older < number])
-        return Lease(output, storage, number, entry, started)
-    raise RunError(f"the lease on {output} changed hands {_LOOKS} times while this run asked for it; start it again")
+        _remove(layout, storage, [older for older in numbers if older < number])
+        return Lease(layout, storage, number, entry, started)
+    raise RunError(
+        f"the lease on {layout.root} changed hands {_LOOKS} times while this run asked for it; start it again"
+    )
 
 
-def _refusal(output: str, entry: _Entry) -> str:
+def _refusal(layout: Layout, entry: _Entry) -> str:
     return (
-        f"{output} is being written by run {entry.run_id} of {entry.holder} (process {entry.pid}) since "
+        f"{layout.root} is being written by run {entry.run_id} of {entry.holder} (process {entry.pid}) since "
         f"{_clock(entry.since)}; its lease ends at {_clock(entry.expires_at)} unless it is renewed. Wait for that run; "
         "if it is certainly dead, take over with `python -m pipelines run ... --break-lease`"
     )
@@ -177,23 +180,19 @@ def _clock(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _uri(output: str, number: int) -> str:
-    return Storage.join(output, "_lease", f"{number:08d}.json")
+def _numbers(layout: Layout, storage: Storage) -> list[int]:
+    found = map(lease_number, storage.list_files(layout.lease))
+    return [number for number in found if number is not None]
 
 
-def _numbers(output: str, storage: Storage) -> list[int]:
-    uris = storage.list_files(Storage.join(output, "_lease"))
-    return [int(match[1]) for match in map(_GENERATION.fullmatch, uris) if match]
-
-
-def _highest(output: str, storage: Storage) -> int:
+def _highest(layout: Layout, storage: Storage) -> int:
     """The number of the generation that counts, 0 where there was never one."""
-    return max(_numbers(output, storage), default=0)
+    return max(_numbers(layout, storage), default=0)
 
 
-def _read(output: str, storage: Storage, number: int) -> _Entry | None:
+def _read(layout: Layout, storage: Storage, number: int) -> _Entry | None:
     """The entry of a generation, None where it was removed."""
-    uri = _uri(output, number)
+    uri = layout.lease_generation(number)
     try:
         return _Entry.model_validate_json(storage.read_bytes(uri))
     except NotFound:
@@ -201,15 +200,15 @@ def _read(output: str, storage: Storage, number: int) -> _Entry | None:
     except ValidationError as error:
         raise RunError(
             f"{uri} is not a lease that this version can read ({error.error_count()} faults in it), so it is unknown "
-            f"whether another run writes to {output}; if none does, take over with "
+            f"whether another run writes to {layout.root}; if none does, take over with "
             "`python -m pipelines run ... --break-lease`"
         ) from error
 
 
-def _remove(output: str, storage: Storage, numbers: list[int]) -> None:
+def _remove(layout: Layout, storage: Storage, numbers: list[int]) -> None:
     for number in numbers:
         with suppress(StorageError):  # of no effect below a higher one; some stores never let anything be deleted
-            storage.remove(_uri(output, number))
+            storage.remove(layout.lease_generation(number))
 
 
 def _new_entry(run_id: str, lease_s: float) -> _Entry:

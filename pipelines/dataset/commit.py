@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 
 from actors.contracts import Ending, Made
 from actors.errors import StorageError
-from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, part_name
+from actors.records import FAILURE_SCHEMA
 from actors.retries import wait_s
 from actors.storage import Storage
-from pipelines.plan import WorkFile, read_records
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.records import read_records
+from pipelines.dataset.work import WorkFile, read_work
 
 
 class Committer:
@@ -31,14 +33,16 @@ class Committer:
 
     def __init__(
         self,
-        output: str,
+        layout: Layout,
         storage: Storage,
+        clip_schema: pa.Schema,
         extras: pa.Schema,
         rows_per_part: Mapping[int, int],
         check_lease: Callable[[], None],
     ) -> None:
         self._check_lease = check_lease  # raises where another run may be writing by now
-        self._output = output
+        self._layout = layout
+        self._clip_schema = clip_schema
         self._storage = storage
         self._once = replace(storage, attempts=1)
         self._attempts = storage.attempts
@@ -53,7 +57,7 @@ class Committer:
         """Take the pass-through columns of the rows that are about to be made."""
         self.flush()
         names = ["clip_id", *self._extras_schema.names]
-        table = pa.concat_tables([self._columns(file.uri, names) for file in work])
+        table = pa.concat_tables([read_work(file.uri, names, self._storage) for file in work])
         self._position = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
         self._extras = table.drop_columns(["clip_id"])
 
@@ -98,24 +102,24 @@ class Committer:
         Failures go first: a clip that succeeded at a later attempt is, for a moment, in neither file, where the next
         plan would find it missing; the other way round it would stay in both for good.
         """
-        clips_uri, failures_uri = self._uris(number)
-        if part.clips is None or part.failures is None:
-            part.clips = self._read(clips_uri, CLIP_SCHEMA)
-            part.failures = self._read(failures_uri, FAILURE_SCHEMA)
+        clips_uri, failures_uri = self._layout.metadata(number), self._layout.failures_of(number)
+        if part.clips is None or part.failed is None:
+            part.clips = self._read(clips_uri, self._clip_schema)
+            part.failed = self._read(failures_uri, FAILURE_SCHEMA)
         tried = pa.array(list(part.new), pa.string())
         made = [record for record in part.new.values() if "error_type" not in record]
         failed = [record for record in part.new.values() if "error_type" in record]
-        failures = self._replaced(part.failures, tried, failed, FAILURE_SCHEMA)
-        clips = self._replaced(part.clips, tried, made, CLIP_SCHEMA)
+        failures = self._replaced(part.failed, tried, failed, FAILURE_SCHEMA)
+        clips = self._replaced(part.clips, tried, made, self._clip_schema)
         if failures.num_rows:
             self._put(failures_uri, failures)
-        elif part.failures.num_rows:
+        elif part.failed.num_rows:
             self._check_lease()
             self._storage.remove(failures_uri)
         if made:
             self._put(clips_uri, clips)
         self._expected[number] = self._expected.get(number, 0) - len(part.new)
-        part.clips, part.failures, part.new = clips, failures, {}
+        part.clips, part.failed, part.new = clips, failures, {}
 
     def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         """`table` without the clips that were `tried`, and with the new `rows`, sorted."""
@@ -125,11 +129,6 @@ class Committer:
         for field in self._extras_schema:
             fresh = fresh.append_column(field, extras[field.name])
         return pa.concat_tables([kept, fresh]).sort_by("clip_id")
-
-    def _columns(self, uri: str, names: list[str]) -> pa.Table:
-        """Only these columns: a work file may carry the images themselves."""
-        with self._storage.open(uri) as file:
-            return pq.read_table(file, columns=names)
 
     def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
         full = pa.schema([*schema, *self._extras_schema])
@@ -148,27 +147,20 @@ class Committer:
         self._check_lease()
         self._once.put_bytes(uri, sink.getvalue().to_pybytes())
 
-    def _uris(self, number: int) -> tuple[str, str]:
-        join = self._storage.join
-        return (
-            join(self._output, "data", part_name(number), "metadata.parquet"),
-            join(self._output, "failures", f"{part_name(number)}.parquet"),
-        )
-
 
 class _Part:
     """The rows of one part: what is stored (None: not read yet), and what has come since."""
 
-    __slots__ = ("clips", "failures", "new")
+    __slots__ = ("clips", "failed", "new")
 
     def __init__(self) -> None:
         self.clips: pa.Table | None = None
-        self.failures: pa.Table | None = None
+        self.failed: pa.Table | None = None
         self.new: dict[str, dict[str, Any]] = {}  # records, by clip_id
 
 
 def _record(ending: Ending) -> dict[str, Any]:
-    """The line that a row's ending becomes: of `CLIP_SCHEMA`, or of `FAILURE_SCHEMA`."""
+    """The line that a row's ending becomes: of `clip_schema`, or of `FAILURE_SCHEMA`."""
     now = datetime.now(UTC)
     if isinstance(ending, Made):
         return {**ending.record, "created_at": now}

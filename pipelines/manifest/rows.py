@@ -12,30 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from annotated_types import Ge, Le
+from pydantic import ValidationError
 
-from actors.records import PARAMETER_FIELDS
-from actors.settings import GenerationSettings
+from actors.generators.parameters import Bounds, Parameters
 from actors.storage import Storage
-from pipelines.image_uris import MAX_CHARACTERS, AllowedImages
+from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 
-# Columns of these names override the configured parameters.
-OVERRIDES = {parameter.name: parameter.type for parameter in PARAMETER_FIELDS}
 # Rows of each kind of problem that are kept as examples.
 EXAMPLES = 3
 _HAS_ROOT = r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"
 _HAS_DOT_SEGMENT = r"(^|/)\.\.?(/|$)"
-
-
-def _range_of(name: str) -> tuple[Any, Any]:
-    """The least and the greatest value that GenerationSettings allows a parameter."""
-    bounds = GenerationSettings.model_fields[name].metadata
-    low = next(bound.ge for bound in bounds if isinstance(bound, Ge))
-    unbounded = 2**63 - 1 if pa.types.is_integer(OVERRIDES[name]) else sys.float_info.max
-    return low, next((bound.le for bound in bounds if isinstance(bound, Le)), unbounded)
-
-
-_RANGES = {name: _range_of(name) for name in OVERRIDES}
 
 
 @dataclass(slots=True)
@@ -141,16 +127,45 @@ def _resolved(uris: pa.Array, base: str) -> pa.Array:
     return pc.replace_with_mask(resolved, dotted, pa.array(joined, pa.string()))
 
 
-def override(name: str, values: pa.Array, marks: Marks) -> pa.Array:
+def override(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:
     """A parameter's column as its own type; null where it is not given, or is wrong and marked so."""
-    low, high = _RANGES[name]
-    whole = pa.types.is_integer(OVERRIDES[name])
-    numbers, bad = _converted(values, pa.int64() if whole else pa.float64())
-    inside = pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high))  # false for NaN, too
+    bounds = parameters.bounds(name)
+    if bounds is None:
+        return _words(name, values, parameters, marks)
+    return _numbers(name, values, parameters.arrow_type(name), bounds, marks)
+
+
+def _numbers(name: str, values: pa.Array, kind: pa.DataType, bounds: Bounds, marks: Marks) -> pa.Array:
+    low, high = bounds
+    whole = pa.types.is_integer(kind)
+    numbers, bad = _converted(values, kind)
+    least = -sys.float_info.max if low is None else low
+    most = sys.float_info.max if high is None else high
+    inside = pc.and_(pc.greater_equal(numbers, least), pc.less_equal(numbers, most))  # false for NaN, too
     bad = pc.or_(bad, pc.fill_null(pc.invert(inside), False))
-    upto = f"from {low} to {high}" if high != sys.float_info.max else f"of at least {low}"
+    upto = f"from {low} to {high}" if high is not None else f"of at least {low}"
     marks.mark(bad, f"{name} must be a {'whole ' if whole else ''}number {upto}", values)
-    return pc.cast(pc.if_else(bad, pa.scalar(None, numbers.type), numbers), OVERRIDES[name])
+    return pc.if_else(bad, pa.scalar(None, numbers.type), numbers)
+
+
+def _words(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:
+    """Of a parameter that is no number: text as it stands, or one of several words, or true and false."""
+    kind = parameters.arrow_type(name)
+    converted, bad = _converted(values, kind)
+    faults = {value: _fault(name, value, parameters) for value in set(converted.to_pylist()) - {None}}
+    for fault in dict.fromkeys(filter(None, faults.values())):
+        marks.mark(pa.array([faults.get(value) == fault for value in converted.to_pylist()]), fault, values)
+    marks.mark(bad, f"{name} must be {kind}", values)
+    return pa.array([None if faults.get(value) else value for value in converted.to_pylist()], kind)
+
+
+def _fault(name: str, value: Any, parameters: type[Parameters]) -> str | None:
+    try:
+        parameters.checked(name, value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        return f"{name}: {message[:1].lower()}{message[1:]}"
+    return None
 
 
 def extra(name: str, values: pa.Array, kind: pa.DataType, marks: Marks) -> pa.Array:
@@ -213,10 +228,18 @@ def is_image_struct(kind: pa.DataType) -> bool:
     return (is_data or types.is_null(data)) and (is_path or types.is_null(path))
 
 
-def is_convertible(kind: pa.DataType) -> bool:
-    """Whether a column of this type may hold a parameter."""
+def is_convertible(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column of this type may hold a parameter of the type `wanted`."""
     types = pa.types
+    if types.is_boolean(kind):
+        return bool(types.is_boolean(wanted))
     return any(
         is_kind(kind)
-        for is_kind in (types.is_integer, types.is_floating, types.is_decimal, types.is_string, types.is_null)
+        for is_kind in (
+            types.is_integer,
+            types.is_floating,
+            types.is_decimal,
+            types.is_string,
+            types.is_null,
+        )
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 from actors.errors import ManifestError
 from actors.storage import Storage
-from pipelines.formats import EXTENSIONS, Format, format_of
+from pipelines.manifest.files import EXTENSIONS, Format, format_of
 
 Wanted = Literal["auto"] | Format
 

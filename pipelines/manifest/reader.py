@@ -4,92 +4,43 @@
 
 A chunk's columns: `image_uri` (string, never null), `image_bytes` (binary; only where the manifest embeds images, null
 where a row does not), `problem` (string; why the row cannot be used, else null), the overrides that the manifest has
-(`actors.records.PARAMETER_FIELDS`; null leaves the configured value), then the pass-through columns.
+(parameters of the generator; null leaves the configured value), then the pass-through columns.
 
 A row that cannot be used stays in its chunk, with its `problem`: it is the plan's to record. A file that cannot be read
 is a ManifestError.
 """
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
-from typing import Literal
+from itertools import chain, groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from actors.errors import ManifestError, StorageError
-from actors.settings import Section
+from actors.generators.parameters import Parameters
 from actors.storage import Storage
-from pipelines.formats import URI_COLUMN, Batch, Format, ImageList, JsonLinesManifest, ManifestFile, open_file
-from pipelines.image_uris import AllowedImages
-from pipelines.manifest_rows import (
-    OVERRIDES,
-    Marks,
-    RowProblems,
-    extra,
-    image_columns,
-    is_convertible,
-    is_image_struct,
-    override,
-)
-from pipelines.sources import find_files
+from pipelines.manifest.columns import ColumnRoles, ManifestColumns, check_override, column_roles, no_such_column
+from pipelines.manifest.files import URI_COLUMN, Batch, Format, ManifestFile
+from pipelines.manifest.formats import open_file
+from pipelines.manifest.image_uris import AllowedImages
+from pipelines.manifest.json_lines import JsonLinesManifest
+from pipelines.manifest.rows import Marks, RowProblems, extra, image_columns, is_image_struct, override
+from pipelines.manifest.sources import find_files
+from pipelines.manifest.uri_lists import ImageList
 
 # What Ray Data's driver can hold of one execution (about 8 kB a row), and 10 to 50 MB of ordinary rows.
 CHUNK_ROWS = 100_000
 # A chunk of embedded images ends earlier.
 CHUNK_BYTES = 256 * 2**20
-# Where `columns.uri_column` is not set, the first of these that the manifest has.
-URI_COLUMNS = ("image_uri", "uri", "url", "image_url", "image_path", "path", "file_name", "image")
-# The same for `columns.bytes_column`; a struct of `bytes` and `path` (Hugging Face) may have any name.
-BYTES_COLUMNS = ("image", "image_bytes", "bytes")
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
 
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
-_SHOWN_COLUMNS = 30
 _OWN_COLUMNS = ("image_uri", "image_bytes", "problem")
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
-
-
-class ManifestColumns(Section):
-    """How the manifest is read."""
-
-    format: Literal["auto", Format] = Field("auto", description="auto goes by the file's extension")
-    uri_column: str | None = Field(
-        None, description=f"column with the images' URIs; null: the first there is of {', '.join(URI_COLUMNS)}"
-    )
-    bytes_column: str | None = Field(
-        None, description="column with the images themselves, binary or {bytes, path}; null: found by name and type"
-    )
-    base: str | None = Field(None, description="folder that relative URIs start from; null: the manifest's own")
-    passthrough: Literal["all"] | list[str] = Field(
-        "all", description="columns that travel into the metadata: all the others, or a list of names"
-    )
-    types: dict[str, Literal["string", "int64", "float64", "bool"]] = Field(
-        {}, description="types of pass-through columns, e.g. {score: float64}; CSV columns are text otherwise"
-    )
-    limit: int | None = Field(None, ge=1, description="read no more than so many rows")
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Which columns of a file hold what; the others are not read."""
-
-    uri: str | None
-    image: str | None
-    overrides: tuple[str, ...]
-    passthrough: tuple[str, ...]
-
-    @property
-    def columns(self) -> list[str]:
-        """Every column that has to be read, once."""
-        named = [name for name in (self.uri, self.image) if name is not None]
-        return list(dict.fromkeys([*named, *self.overrides, *self.passthrough]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +49,7 @@ class _Source:
 
     first: ManifestFile
     others: Iterator[ManifestFile]
-    layout: _Layout
+    roles: ColumnRoles
     allowed: AllowedImages
 
 
@@ -106,6 +57,7 @@ def read_manifest(
     sources: Sequence[str],
     *,
     columns: ManifestColumns,
+    parameters: type[Parameters],
     storage: Storage,
     chunk_rows: int = CHUNK_ROWS,
     reserved: Collection[str] = (),
@@ -117,6 +69,7 @@ def read_manifest(
     Args:
         sources: files, folders, globs and images, in any mixture; each kind of file has its own columns, and a chunk
             has those of all.
+        parameters: of the generator; columns of their names override them.
         reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
         output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
@@ -134,12 +87,12 @@ def read_manifest(
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
                 images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
                 allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
-                opened.append(_Source(images, iter(()), _Layout(URI_COLUMN, None, (), ()), allowed))
+                opened.append(_Source(images, iter(()), ColumnRoles(URI_COLUMN, None, (), ()), allowed))
                 continue
             for source, _, uris in alike:
                 allowed = AllowedImages.beside([source, *base], output, schemes)
-                opened.append(_open_source(kind, uris, columns, storage, allowed))
-        return ManifestReader(opened, columns, chunk_rows, reserved)
+                opened.append(_open_source(kind, uris, columns, parameters, storage, allowed))
+        return ManifestReader(opened, columns, parameters, chunk_rows, reserved)
 
 
 class ManifestReader:
@@ -157,21 +110,23 @@ class ManifestReader:
         self,
         sources: Sequence[_Source],
         columns: ManifestColumns,
+        parameters: type[Parameters],
         chunk_rows: int,
         reserved: Collection[str],
     ) -> None:
-        self._sources, self._columns, self._chunk_rows = sources, columns, chunk_rows
-        self.overrides = tuple(name for name in OVERRIDES if any(name in source.layout.overrides for source in sources))
+        self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
+        varying = parameters.varying()
+        self.overrides = tuple(name for name in varying if any(name in source.roles.overrides for source in sources))
         kinds = _passthrough_types(sources, columns)
-        self._renamed = _renamed(kinds, {*reserved, *_OWN_COLUMNS, *OVERRIDES})
+        self._renamed = _renamed(kinds, {*reserved, *_OWN_COLUMNS, *varying})
         self.extras = pa.schema([pa.field(self._renamed[name], kind) for name, kind in kinds.items()])
-        embeds = any(source.layout.image for source in sources)
+        embeds = any(source.roles.image for source in sources)
         self.schema = pa.schema(
             [
                 pa.field("image_uri", pa.string()),
                 *([pa.field("image_bytes", pa.binary())] if embeds else []),
                 pa.field("problem", pa.string()),
-                *(pa.field(name, OVERRIDES[name]) for name in self.overrides),
+                *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
                 *self.extras,
             ]
         )
@@ -200,13 +155,13 @@ class ManifestReader:
     def _tables(self) -> Iterator[pa.Table]:
         for source in self._sources:
             for file in chain([source.first], source.others):
-                _check_part(file, source, self._columns)
+                _check_part(file, source, self._columns, self._parameters)
                 there = set(file.schema.names)
-                present = [name for name in source.layout.columns if name in there]
+                present = [name for name in source.roles.columns if name in there]
                 for batch in file.batches(present, self._chunk_rows):
-                    yield self._normalised(batch, file, source.layout, source.allowed)
+                    yield self._normalised(batch, file, source.roles, source.allowed)
 
-    def _normalised(self, batch: Batch, file: ManifestFile, layout: _Layout, allowed: AllowedImages) -> pa.Table:
+    def _normalised(self, batch: Batch, file: ManifestFile, roles: ColumnRoles, allowed: AllowedImages) -> pa.Table:
         """The rows of one file as rows of `schema`."""
         marks = Marks(file.uri, batch.rows, self.problems)
         if batch.misnamed is not None:
@@ -215,15 +170,15 @@ class ManifestReader:
         there = set(batch.table.column_names)
         given = {
             name: batch.table[name].combine_chunks() if name in there else pa.nulls(len(batch.rows))
-            for name in layout.columns
+            for name in roles.columns
         }
         base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
-        uris, images = (None if name is None else given[name] for name in (layout.uri, layout.image))
-        empty = " and ".join(filter(None, (layout.uri, layout.image)))
+        uris, images = (None if name is None else given[name] for name in (roles.uri, roles.image))
+        empty = " and ".join(filter(None, (roles.uri, roles.image)))
         columns = image_columns(uris, images, base, empty, allowed, marks)
-        for name in layout.overrides:
-            columns[name] = override(name, given[name], marks)
-        for name in layout.passthrough:
+        for name in roles.overrides:
+            columns[name] = override(name, given[name], self._parameters, marks)
+        for name in roles.passthrough:
             kept = self.extras.field(self._renamed[name])
             columns[kept.name] = extra(name, given[name], kept.type, marks)
         columns["problem"] = pa.array(marks.texts, pa.string())
@@ -238,80 +193,17 @@ def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -
 
 
 def _open_source(
-    kind: Format, files: Iterator[str], columns: ManifestColumns, storage: Storage, allowed: AllowedImages
+    kind: Format,
+    files: Iterator[str],
+    columns: ManifestColumns,
+    parameters: type[Parameters],
+    storage: Storage,
+    allowed: AllowedImages,
 ) -> _Source:
     opened = (open_file(storage, uri, kind) for uri in files)
     first = next(opened)
-    layout = _Layout(URI_COLUMN, None, (), ()) if kind == "text" else _layout(first, columns)
-    return _Source(first, opened, layout, allowed)
-
-
-def _layout(file: ManifestFile, columns: ManifestColumns) -> _Layout:
-    image = _image_column(file, columns)
-    uri = _uri_column(file, columns, image)
-    taken = {uri, image}
-    overrides = [name for name in OVERRIDES if name in file.schema.names and name not in taken]
-    for name in overrides:
-        _check_override(name, file)
-    if columns.passthrough != "all":
-        passthrough = [name for name in columns.passthrough if name in file.schema.names]
-    else:
-        taken |= set(overrides)
-        passthrough = [f.name for f in file.schema if f.name not in taken and not is_image_struct(f.type)]
-    return _Layout(uri, image, tuple(overrides), tuple(passthrough))
-
-
-def _image_column(file: ManifestFile, columns: ManifestColumns) -> str | None:
-    wanted = columns.bytes_column
-    if wanted is not None:
-        kind = _field(file, wanted, "columns.bytes_column").type
-        if not (pa.types.is_binary(kind) or is_image_struct(kind)):
-            raise ManifestError(f"{file.uri}: column {wanted} holds no image bytes: it is {kind}")
-        return wanted
-    if columns.uri_column is not None:
-        return None
-    structs = (field_.name for field_ in file.schema if is_image_struct(field_.type))
-    binaries = (
-        name for name in BYTES_COLUMNS if name in file.schema.names and pa.types.is_binary(file.schema.field(name).type)
-    )
-    return next(chain(structs, binaries), None)
-
-
-def _uri_column(file: ManifestFile, columns: ManifestColumns, image: str | None) -> str | None:
-    wanted = columns.uri_column
-    if wanted is not None:
-        kind = _field(file, wanted, "columns.uri_column").type
-        if not pa.types.is_string(kind):
-            raise ManifestError(f"{file.uri}: column {wanted} holds no URIs: it is {kind}")
-        return wanted
-    names = [field_.name for field_ in file.schema if pa.types.is_string(field_.type)]
-    found = next((name for name in URI_COLUMNS if name in names), None)
-    if found is None and image is None:
-        near = [name for name in names if difflib.get_close_matches(name.lower(), URI_COLUMNS, 1)]
-        raise ManifestError(
-            f"{file.uri} has no column with the images' URIs: set columns.uri_column"
-            f"{f' (perhaps to {near[0]})' if near else ''}, or name it as one of {', '.join(URI_COLUMNS)}. "
-            f"Its columns are {_listed(file.schema.names)}"
-        )
-    return found
-
-
-def _field(file: ManifestFile, name: str, setting: str) -> pa.Field:
-    if name not in file.schema.names:
-        raise ManifestError(f"{file.uri}: {setting} is {name}, {_no_such_column(name, file.schema.names)}")
-    return file.schema.field(name)
-
-
-def _no_such_column(name: str, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, names, 1)
-    guess = f" (perhaps {near[0]})" if near else ""
-    return f"but there is no such column{guess}. The columns are {_listed(names)}"
-
-
-def _listed(names: Collection[str]) -> str:
-    """The first names, each on one line and not too long."""
-    shown = [" ".join(name.split())[:_SHOWN_CHARACTERS] for name in islice(names, _SHOWN_COLUMNS)]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+    roles = ColumnRoles(URI_COLUMN, None, (), ()) if kind == "text" else column_roles(first, columns, parameters)
+    return _Source(first, opened, roles, allowed)
 
 
 def _passthrough_types(sources: Sequence[_Source], columns: ManifestColumns) -> dict[str, pa.DataType]:
@@ -319,7 +211,7 @@ def _passthrough_types(sources: Sequence[_Source], columns: ManifestColumns) -> 
     kinds: dict[str, pa.DataType] = {}
     origins: dict[str, str] = {}
     for source in sources:
-        for name in source.layout.passthrough:
+        for name in source.roles.passthrough:
             kind = source.first.schema.field(name).type
             # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
             kind = _TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
@@ -331,7 +223,7 @@ def _passthrough_types(sources: Sequence[_Source], columns: ManifestColumns) -> 
     for setting, names, there in (("passthrough", asked, known), ("types", columns.types, list(kinds))):
         for name in names:
             if name not in there:
-                raise ManifestError(f"columns.{setting} names {name}, {_no_such_column(name, there)}")
+                raise ManifestError(f"columns.{setting} names {name}, {no_such_column(name, there)}")
     return kinds
 
 
@@ -363,29 +255,23 @@ def _left_out(source: _Source, columns: ManifestColumns) -> list[str]:
     return [
         f"column {name} of the manifest holds files and stays out of the metadata; columns.passthrough can name it"
         for name in structs
-        if name != source.layout.image
+        if name != source.roles.image
     ]
 
 
-def _check_override(name: str, file: ManifestFile) -> None:
-    kind = file.schema.field(name).type
-    if not is_convertible(kind):
-        raise ManifestError(f"{file.uri}: column {name} must be {OVERRIDES[name]}, and is {kind}")
-
-
-def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns) -> None:
+def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
     """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
     first = source.first
     may_lack = isinstance(file, JsonLinesManifest)  # there, a key that no line has is as good as null
     known, there = set(first.schema.names), set(file.schema.names)
-    for name in source.layout.columns:
+    for name in source.roles.columns:
         if name not in there:
             if not may_lack:
                 raise ManifestError(f"column {name} is in {first.uri} and not in {file.uri}: all parts need the same")
             continue
         kind, other = first.schema.field(name).type, file.schema.field(name).type
-        if name in source.layout.overrides:
-            _check_override(name, file)
+        if name in source.roles.overrides:
+            check_override(name, file, parameters)
         elif other not in (kind, pa.null()) and name not in columns.types:
             raise ManifestError(_other_type(name, kind, first.uri, other, file.uri))
     new = [name for name in file.schema.names if name not in known]
