@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, Dataset
 from ray.exceptions import RayError
 
 from actors.attempts.attempts import Attempts
 from actors.attempts.ledger import RemoteLedger
 from actors.contracts import Ending
-from actors.errors import RunError, StillreelError
+from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
 from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, run_task
@@ -21,6 +21,7 @@ from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
 from pipelines.dataset.work import WorkFile
+from pipelines.driver import ray_private
 from pipelines.job import Job
 from pipelines.pools import Pools
 
@@ -74,22 +75,19 @@ class Graph:
             StillreelError: a worker cannot start, or Ray broke off.
         """
         try:
-            # Blocks as they are; `iter_batches` would cost the driver, which is the one process that cannot be
-            # multiplied, a quarter more a row.
-            for bundle in self._dataset(work).iter_internal_ref_bundles():
-                for block in ray.get(list(bundle.block_refs)):
-                    for ending in endings(block[ITEM_COLUMN].to_pylist()):
-                        # Not before: a node that is lost may take along what its last stage has made.
-                        self._ledger.leave(ending.row.clip_id)
-                        yield ending
+            for block in ray_private.blocks_of(self._dataset(work)):
+                for ending in endings(block[ITEM_COLUMN].to_pylist()):
+                    # Not before: a node that is lost may take along what its last stage has made.
+                    self._ledger.leave(ending.row.clip_id)
+                    yield ending
         except RayError as error:
-            raise _explained(error) from error
+            raise self._explained(error) from error
 
     def _dataset(self, work: Sequence[WorkFile]) -> Dataset:
         """The stages, from the work files to how each row ended."""
         config, storage, pools = self._job.config, self._job.storage, self._pools
         generator = GENERATORS[config.generator]
-        _set_context()
+        ray_private.set_data_context()
 
         # 1. Read the plan's work rows (1:1), into blocks of as many as one task loads.
         rows = ray.data.read_parquet(
@@ -136,38 +134,26 @@ class Graph:
             **_pool(pools.interpolate_actors),
         )
 
+    def _explained(self, error: RayError) -> StillreelError:
+        """What ended the graph: the error of ours that a worker raised at its start, or Ray's own in one line."""
+        try:
+            refusal = self._ledger.refusal()
+        except RayError:  # nothing is left of Ray
+            refusal = None
+        if refusal is not None:
+            return error_named(*refusal)
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return RunError(
+            f"the run broke off: {said[-1] if said else type(error).__name__}; the same command continues it, ray.log "
+            "of this run says more"
+        )
+
     def _make(self, name: str, stage: Callable[..., Any], *args: Any) -> MakeStage:
         """What makes a stage in its worker."""
         return self._stand_ins.get(name) or partial(stage, *args)
-
-
-def _set_context() -> None:
-    context = DataContext.get_current()
-    context.enable_progress_bars = False  # progress is ours to print
-    context.execution_options.preserve_order = False
-    context.memory_usage_poll_interval_s = None  # else a thread is started and ended for each row and stage
 
 
 def _pool(actors: int) -> dict[str, Any]:
     """The arguments of a stage that runs in so many actors."""
     strategy = ActorPoolStrategy(size=actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR)
     return {"compute": strategy, "batch_format": "numpy", "udf_modifying_row_count": False}
-
-
-def _explained(error: RayError) -> StillreelError:
-    """What ended the graph: the error of ours that a worker raised at its start, or Ray's own in one line.
-
-    Ray hands an actor's error over as text, with the traceback of each process that it passed; ours is the last line
-    that begins with the name of one of our errors.
-    """
-    names = {kind.__name__: kind for kind in _own_errors(StillreelError)}
-    for line in reversed(str(error).splitlines()):
-        name, colon, message = line.strip().partition(": ")
-        if colon and (kind := names.get(name.rpartition(".")[2])):
-            return kind(message)
-    last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-    return RunError(f"the run broke off: {last.strip()}; the same command continues it, ray.log of this run says more")
-
-
-def _own_errors(kind: type[StillreelError]) -> list[type[StillreelError]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in _own_errors(child))]

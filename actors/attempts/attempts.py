@@ -82,19 +82,24 @@ class Attempts:
         answer = self.ledger.begin(worker, step)
         if answer.verdict == "give up":
             deaths = f"a worker of stage {stage} died {_times(answer.deaths)} while it started"
-            raise WorkerDiedError(f"{deaths}: {answer.reason}")
+            raise self._refused(WorkerDiedError(f"{deaths}: {answer.reason}"))
         try:
             yield
         except Exception as error:
             does_pass = fault_of(error) is not Fault.LASTING
             if isinstance(error, StillreelError) and not does_pass:
-                raise
+                raise self._refused(error) from error.__cause__
             traceback.print_exc()
             if does_pass:
                 time.sleep(_STORE_RECOVERS_S)
             self._end_process(worker, step, _one_line(error))
         self.ledger.leave(worker)
         self.ledger.flush()
+
+    def _refused(self, error: StillreelError) -> StillreelError:
+        """The error, which ends the run; told to the driver, because Ray hands over no more of it than text."""
+        self.ledger.refuse(type(error).__name__, str(error))
+        return error
 
     def end_with_node(self) -> None:
         """For a worker of Ray: end when the process of Ray ends that started this one."""

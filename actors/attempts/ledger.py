@@ -60,6 +60,9 @@ class Ledger(Protocol):
     def explain(self, key: str, stage: str, reason: str) -> None:
         """Why the process that began is about to end; written down when this returns."""
 
+    def refuse(self, error_type: str, error: str) -> None:
+        """No worker can start, for a reason that ends the run; written down when this returns."""
+
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
 
@@ -82,6 +85,7 @@ class AttemptLedger:
         self._left: dict[str, None] = {}  # the last that left, in order
         self._num_begun = 0
         self._is_draining = False
+        self._refusal: tuple[str, str] | None = None
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
@@ -131,6 +135,14 @@ class AttemptLedger:
         self._left[key] = None
         if len(self._left) > _NUM_LEFT:
             del self._left[next(iter(self._left))]
+
+    def refuse(self, error_type: str, error: str) -> None:
+        """As in `Ledger`: the first reason counts."""
+        self._refusal = self._refusal or (error_type, error)
+
+    def refusal(self) -> tuple[str, str] | None:
+        """Why no worker can start: the class of the error, by name, and its message."""
+        return self._refusal
 
     def worker_name(self) -> str:
         """As in `Ledger`: without Ray, this process is the one worker."""
@@ -239,6 +251,15 @@ class RemoteLedger:
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
         self._wait_for("explain", key, stage, reason)
+
+    def refuse(self, error_type: str, error: str) -> None:
+        """As in `Ledger`."""
+        self._wait_for("refuse", error_type, error)
+
+    def refusal(self) -> tuple[str, str] | None:
+        """As in `AttemptLedger`."""
+        refused: tuple[str, str] | None = self._wait_for("refusal")
+        return refused
 
     def worker_name(self) -> str:
         """As in `Ledger`: Ray starts an actor again under its old id."""

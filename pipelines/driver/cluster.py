@@ -17,6 +17,7 @@ from rich.console import Console
 
 from actors.errors import ConfigError, RunError, StillreelError, first_line
 from pipelines.config import Config
+from pipelines.driver import ray_private
 
 
 def address_of(config: Config) -> str | None:
@@ -48,9 +49,6 @@ def check_machine(config: Config) -> None:
 _CONNECT_TIMEOUT_S = 10.0
 
 
-# Processes of a local Ray without which nothing goes on. Some time after their end (15 s, for the raylet) Ray ends the
-# driver wherever that is, without a word; until then there is time to commit.
-_VITAL_PROCESSES = ("raylet", "gcs_server")
 _LOOK_INTERVAL_S = 0.5
 NODE_LOST = "Ray's node on this machine has ended: a process of it was killed, or the machine ran out of memory"
 _SUDDEN_END = (
@@ -110,7 +108,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
     """
     address = address_of(config)
     console.print(f"Starting Ray ({address or 'on this machine'}) ...", highlight=False)
-    with _last_words(), _standard_error_into(log), _reports_into(log):
+    with _last_words(), _standard_error_into(log), ray_private.reports_into(log):
         import ray
 
         on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -121,7 +119,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
             gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
             if config.needs_gpu and not config.ray.autoscaling and gpus == 0:
                 raise _no_gpu(f"the cluster at {address} has none", config)
-            yield Cluster(gpus, cpus, _own_processes() if address is None else [])
+            yield Cluster(gpus, cpus, ray_private.own_processes() if address is None else [])
         finally:
             ray.shutdown()
 
@@ -139,13 +137,7 @@ def _init(config: Config, address: str | None, log: Path) -> None:
         except (ConnectionError, RuntimeError) as error:
             raise ConfigError(f"no Ray cluster at {address}: {first_line(error)}") from error
     else:
-        # Ray's head keeps kilobytes for each of the last 100,000 tasks, for a dashboard that is not started here. The
-        # setting (src/ray/common/ray_config_def.h) ends that. On a cluster, whoever starts it decides.
-        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-        # `ray.init` waits for workers that are started ahead, and where one of them dies it waits for ever, so that not
-        # even Ctrl-C is heard (Ray 2.60).
-        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        os.environ.setdefault("RAY_DATA_LOG_LEVEL", "INFO")  # of its workers: DEBUG is a line a row
+        ray_private.set_flags()
         store = config.ray.object_store_mb
         ray.init(
             # Neither joins a Ray that happens to run on this machine, nor trips over it, as other addresses do.
@@ -155,10 +147,7 @@ def _init(config: Config, address: str | None, log: Path) -> None:
             include_dashboard=False,
             **quiet,
         )
-    own = logging.getLogger("ray.data")  # prints the whole traceback of a worker that cannot start
-    own.setLevel(logging.INFO)
-    own.handlers = [logging.FileHandler(log)]
-    own.propagate = False
+    ray_private.data_logs_into(log)
 
 
 @contextmanager
@@ -171,33 +160,6 @@ def _last_words() -> Iterator[None]:
             yield
         finally:
             speaker.communicate(b"farewell\n")
-
-
-@contextmanager
-def _reports_into(log: Path) -> Iterator[None]:
-    """Send what Ray's processes report (the end of a node's log, where one has died) into a file.
-
-    Ray's driver prints it, whatever it is told about logs.
-    """
-    from ray._private import worker
-
-    def append(report: dict[str, Any], *_: Any, **__: Any) -> None:
-        with log.open("a") as file:
-            file.writelines(f"{line}\n" for line in report["lines"])
-
-    printing, worker.print_to_stdstream = worker.print_to_stdstream, append
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = printing
-
-
-def _own_processes() -> list[Any]:
-    """Those of `_VITAL_PROCESSES` that `ray.init` has started here."""
-    import ray
-
-    started = ray._private.worker._global_node.all_processes
-    return [info.process for name in _VITAL_PROCESSES for info in started.get(name, [])]
 
 
 def _check_reachable(address: str) -> None:

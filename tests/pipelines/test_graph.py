@@ -5,7 +5,7 @@ from ray.exceptions import RayError
 
 from actors.errors import CheckpointError, ConfigError, RunError
 from pipelines.config import Config, load_config
-from pipelines.graph import _explained
+from pipelines.graph import Graph
 from pipelines.pools import Pools, size_pools
 
 RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2")
@@ -56,19 +56,32 @@ def test_an_autoscaling_cluster_may_grow() -> None:
     assert size_pools(grown, 0, 0) == Pools(8, 1, 4, 0.25)
 
 
+class Refused:
+    """A ledger in which a worker may have written why it cannot start."""
+
+    def __init__(self, refusal: tuple[str, str] | None) -> None:
+        self._refusal = refusal
+
+    def refusal(self) -> tuple[str, str] | None:
+        if self._refusal == ("", ""):
+            raise RayError("the ledger is gone")
+        return self._refusal
+
+
 @pytest.mark.parametrize(
-    ("text", "kind", "message"),
+    ("refusal", "kind", "message"),
     [
-        (
-            "Traceback\n  File x\nactors.errors.CheckpointError: unet is cut off: fetch it again\n",
-            CheckpointError,
-            "unet",
-        ),
-        ("Traceback\nValueError: a bug of ours\n", RunError, "the run broke off: ValueError: a bug of ours; the same"),
+        (("CheckpointError", "unet is cut off: fetch it again"), CheckpointError, "unet is cut off: fetch it again"),
+        (None, RunError, "the run broke off: ValueError: a bug of ours; the same command continues it"),
+        (("", ""), RunError, "the run broke off: ValueError: a bug of ours; the same command continues it"),
     ],
 )
-def test_what_ends_the_graph_is_one_sentence(text: str, kind: type[Exception], message: str) -> None:
-    error = _explained(RayError(text))
+def test_what_ends_the_graph_is_one_sentence(
+    refusal: tuple[str, str] | None, kind: type[Exception], message: str
+) -> None:
+    graph = object.__new__(Graph)
+    graph._ledger = Refused(refusal)  # type: ignore[assignment]
+    error = graph._explained(RayError("Traceback\nValueError: a bug of ours\n"))
     assert type(error) is kind
     assert str(error).startswith(message)
     assert "\n" not in str(error)
