@@ -1,4 +1,4 @@
-"""The demo's clips as they were: no change of the code changes their frames, ids or files without being meant to.
+"""The demo's clips as they were, made without Ray: no change of the code changes their frames, ids or files without being meant to.
 
 `golden.json` beside this file holds them. After a change that is meant, `GOLDEN=write pytest THIS_FILE`
 writes it anew; the difference then shows whether the frames stayed.
@@ -18,16 +18,35 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.jobs import ROOT, stillreel
+from actors.attempts.attempts import Attempts
+from actors.attempts.ledger import AttemptLedger
+from actors.contracts import Made, Stage
+from actors.generators import GENERATORS
+from actors.runner.packing import planned
+from actors.runner.runner import Runner
+from actors.stages.finish import Finish
+from actors.stages.generate import Generate
+from actors.stages.load import Load
+from pipelines.config import Config, load_config
+from pipelines.job import Job
+from tests.jobs import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).with_name("golden.json")
 SMALL = ("image.width=96", "image.height=64", "generation.num_frames=4", "generation.num_inference_steps=3")
+CHECKPOINTS = (f"model.source={ROOT}/checkpoints/svd-demo", "model.device=cpu", "interpolation.device=cpu")
+WITH_RIFE = f"interpolation.weights={ROOT}/checkpoints/rife-demo.safetensors"
 SETTINGS = {
     "small": (*SMALL, "interpolation.weights=null", "interpolation.factor=1"),
-    "rife": (*SMALL, "generation.seed=11", "generation.max_guidance_scale=2", "image.fit=pad"),
-    "lossless": (*SMALL, "interpolation.factor=2", "video.codec=ffv1", "variants=[{motion_bucket_id: [40, 200]}]"),
+    "rife": (*SMALL, WITH_RIFE, "generation.seed=11", "generation.max_guidance_scale=2", "image.fit=pad"),
+    "lossless": (
+        *SMALL,
+        WITH_RIFE,
+        "interpolation.factor=2",
+        "video.codec=ffv1",
+        "variants=[{motion_bucket_id: [40, 200]}]",
+    ),
 }
 
 
@@ -66,23 +85,36 @@ def write_golden(name: str, clips: dict[str, Any]) -> None:
     GOLDEN.write_text(json.dumps(held, indent=2, sort_keys=True) + "\n")
 
 
+def made_without_ray(config: Config) -> list[dict[str, Any]]:
+    """The records of all clips of a job: planned, and then through the stages as a worker would call them."""
+    job = Job.to_run(config)
+    plan = job.plan(None, job.layout.run("golden"))
+    model, revision = config.model, job.revisions[0]
+    generator = GENERATORS[config.generator]
+    attempts = Attempts(AttemptLedger(max_attempts=1))
+    stages: list[Stage[Any, Any]] = [
+        Load(config.image, job.storage),
+        Generate(generator, model, config.generation, revision, config.image, job.storage),
+        Finish(config.interpolation, config.video, config.image, job.layout.video, job.storage),
+    ]
+    records = []
+    for work in (row for file in plan.work for row in pq.read_table(file.uri).to_pylist()):
+        item: Any = planned(work)
+        for stage in stages:
+            item = Runner(stage, attempts)(item)
+        assert isinstance(item, Made), item
+        records.append(item.record)
+    return records
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_demos_clips_are_as_they_were(name: str, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "manifest.parquet")
-    out = tmp_path / "out"
-    done = stillreel(
-        "run",
-        "--config",
-        ROOT / "conf/demo.yaml",
-        f"manifest={manifest}",
-        f"output={out}",
-        *SETTINGS[name],
-        timeout_s=900,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    folder = out / "data/part-00000"
-    rows = pq.read_table(folder / "metadata.parquet").to_pylist()
-    made = {f"{row['image_uri']} {row['motion_bucket_id']}": described(row, folder) for row in rows}
+    overrides = [f"manifest={manifest}", f"output={tmp_path}/out", *CHECKPOINTS, *SETTINGS[name]]
+    config = load_config([str(ROOT / "conf/demo.yaml")], overrides)
+    records = made_without_ray(config)
+    folder = tmp_path / "out/data/part-00000"
+    made = {f"{record['image_uri']} {record['motion_bucket_id']}": described(record, folder) for record in records}
     if os.environ.get("GOLDEN") == "write":
         write_golden(name, made)
     golden = json.loads(GOLDEN.read_text())
