@@ -1,4 +1,4 @@
-"""The demo's clips as they were, made without Ray: no change of the code changes their frames, ids or files without being meant to.
+"""The demo's clips, made without Ray, as they were: no change of the code changes frames, ids or files unmeant.
 
 `golden.json` beside this file holds them. After a change that is meant, `GOLDEN=write pytest THIS_FILE`
 writes it anew; the difference then shows whether the frames stayed.
