@@ -1,5 +1,6 @@
 """When and how networks are compiled by `torch.compile`."""
 
+import inspect
 import os
 import shutil
 import sysconfig
@@ -16,13 +17,19 @@ from actors.settings import Compile
 # upright, with guidance and without, whole or a few at a time: torch's own limit of 8 could be reached by that.
 # Nor does the compiler choose by timing what changes the order of a sum: workers would choose differently, and then the
 # same clip would come out differently.
+_LIMIT = 64
 OPTIONS: dict[str, Any] = {
     "fullgraph": True,
     "dynamic": False,
-    "recompile_limit": 64,
+    "recompile_limit": _LIMIT,
     "isolate_recompiles": True,
     "options": {"deterministic": True},
 }
+if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # before torch 2.13: one limit for a process
+    import torch._dynamo.config
+
+    del OPTIONS["recompile_limit"], OPTIONS["isolate_recompiles"]
+    torch._dynamo.config.recompile_limit = max(_LIMIT, torch._dynamo.config.recompile_limit)
 
 
 def is_compiled(choice: Compile, device: torch.device) -> bool:

@@ -26,6 +26,7 @@ from actors.rife.interpolate import Interpolator
 from actors.svd import model as svd
 from actors.svd.conditioning import encode_images
 from actors.svd.sampler import decode, generate, to_float, to_uint8
+from benchmarks.psnr import psnr
 from benchmarks.train_demo import data
 
 Pixels = npt.NDArray[np.uint8]
@@ -70,12 +71,6 @@ def main() -> None:
 def _row(table: Table, name: str, values: Sequence[float]) -> None:
     each = " ".join(f"{value:.2f}" for value in values)
     table.add_row(name, f"{np.mean(values):.2f}", f"{min(values):.2f}", each)
-
-
-def psnr(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """dB between two arrays of 8-bit levels."""
-    difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    return float(10 * np.log10(255**2 / max(float(np.mean(difference**2)), 1e-9)))
 
 
 def to_pixels(image_CHW: torch.Tensor) -> Pixels:

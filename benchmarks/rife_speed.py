@@ -51,7 +51,7 @@ WAYS = (
     Way("+ compiled", "fp16", channels_last=True, compile=True),
 )
 # Half precision is slower than full on a CPU, and there the job does neither.
-_CPU_WAYS = (Way("eager, fp32"), Way("+ channels last", channels_last=True), Way("+ compiled", compile=True))
+CPU_WAYS = (Way("eager, fp32"), Way("+ channels last", channels_last=True), Way("+ compiled", compile=True))
 
 
 def main() -> int:
@@ -72,7 +72,7 @@ def main() -> int:
     table = Table("RIFE 4.25", "batch", "new frames/s", "ratio", "first clip, s", "limit", title=title)
     rates: dict[tuple[Way, int], float] = {}
     for batch in arguments.batches or (BATCHES if on_cuda else [3]):
-        for way in WAYS if on_cuda else _CPU_WAYS:
+        for way in WAYS if on_cuda else CPU_WAYS:
             rate, first_s = measure(way, frames_FHWC, arguments.device, batch)
             rates[way, batch] = rate
             ratio = rate / next(iter(rates.values()))
@@ -80,7 +80,7 @@ def main() -> int:
             limit = f"at least {MIN_FRAMES_PER_S:g}" if is_job else ""
             table.add_row(way.name, str(batch), f"{rate:.2f}", f"{ratio:.2f}", f"{first_s:.1f}", limit)
     Console().print(table)
-    best = max(rates[way, batch] for way, batch in rates if way is (WAYS if on_cuda else _CPU_WAYS)[-1])
+    best = max(rates[way, batch] for way, batch in rates if way is (WAYS if on_cuda else CPU_WAYS)[-1])
     return int(on_cuda and (height, width) == _AIM_SIZE and best < MIN_FRAMES_PER_S)
 
 

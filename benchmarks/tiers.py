@@ -24,6 +24,7 @@ from actors.svd import model as svd
 from actors.svd.sampler import Shortcuts, generate
 from actors.svd.unet import UNet
 from benchmarks import demo_figures as figures
+from benchmarks.psnr import psnr
 from benchmarks.train_demo import data
 
 Pixels = figures.Pixels
@@ -129,7 +130,7 @@ def difference(clip_FHWC: Pixels, exact_FHWC: Pixels) -> Difference:
     ]
     flows = zip(_flows(clip_FHWC), _flows(exact_FHWC), strict=True)
     apart = [np.hypot(*(flow - exact)).mean() for flow, exact in flows]
-    return Difference(figures.psnr(clip_FHWC, exact_FHWC), float(np.mean(similar)), float(np.mean(apart)))
+    return Difference(psnr(clip_FHWC, exact_FHWC), float(np.mean(similar)), float(np.mean(apart)))
 
 
 def _flows(clip_FHWC: Pixels) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from actors.contracts import Ending
 from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
 from actors.records import STAGES, work_schema
-from actors.runner.actor import MakeStage, as_actor, run_task
+from actors.runner.actor import MakeStage, as_actor, as_task
 from actors.runner.contract import check_chain
 from actors.runner.packing import ITEM_COLUMN, endings
 from actors.stages.finish import Finish
@@ -101,7 +101,7 @@ class Graph:
         # unit of work, retry and failure. With num_cpus=1, the default, loading and splitting are one task, which gives
         # out an image as soon as the next one is loaded; with other numbers Ray makes two of it, one after the other.
         images = rows.map_batches(
-            run_task,
+            as_task("load"),
             fn_kwargs={"make": self._make("load", Load, config.image, storage), "attempts": self._attempts},
             batch_size=_IMAGES_PER_TASK,
             batch_format="pyarrow",

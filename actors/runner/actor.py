@@ -51,6 +51,16 @@ def as_actor(name: str) -> type:
     return Actor
 
 
+def as_task(name: str) -> Callable[..., Iterator[Batch]]:
+    """`run_task`, under the name by which Ray shows it."""
+
+    def task(batch: pa.Table, *, make: MakeStage, attempts: Attempts) -> Iterator[Batch]:
+        return run_task(batch, make=make, attempts=attempts)
+
+    task.__name__ = task.__qualname__ = name.capitalize()
+    return task
+
+
 def run_task(batch: pa.Table, *, make: MakeStage, attempts: Attempts) -> Iterator[Batch]:
     """A first stage without a model, over work rows; its items are given out one by one.
 

@@ -8,22 +8,11 @@ from math import ceil
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from actors.svd.layers import (
-    ResBlock,
-    SelfAttention,
-    as_images,
-    as_sheets,
-    channels_last_throughout,
-    convolved,
-    enlarged,
-    from_images,
-    from_sheets,
-    listed,
-    over_time,
-)
+from actors.svd.layers import ResBlock, listed
+from actors.svd.primitives import GroupNorm, SelfAttention, Upsampling, channels_last_throughout, over_time
+from actors.svd.views import as_sheets, convolved, from_sheets
 
 # Pixels of an activation that the spatial halves work on at once. No frame looks at another one there, so that a clip
 # can be taken in groups of frames; a group of this size still fills a GPU. Of 25 frames at 576x1024 that is 7 frames
@@ -42,7 +31,7 @@ class Decoder(nn.Module):
         # As many as there are blocks behind them: none where a level has a single block.
         self.attentions = listed(map(FrameAttention, stock.mid_block.attentions[: len(others)]))
         self.up = listed(_up_blocks(stock.up_blocks))
-        self.norm_out, self.conv_out = stock.conv_norm_out, stock.conv_out
+        self.norm_out, self.conv_out = GroupNorm(stock.conv_norm_out), stock.conv_out
         self.time_conv_out = over_time(stock.time_conv_out)
         channels_last_throughout(self)
 
@@ -55,7 +44,7 @@ class Decoder(nn.Module):
         for block in self.up:
             x = in_groups(block.over_frames, x, enlargement=block.enlargement)
             x = block.over_time(x)
-        x = from_images(self.conv_out(F.silu(self.norm_out(as_images(x)))), x.shape[:2])
+        x = convolved(self.conv_out, self.norm_out.of_frames(x))
         x = from_sheets(self.time_conv_out(as_sheets(x)), x.shape)
         return x[0].permute(0, 3, 1, 2)
 
@@ -63,25 +52,25 @@ class Decoder(nn.Module):
 class UpBlock(ResBlock):
     """A residual block; the first one of each level but the lowest makes its frames twice as wide and high before."""
 
-    def __init__(self, stock: Any, enlarge: nn.Conv2d | None) -> None:
+    def __init__(self, stock: Any, convolution: nn.Conv2d | None) -> None:
         super().__init__(stock)
-        self.enlarge = enlarge
-        self.enlargement = 1 if enlarge is None else 4  # pixels out of one
+        self.upsample = None if convolution is None else Upsampling(convolution)
+        self.enlargement = 1 if convolution is None else 4  # pixels out of one
 
-    def over_frames(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
-        if self.enlarge is not None:
-            x_NFHWC = convolved(self.enlarge, enlarged(x_NFHWC, (2 * x_NFHWC.shape[2], 2 * x_NFHWC.shape[3])))
-        return super().over_frames(x_NFHWC, step_NC)
+    def over_frames(self, x_NFHWC: Tensor) -> Tensor:
+        if self.upsample is not None:
+            x_NFHWC = self.upsample(x_NFHWC)
+        return super().over_frames(x_NFHWC)
 
 
 def _up_blocks(stock: Any) -> Iterator[UpBlock]:
     """The blocks of all levels; the convolution behind an enlargement stands at a level's end in diffusers."""
-    enlarge: nn.Conv2d | None = None
+    convolution: nn.Conv2d | None = None
     for level in stock:
         for block in level.resnets:
-            yield UpBlock(block, enlarge)
-            enlarge = None
-        enlarge = level.upsamplers[0].conv if level.upsamplers else None
+            yield UpBlock(block, convolution)
+            convolution = None
+        convolution = level.upsamplers[0].conv if level.upsamplers else None
 
 
 class FrameAttention(nn.Module):
@@ -89,10 +78,10 @@ class FrameAttention(nn.Module):
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
-        self.norm, self.attention = stock.group_norm, SelfAttention(stock)
+        self.norm, self.attention = GroupNorm(stock.group_norm), SelfAttention(stock)
 
     def forward(self, x_NFHWC: Tensor) -> Tensor:
-        tokens = from_images(self.norm(as_images(x_NFHWC)), x_NFHWC.shape[:2]).flatten(2, 3)
+        tokens = self.norm.of_frames(x_NFHWC, silu=False).flatten(2, 3)
         attended: Tensor = self.attention(tokens)
         return x_NFHWC + attended.view_as(x_NFHWC)
 

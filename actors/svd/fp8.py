@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from actors.errors import ConfigError
-from actors.svd.layers import FeedForward, SelfAttention
+from actors.svd.primitives import FeedForward, SelfAttention
 
 # Ada; Hopper has 9.0. Older GPUs have no matrix product of 8-bit floats.
 _MIN_CAPABILITY = (8, 9)

@@ -3,19 +3,19 @@
 They compute what the stock layers compute, up to rounding, with less work. Each difference, and why it pays:
 
 - Activations keep one layout, N F H W C: tokens for linear layers and, as a view, channels-last images for
-  convolutions. Temporal attention makes one copy a block; on CUDA PyTorch's own group norm would make two more, which
-  compiled code does without.
-- A temporal convolution (3 x 1 x 1) is a 2-D convolution over (frame, pixel), on a view of the same memory.
+  convolutions. Attention over frames reads them there as well.
+- A temporal convolution (3 x 1 x 1) is a matrix product over three frames, or a 2-D convolution over (frame, pixel), on
+  the same memory.
 - The blend of a spatial and a temporal branch has a constant weight: SVD is told that all its frames are a video's.
 - Query, key and value come from one matrix product.
 - Cross-attention looks at one token, the image embedding. A softmax over one number is 1, so that it always gives
   `to_out(to_v(embedding))`, whatever the query: the same for all pixels, frames and denoising steps. That, and all else
   that does not depend on the latents, is computed once for a clip (`LayerTerms`).
+- An image that is doubled and then convolved is convolved first, by kernels of a quarter of the work (`Upsampling`).
+- What is added to activations is added by the norm behind it, which reads them anyway.
 
-What a function has made itself is changed in place, what it was given is not.
-
-Shapes: N clips (with guidance twice), F frames, H W pixels of the layer, C channels, D width of the image embedding,
-E width of the step embedding, S denoising steps.
+Shapes: N clips (with guidance twice), F frames, H W pixels of the layer, T = H * W tokens, C channels, D width of the
+image embedding, E width of the step embedding, S denoising steps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +24,18 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from actors.svd.primitives import (
+    Convolution,
+    FeedForward,
+    GroupNorm,
+    OneTokenAttention,
+    ResidualNorm,
+    SelfAttention,
+    TimeConvolution,
+    temporal_weight,
+)
+from actors.svd.views import convolved
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -68,10 +80,18 @@ class ResBlock(nn.Module):
     def __init__(self, stock: Any) -> None:
         super().__init__()
         spatial, temporal = stock.spatial_res_block, stock.temporal_res_block
-        self.norm1, self.conv1, self.spatial_step = spatial.norm1, spatial.conv1, spatial.time_emb_proj
-        self.norm2, self.conv2, self.shortcut = spatial.norm2, spatial.conv2, spatial.conv_shortcut
-        self.time_norm1, self.time_conv1 = temporal.norm1, over_time(temporal.conv1)
-        self.time_norm2, self.time_conv2 = temporal.norm2, over_time(temporal.conv2)
+        self.norm1, self.conv1, self.spatial_step = (
+            GroupNorm(spatial.norm1),
+            Convolution(spatial.conv1),
+            spatial.time_emb_proj,
+        )
+        self.norm2, self.conv2, self.shortcut = (
+            GroupNorm(spatial.norm2),
+            Convolution(spatial.conv2),
+            spatial.conv_shortcut,
+        )
+        self.time_norm1, self.time_conv1 = GroupNorm(temporal.norm1), TimeConvolution(temporal.conv1)
+        self.time_norm2, self.time_conv2 = GroupNorm(temporal.norm2), TimeConvolution(temporal.conv2)
         self.temporal_step = temporal.time_emb_proj
         self.temporal_weight = temporal_weight(stock.time_mixer)
 
@@ -83,31 +103,29 @@ class ResBlock(nn.Module):
     def forward(
         self, x_NFHWC: Tensor, spatial_step_NC: Tensor | None = None, temporal_step_NC: Tensor | None = None
     ) -> Tensor:
-        return self.over_time(self.over_frames(x_NFHWC, spatial_step_NC), temporal_step_NC)
+        summed, normed = self.time_norm1.of_sum(*self._over_frames(x_NFHWC, spatial_step_NC))
+        return self._over_time(summed, normed, temporal_step_NC)
 
-    def over_frames(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
+    def over_frames(self, x_NFHWC: Tensor) -> Tensor:
         """The spatial half: no frame looks at another one."""
-        clips = x_NFHWC.shape[:2]
-        x = as_images(x_NFHWC)
-        h = F.silu(self.norm1(x), inplace=True)
-        h = self.conv1(h)
-        if step_NC is not None:
-            h += step_NC.repeat_interleave(clips[1], dim=0)[:, :, None, None]
-        h = F.silu(self.norm2(h), inplace=True)
-        h = self.conv2(h)
-        h += x if self.shortcut is None else self.shortcut(x)
-        return from_images(h, clips)
+        made, residual, added_NC = self._over_frames(x_NFHWC)
+        made = made + residual
+        return made if added_NC is None else made + added_NC[:, None, None, None]
 
-    def over_time(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
+    def over_time(self, x_NFHWC: Tensor) -> Tensor:
         """The temporal half, over all frames of a clip."""
-        h = F.silu(self.time_norm1(as_sheets(x_NFHWC)), inplace=True)
-        h = self.time_conv1(h)
-        if step_NC is not None:
-            h += step_NC[:, :, None, None]
-        h = F.silu(self.time_norm2(h), inplace=True)
-        h = self.time_conv2(h)
+        return self._over_time(x_NFHWC, self.time_norm1.of_clips(x_NFHWC))
+
+    def _over_frames(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Three summands of the spatial half; the last one is N C."""
+        h, added_NC = self.conv1(self.norm1.of_frames(x_NFHWC), step_NC)
+        h, added_NC = self.conv2(self.norm2.of_frames(h, added_NC))
+        return h, x_NFHWC if self.shortcut is None else convolved(self.shortcut, x_NFHWC), added_NC
+
+    def _over_time(self, x_NFHWC: Tensor, normed_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
+        h = self.time_norm2.of_clips(self.time_conv1(normed_NFHWC, step_NC))
         # weight * (x + h) + (1 - weight) * x
-        return torch.add(x_NFHWC, from_sheets(h, x_NFHWC.shape), alpha=self.temporal_weight)
+        return self.time_conv2(h, residual_NFHWC=x_NFHWC, scale=self.temporal_weight)  # type: ignore[no-any-return]
 
 
 class Transformer(nn.Module):
@@ -115,7 +133,7 @@ class Transformer(nn.Module):
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
-        self.norm, self.proj_in, self.proj_out = stock.norm, stock.proj_in, stock.proj_out
+        self.norm, self.proj_in, self.proj_out = GroupNorm(stock.norm), stock.proj_in, stock.proj_out
         self.spatial_blocks = listed(map(SpatialBlock, stock.transformer_blocks))
         self.temporal_blocks = listed(map(TemporalBlock, stock.temporal_transformer_blocks))
         self.temporal_weight = temporal_weight(stock.time_mixer)
@@ -135,12 +153,13 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x_NFHWC: Tensor, terms: LayerTerms) -> Tensor:
-        tokens = from_images(self.norm(as_images(x_NFHWC)), x_NFHWC.shape[:2]).flatten(2, 3)
+        assert terms.frame_F1C is not None
+        tokens = self.norm.of_frames(x_NFHWC, silu=False).flatten(2, 3)
         tokens = self.proj_in(tokens)  # N, F, H * W, C
         for spatial, temporal, image in zip(self.spatial_blocks, self.temporal_blocks, terms.image, strict=True):
-            tokens = spatial(tokens, image[0])
-            tracks = temporal((tokens + terms.frame_F1C).transpose(1, 2), image[1])  # N, H * W, F, C
-            tokens = torch.lerp(tokens, tracks.transpose(1, 2), self.temporal_weight)
+            tokens, forwarded = spatial(tokens, image[0])
+            tokens, tracks = temporal(tokens, forwarded, terms.frame_F1C, image[1])
+            tokens = torch.lerp(tokens, tracks, self.temporal_weight)
         projected: Tensor = self.proj_out(tokens)
         return x_NFHWC + projected.view_as(x_NFHWC)
 
@@ -152,143 +171,32 @@ class SpatialBlock(nn.Module):
         super().__init__()
         self.norm1, self.attention = stock.norm1, SelfAttention(stock.attn1)
         self.cross = OneTokenAttention(stock.attn2)
-        self.norm3, self.feed_forward = stock.norm3, FeedForward(stock.ff)
+        self.norm3, self.feed_forward = ResidualNorm(stock.norm3), FeedForward(stock.ff)
 
-    def forward(self, x_NFTC: Tensor, image_NC: Tensor) -> Tensor:
-        x_NFTC = x_NFTC + self.attention(self.norm1(x_NFTC))
-        x_NFTC += image_NC[:, None, None]
-        x_NFTC += self.feed_forward(self.norm3(x_NFTC))
-        return x_NFTC
+    def forward(self, x_NFTC: Tensor, image_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """The activations before the feed-forward layer, and what that adds to them."""
+        x_NFTC, normed = self.norm3(x_NFTC, self.attention(self.norm1(x_NFTC)), image_NC)
+        return x_NFTC, self.feed_forward(normed)
 
 
-class TemporalBlock(SpatialBlock):
+class TemporalBlock(nn.Module):
     """The same over the frames of each pixel, behind a feed-forward layer (`TemporalBasicTransformerBlock`)."""
 
     def __init__(self, stock: Any) -> None:
-        super().__init__(stock)
-        self.norm_in, self.feed_forward_in = stock.norm_in, FeedForward(stock.ff_in)
-
-    def forward(self, x_NTFC: Tensor, image_NC: Tensor) -> Tensor:
-        x_NTFC = x_NTFC.contiguous()
-        return super().forward(x_NTFC + self.feed_forward_in(self.norm_in(x_NTFC)), image_NC)
-
-
-class SelfAttention(nn.Module):
-    """Attention among the tokens of the last axis but one; all axes before it are a batch.
-
-    The kernel is the device's best as PyTorch ranks them (2.13, `sdp_utils.cpp`): cuDNN's on Hopper and on Blackwell of
-    data centres, FlashAttention on other GPUs. `benchmarks.speed --parts attention` times each at SVD's sizes.
-    """
-
-    def __init__(self, stock: Any) -> None:
         super().__init__()
-        self.heads = stock.heads
-        self.qkv = concatenated([stock.to_q, stock.to_k, stock.to_v])
-        self.out = stock.to_out[0]
+        self.norm_in, self.feed_forward_in = ResidualNorm(stock.norm_in), FeedForward(stock.ff_in)
+        self.norm1, self.attention = ResidualNorm(stock.norm1), SelfAttention(stock.attn1)
+        self.cross = OneTokenAttention(stock.attn2)
+        self.norm3, self.feed_forward = ResidualNorm(stock.norm3), FeedForward(stock.ff)
 
-    def forward(self, x_TC: Tensor) -> Tensor:
-        batch, (tokens, _) = x_TC.shape[:-2], x_TC.shape[-2:]
-        qkv = self.qkv(x_TC).view(-1, tokens, 3, self.heads, self.qkv.out_features // 3 // self.heads)
-        query, key, value = qkv.transpose(1, 3).unbind(2)  # batch, heads, tokens, channels of a head
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.out(attended.transpose(1, 2).reshape(*batch, tokens, -1))  # type: ignore[no-any-return]
-
-
-class OneTokenAttention(nn.Module):
-    """Cross-attention to a single token: its projected value, whatever the query."""
-
-    def __init__(self, stock: Any) -> None:
-        super().__init__()
-        self.value, self.out = stock.to_v, stock.to_out[0]
-
-    def forward(self, token_ND: Tensor) -> Tensor:
-        return self.out(self.value(token_ND))  # type: ignore[no-any-return]
-
-
-class FeedForward(nn.Module):
-    """Linear, GEGLU, linear. The hidden activations, eight times the tokens, may be made in several pieces."""
-
-    def __init__(self, stock: Any) -> None:
-        super().__init__()
-        gate, _, self.out = stock.net
-        self.hidden = gate.proj
-        self.pieces = 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.pieces == 1:
-            return self._together(x)
-        pieces = [self._together(piece) for piece in x.flatten(0, -2).tensor_split(self.pieces)]
-        return torch.cat(pieces).view_as(x)
-
-    def _together(self, x: Tensor) -> Tensor:
-        hidden, gate = self.hidden(x).chunk(2, dim=-1)
-        return self.out(hidden * F.gelu(gate))  # type: ignore[no-any-return]
+    def forward(self, x_NFTC: Tensor, delta_NFTC: Tensor, frame_F1C: Tensor, image_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """`x + delta`, and what the block makes of that."""
+        x_NFTC, normed = self.norm_in(x_NFTC, delta_NFTC, frame_F1C, is_kept=False)
+        tracks, normed = self.norm1(x_NFTC, self.feed_forward_in(normed), frame_F1C)
+        tracks, normed = self.norm3(tracks, self.attention.among_frames(normed), image_NC)
+        return x_NFTC, tracks + self.feed_forward(normed)
 
 
 def listed(modules: Iterable[M]) -> Sequence[M]:
     """A `ModuleList` whose items keep their type."""
     return cast("Sequence[M]", nn.ModuleList(modules))
-
-
-def as_images(x_NFHWC: Tensor) -> Tensor:
-    """A view as N * F images, C H W, channels last."""
-    return x_NFHWC.flatten(0, 1).permute(0, 3, 1, 2)
-
-
-def from_images(images: Tensor, clips: Sequence[int]) -> Tensor:
-    """The way back; `clips` is (N, F)."""
-    height, width = images.shape[2:]
-    return images.permute(0, 2, 3, 1).reshape(*clips, height, width, -1)
-
-
-def as_sheets(x_NFHWC: Tensor) -> Tensor:
-    """A view as N sheets, C x F x H * W, channels last: a row for each frame, a column for each pixel."""
-    return x_NFHWC.flatten(2, 3).permute(0, 3, 1, 2)
-
-
-def from_sheets(sheets: Tensor, shape: Sequence[int]) -> Tensor:
-    """The way back, to N F H W C."""
-    return sheets.permute(0, 2, 3, 1).reshape(*shape)
-
-
-def convolved(convolution: nn.Conv2d, x_NFHWC: Tensor) -> Tensor:
-    """A convolution over each frame."""
-    return from_images(convolution(as_images(x_NFHWC)), x_NFHWC.shape[:2])
-
-
-def enlarged(x_NFHWC: Tensor, size: Sequence[int]) -> Tensor:
-    """Each frame enlarged to H W, by the nearest pixel."""
-    return from_images(F.interpolate(as_images(x_NFHWC), tuple(size), mode="nearest"), x_NFHWC.shape[:2])
-
-
-def channels_last_throughout(network: nn.Module) -> None:
-    """Bring the weights of all 2-D convolutions into the layout of the activations."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def over_time(stock: nn.Conv3d) -> nn.Conv2d:
-    """A convolution over frames alone (3 x 1 x 1), for sheets."""
-    convolution = nn.Conv2d(stock.in_channels, stock.out_channels, (3, 1), padding=(1, 0), device="meta")
-    convolution.weight = nn.Parameter(stock.weight.detach().squeeze(-1), requires_grad=False)
-    convolution.bias = stock.bias
-    return convolution
-
-
-def concatenated(stock: Sequence[nn.Linear]) -> nn.Linear:
-    """Linear layers on the same input as one, their outputs one after the other."""
-    weight = torch.cat([linear.weight for linear in stock])
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=stock[0].bias is not None, device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    if stock[0].bias is not None:
-        linear.bias = nn.Parameter(torch.cat([linear.bias for linear in stock]), requires_grad=False)
-    return linear
-
-
-def temporal_weight(mixer: Any) -> float:
-    """The share of the temporal branch in diffusers' `AlphaBlender`, for frames of a video."""
-    factor = mixer.mix_factor.detach().float()
-    spatial = factor if mixer.merge_strategy == "fixed" else factor.sigmoid()
-    share = float(spatial)
-    return share if mixer.switch_spatial_to_temporal_mix else 1 - share

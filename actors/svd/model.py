@@ -18,9 +18,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from actors import compiling
 from actors.errors import CheckpointError
-from actors.svd import few_step, layout
+from actors.svd import few_step, fused, layout
 from actors.svd.decoder import Decoder
-from actors.svd.layers import FeedForward
+from actors.svd.primitives import FeedForward
 from actors.svd.unet import UNet
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -134,8 +134,19 @@ def compile_networks(model: SvdModel) -> None:
 
     Kinds are: sizes, with and without guidance, whole evaluations and those with cached features, clips and chunks.
     """
+    # The activations have their layout: left to choose, the compiler takes tokens, N F T C, for images and puts the
+    # frames innermost.
+    options = {**compiling.OPTIONS["options"], "layout_optimization": False}
+    install_kernels(model)
     for network in (model.unet, model.vae_decoder):
-        network.compile(**compiling.OPTIONS)
+        network.compile(**{**compiling.OPTIONS, "options": options})
+
+
+def install_kernels(model: SvdModel) -> None:
+    """Let the UNet and the decoder use kernels of our own where these pay, in place; not for weights that come and go."""
+    if fused.pays(model.device, model.dtype):
+        for network in (model.unet, model.vae_decoder):
+            fused.install(network)
 
 
 def set_feed_forward_pieces(model: SvdModel, pieces: int) -> None:

@@ -7,19 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from actors.svd.layers import (
-    Layer,
-    LayerTerms,
-    as_images,
-    channels_last_throughout,
-    convolved,
-    enlarged,
-    from_images,
-    listed,
-)
+from actors.svd.layers import Layer, LayerTerms, listed
+from actors.svd.primitives import GroupNorm, Upsampling, channels_last_throughout
+from actors.svd.views import convolved
 
 StepTerms = Sequence[LayerTerms]  # one for each layer of the UNet, in the order in which they work
 
@@ -42,7 +34,7 @@ class UNet(nn.Module):
         self.down = listed(Level(block) for block in stock.down_blocks)
         self.middle = listed(_paired(stock.mid_block.resnets, [*stock.mid_block.attentions, None]))
         self.up = listed(Level(block) for block in stock.up_blocks)
-        self.norm_out, self.conv_out = stock.conv_norm_out, stock.conv_out
+        self.norm_out, self.conv_out = GroupNorm(stock.conv_norm_out), stock.conv_out
         channels_last_throughout(self)
 
     def terms(
@@ -80,7 +72,7 @@ class UNet(nn.Module):
             deep_NFHWC = self._deep(entry, terms)
         (*_, last) = self._layers()
         x = last(torch.cat([deep_NFHWC, entry], dim=-1), terms[-1])
-        x = from_images(self.conv_out(F.silu(self.norm_out(as_images(x)))), x.shape[:2])
+        x = convolved(self.conv_out, self.norm_out.of_frames(x))
         return Evaluation(x.permute(0, 1, 4, 2, 3), deep_NFHWC)
 
     def _deep(self, entry_NFHWC: Tensor, terms: StepTerms) -> Tensor:
@@ -91,8 +83,8 @@ class UNet(nn.Module):
             for layer in level.layers:
                 x = layer(x, next(of_layer))
                 skips.append(x)
-            if level.resample is not None:
-                x = convolved(level.resample, x)
+            if level.downsample is not None:
+                x = convolved(level.downsample, x)
                 skips.append(x)
         for layer in self.middle:
             x = layer(x, next(of_layer))
@@ -101,8 +93,8 @@ class UNet(nn.Module):
                 if len(skips) == 1:  # the last layer is the one that takes the entry
                     break
                 x = layer(torch.cat([x, skips.pop()], dim=-1), next(of_layer))
-            if level.resample is not None:
-                x = convolved(level.resample, enlarged(x, skips[-1].shape[2:4]))
+            if level.upsample is not None:
+                x = level.upsample(x, skips[-1].shape[2:4])
         return x
 
     def _layers(self) -> list[Layer]:
@@ -117,8 +109,9 @@ class Level(nn.Module):
         super().__init__()
         attentions = getattr(stock, "attentions", [None] * len(stock.resnets))
         self.layers = listed(_paired(stock.resnets, attentions))
-        resamplers = getattr(stock, "downsamplers", None) or getattr(stock, "upsamplers", None)
-        self.resample: nn.Conv2d | None = resamplers[0].conv if resamplers else None
+        downsamplers, upsamplers = (getattr(stock, name, None) for name in ("downsamplers", "upsamplers"))
+        self.downsample: nn.Conv2d | None = downsamplers[0].conv if downsamplers else None
+        self.upsample = Upsampling(upsamplers[0].conv) if upsamplers else None
 
 
 def _paired(blocks: Any, transformers: Any) -> Iterator[Layer]:

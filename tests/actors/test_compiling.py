@@ -1,5 +1,6 @@
 """When networks are compiled, and where that is kept."""
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,19 @@ def test_a_folder_that_the_environment_names_goes_before(tmp_path: Path, monkeyp
     for folder in ("first", "second"):
         compiling.keep_in(tmp_path / folder)
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "first")
+
+
+def test_a_torch_whose_compile_knows_less_gets_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 2.13 the limit of recompilations was the process's."""
+    from torch._dynamo import config
+
+    assert compiling.__file__
+    monkeypatch.setattr(config, "recompile_limit", 8)
+    monkeypatch.setattr(torch, "compile", lambda model, *, fullgraph=False, dynamic=None, options=None: model)
+    spec = importlib.util.spec_from_file_location("older", compiling.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    older = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(older)
+    assert older.compiled(len) is len
+    assert config.recompile_limit >= 64

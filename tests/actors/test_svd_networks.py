@@ -13,7 +13,8 @@ from torch import Tensor
 from actors import compiling
 from actors.svd import decoder
 from actors.svd.decoder import Decoder
-from actors.svd.layers import FeedForward
+from actors.svd.primitives import FeedForward, Upsampling, row_normed
+from actors.svd.views import as_images, from_images
 from actors.svd.unet import UNet
 from benchmarks.make_checkpoints import TINY_SIZES, SvdSizes, draw_weights, new_unet, new_vae
 
@@ -143,3 +144,25 @@ def test_every_shape_is_one_graph_without_breaks_and_no_clip_compiles_anew(monke
         for frames in chunks:
             vae_decoder(torch.zeros(frames, 4, height, width))
     assert len(graphs) == len(sizes) * (2 + len(chunks))
+
+
+@pytest.mark.parametrize("size", [None, (10, 14), (9, 13)])
+def test_upsampling_is_the_nearest_pixel_then_the_convolution(size: tuple[int, int] | None) -> None:
+    torch.manual_seed(0)
+    stock = torch.nn.Conv2d(6, 10, 3, padding=1, dtype=torch.float64).requires_grad_(False)
+    x_NFHWC = torch.randn(2, 3, 5, 7, 6, dtype=torch.float64)
+    enlarged = torch.nn.functional.interpolate(as_images(x_NFHWC), size or (10, 14), mode="nearest")
+    expected = from_images(stock(enlarged), (2, 3))
+    torch.testing.assert_close(Upsampling(stock)(x_NFHWC, size), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 5, 7), (1, 24, 4, 35)], ids=["images", "sheets"])
+def test_group_norm_by_rows_is_group_norm(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    norm = torch.nn.GroupNorm(4, 24, dtype=torch.float64).requires_grad_(False)
+    norm.weight.normal_()
+    norm.bias.normal_()
+    x_NCHW = (torch.randn(shape, dtype=torch.float64) * 3 + 5).to(memory_format=torch.channels_last)
+    normed = row_normed(norm, x_NCHW)
+    torch.testing.assert_close(normed, norm(x_NCHW), rtol=1e-12, atol=1e-12)
+    assert normed.is_contiguous(memory_format=torch.channels_last)

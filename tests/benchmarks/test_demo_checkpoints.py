@@ -9,6 +9,7 @@ import pytest
 from actors.rife.interpolate import Interpolator
 from actors.svd import model as svd
 from benchmarks import demo_figures as figures
+from benchmarks.psnr import psnr
 from benchmarks.train_demo import data
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -42,11 +43,11 @@ def test_whole_clips_survive_the_autoencoder(model: svd.SvdModel, photograph: fi
 
 
 def test_the_first_frame_is_the_photograph(clip: figures.Pixels, image: figures.Pixels) -> None:
-    assert figures.psnr(clip[0], image) > 22
+    assert psnr(clip[0], image) > 22
 
 
 def test_frames_leave_the_photograph_steadily(clip: figures.Pixels, image: figures.Pixels) -> None:
-    likeness = [figures.psnr(frame, image) for frame in clip]
+    likeness = [psnr(frame, image) for frame in clip]
     assert likeness[0] > likeness[3] > likeness[7]
 
 
@@ -55,7 +56,7 @@ def test_another_seed_gives_another_motion(model: svd.SvdModel, image: figures.P
     other = figures.generate_clip(model, image, replace(figures.DEFAULTS, seed=figures.DEFAULTS.seed + 1))
     np.testing.assert_array_equal(again, clip)
     # Both begin with the photograph; they part as the camera goes different ways.
-    assert figures.psnr(other[0], clip[0]) > figures.psnr(other[7], clip[7]) + 3
+    assert psnr(other[0], clip[0]) > psnr(other[7], clip[7]) + 3
 
 
 def test_a_larger_motion_bucket_moves_more(model: svd.SvdModel, image: figures.Pixels) -> None:
@@ -70,7 +71,7 @@ def test_noise_augmentation_frees_the_clip_from_the_photograph(
     model: svd.SvdModel, image: figures.Pixels, clip: figures.Pixels
 ) -> None:
     noisy = figures.generate_clip(model, image, replace(figures.DEFAULTS, noise_aug_strength=0.5))
-    assert figures.psnr(noisy[0], image) < figures.psnr(clip[0], image) - 2
+    assert psnr(noisy[0], image) < psnr(clip[0], image) - 2
 
 
 def test_guidance_follows_the_photograph_more_closely(model: svd.SvdModel, image: figures.Pixels) -> None:

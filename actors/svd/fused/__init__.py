@@ -1,0 +1,53 @@
+"""Kernels of our own (Triton), where they were measured to be faster than what PyTorch has.
+
+Each is an operator of PyTorch, `torch.ops.stillreel.*`, so that compiled and uncompiled networks call it alike. Each
+computes what `actors.svd.primitives` computes without it, up to rounding. Importing this needs no Triton; `install`
+imports the kernels and tells the layers to use them.
+
+Whether they are used depends on the kind of GPU and on sizes alone, never on a measurement by the worker at hand: the
+same clip has the same bytes on every worker of one kind. `benchmarks/RESULTS.md` has the figures that decided.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+from torch import nn
+
+_KERNELS = ("frame_attention", "geglu", "group_norm", "residual_norm", "time_convolution")
+# Compute capabilities that the kernels were measured on: Hopper. They load tiles by its copy engine.
+_MEASURED_ON = {(9, 0)}
+
+
+class Fusible(nn.Module):
+    """A module that can work with the kernels."""
+
+    is_fused = False
+
+    def fuse(self) -> None:
+        """Use them from now on."""
+        self.is_fused = True
+
+
+def pays(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernels are faster on this kind of device, and exact enough: in half precision on Hopper."""
+    return (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and find_spec("triton") is not None
+        and torch.cuda.get_device_capability(device) in _MEASURED_ON
+    )
+
+
+def install(network: nn.Module) -> None:
+    """Let the network's layers use the kernels, whose weights must be where it works."""
+    load()
+    for module in network.modules():
+        if isinstance(module, Fusible):
+            module.fuse()
+
+
+def load() -> None:
+    """Make the operators known to PyTorch."""
+    for name in _KERNELS:
+        import_module(f"{__name__}.{name}")
