@@ -5,6 +5,7 @@ known by what they carry: an HTTP status, an error code of the store, or the nam
 """
 
 import errno
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -118,9 +119,27 @@ def retried(
             is_last = attempt >= attempts or time.monotonic() - started > GIVE_UP_AFTER_S
             if fault is Fault.LASTING or is_last:
                 raise
+        _note_retry()
         if fault is Fault.EXPIRED:
             renew()
         time.sleep(wait_s(attempt))
+
+
+# Since the last `take_retries`, of all threads.
+_retries = itertools.count()
+_taken = 0
+
+
+def take_retries() -> int:
+    """How often this process has tried something again since it was last asked."""
+    global _taken
+    now = next(_retries)
+    retried_since, _taken = now - _taken, now + 1
+    return retried_since
+
+
+def _note_retry() -> None:
+    next(_retries)
 
 
 def is_conflict(error: BaseException) -> bool:

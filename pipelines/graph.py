@@ -13,6 +13,7 @@ from actors.attempts.ledger import RemoteLedger
 from actors.contracts import Ending
 from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
+from actors.logs import Report
 from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, as_task
 from actors.runner.contract import check_chain
@@ -45,8 +46,8 @@ class Graph:
         check_chain(STAGES)
         self._job, self._pools, self._stand_ins = job, pools, stand_ins
         run = job.config.run
-        self._ledger = RemoteLedger(run.max_attempts)
-        self._attempts = Attempts(self._ledger, run.clip_timeout_s)
+        self._ledger = RemoteLedger(run.max_attempts, job.run_id)
+        self._attempts = Attempts(self._ledger, run.clip_timeout_s, job.run_id)
 
     def __enter__(self) -> "Graph":
         return self
@@ -65,6 +66,10 @@ class Graph:
     def num_begun(self) -> int:
         """How many clips were begun with so far; those whose row of the manifest has a problem are not among them."""
         return self._ledger.num_begun()
+
+    def take_reports(self) -> list[Report]:
+        """What workers have warned of since the last time."""
+        return self._ledger.take_reports()
 
     def endings(self, work: Sequence[WorkFile]) -> Iterator[Ending]:
         """Run the stages over the work files; every row ends exactly once, and is given as it ends, in any order.

@@ -1,8 +1,10 @@
 """What a run works on: the configuration with all that is to be looked up first, and the dataset."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from actors import scratch
@@ -25,12 +27,14 @@ class Job:
 
     Attributes:
         revisions: of the model's content, and of the interpolation weights'.
+        run_id: of a run; of none, "-".
     """
 
     config: Config
     storage: Storage
     layout: Layout
     revisions: tuple[str, str]
+    run_id: str = "-"
 
     @classmethod
     def of(cls, config: Config) -> "Job":
@@ -57,11 +61,18 @@ class Job:
         job = cls.of(config.model_copy(update=changes | {"interpolation": interpolation}))
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
-        return cls(pinned, job.storage, job.layout, job.revisions)
+        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        return cls(pinned, job.storage, job.layout, job.revisions, run_id)
 
-    def plan(self, retry: Retry | None, run: RunFolder | None = None) -> Plan:
-        """What is to be made; with work files in the folder of `run`, where one is given."""
+    @property
+    def folder(self) -> RunFolder:
+        """What the run leaves in the dataset beside clips."""
+        return self.layout.run(self.run_id)
+
+    def plan(self, retry: Retry | None, *, with_work: bool) -> Plan:
+        """What is to be made; `with_work` writes work files into the run's folder."""
         holdings = read_holdings(self.layout, self.storage)
+        run = self.folder if with_work else None
         return make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
 
     def committer(self, plan: Plan, lease: Lease) -> Committer:
@@ -70,7 +81,7 @@ class Job:
         return Committer(self.layout, self.storage, schema, plan.extras, plan.rows_per_part, lease.check)
 
     @contextmanager
-    def log(self, run: RunFolder, name: str) -> Iterator[Path]:
+    def log(self, name: str) -> Iterator[Path]:
         """A local file that ends up in the run's folder, where anything was written into it."""
         with scratch.folder() as temporary:
             log = temporary / name
@@ -79,7 +90,7 @@ class Job:
                 yield log
             finally:
                 if log.stat().st_size:
-                    self.storage.put_file(run.log(name), log)
+                    self.storage.put_file(self.folder.log(name), log)
 
 
 def _check_output(output: str, storage: Storage) -> None:

@@ -1,7 +1,6 @@
 """One run, from top to bottom: lease -> recover -> plan -> stream -> commit."""
 
 import gc
-import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -11,7 +10,6 @@ from actors.runner.actor import MakeStage
 from pipelines.config import Config, to_yaml
 from pipelines.dataset import card
 from pipelines.dataset.commit import Committer
-from pipelines.dataset.layout import RunFolder
 from pipelines.dataset.lease import held
 from pipelines.dataset.recover import recover
 from pipelines.dataset.work import executions, remove_work
@@ -19,6 +17,7 @@ from pipelines.driver.cluster import Cluster, check_machine, connected
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.progress import Progress
 from pipelines.driver.report import Summary, print_plan
+from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
 from pipelines.planning.planner import Plan, Retry
 from pipelines.pools import size_pools
@@ -28,7 +27,7 @@ StandIns = Mapping[str, MakeStage]
 
 def plan_only(config: Config, retry: Retry | None) -> Plan:
     """What `run` would do, without starting Ray or a model and without writing anything."""
-    return Job.of(config).plan(retry)
+    return Job.of(config).plan(retry, with_work=False)
 
 
 def run(
@@ -50,39 +49,35 @@ def run(
     check_machine(config)
     started = datetime.now(UTC)
     job = Job.to_run(config)
-    run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    folder = job.layout.run(run_id)
-    lease_s = config.run.lease_s
-    with held(job.layout, job.storage, run_id=run_id, lease_s=lease_s, break_lease=break_lease) as lease:
-        if recovered := recover(job.layout, job.storage, lease.check):
+    layout, storage, lease_s = job.layout, job.storage, config.run.lease_s
+    with held(layout, storage, run_id=job.run_id, lease_s=lease_s, break_lease=break_lease) as lease:
+        if recovered := recover(layout, storage, lease.check):
             console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
-        job.storage.put_bytes(folder.config, to_yaml(job.config).encode())
-        plan = job.plan(retry, folder)
+        storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
+        plan = job.plan(retry, with_work=True)
         print_plan(plan, console)
-        summary = Summary(run_id, job.layout, plan, is_retry=retry is not None, recovered=recovered)
+        summary = Summary(job.run_id, layout, plan, is_retry=retry is not None, recovered=recovered)
         if not plan.to_do:
-            job.storage.remove(folder.config)  # a schedule would fill the dataset with runs that made nothing
-            job.storage.prune(folder.uri)
+            storage.remove(job.folder.config)  # a schedule would fill the dataset with runs that made nothing
+            storage.prune(job.folder.uri)
             summary.status = "done"
             return summary
         try:
-            _make(job, job.committer(plan, lease), summary, folder, console, stand_ins or {})
+            _make(job, job.committer(plan, lease), summary, console, stand_ins or {})
         finally:
             summary.stop_clock(started)
-            job.storage.put_bytes(folder.summary, summary.to_json().encode())
+            storage.put_bytes(job.folder.summary, summary.to_json().encode())
     return summary
 
 
-def _make(
-    job: Job, committer: Committer, summary: Summary, folder: RunFolder, console: Console, stand_ins: StandIns
-) -> None:
+def _make(job: Job, committer: Committer, summary: Summary, console: Console, stand_ins: StandIns) -> None:
     """Start Ray, make the clips, and where all rows have ended, remove the work files."""
     card.write(job.layout, job.storage)
-    with job.log(folder, "ray.log") as ray_log, connected(job.config, console, ray_log) as cluster:
+    with job.log("ray.log") as ray_log, connected(job.config, console, ray_log) as cluster:
         _stream(job, committer, summary, cluster, console, stand_ins)
     if summary.ended == summary.plan.to_do:
         summary.status = "done"
-        remove_work(folder, summary.plan.work, job.storage)
+        remove_work(job.folder, summary.plan.work, job.storage)
 
 
 def _stream(
@@ -94,8 +89,10 @@ def _stream(
 
     config, plan = job.config, summary.plan
     with (
+        job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(job, size_pools(config, cluster.gpus, cluster.cpus), stand_ins) as graph,
+        WorkerLog(job.run_id, graph.take_reports, warnings, summary.degradations, console),
         Interruption(graph, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):

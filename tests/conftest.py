@@ -1,6 +1,8 @@
 """Small checkpoints that the tests share; everything else is made where it is used."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,14 @@ pytest_plugins = ["tests.servers"]  # the fixtures s3_server, s3_storage, s3_buc
 
 # Tests compute tiny tensors, where a second thread only waits for the first: on a busy machine that costs tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_of_other_tests() -> Iterator[None]:
+    """A test that starts a worker in this process has it log as one; the next test knows nothing of that."""
+    yield
+    logger = logging.getLogger("stillreel")
+    logger.handlers, logger.propagate = [], True
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,14 @@ process on purpose: that is the one thing for which Ray gives the clip a fresh w
 
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
-from actors import scratch
+from actors import logs, scratch
 from actors.attempts import watchdog
-from actors.attempts.ledger import Answer, Ledger, RemoteLedger
+from actors.attempts.ledger import START_OF, Answer, Ledger, RemoteLedger
 from actors.attempts.orphans import end_with_parent
 from actors.contracts import Failed, Row, Unstarted
 from actors.errors import StillreelError, WorkerDiedError
@@ -36,6 +35,11 @@ class Attempts:
 
     ledger: Ledger
     clip_timeout_s: float | None = None
+    run_id: str = "-"
+
+    def log_as(self, stage: str) -> None:
+        """Have this process log as a worker of `stage`."""
+        logs.start(self.run_id, stage, self.ledger.report)
 
     def begin_together(self, clip_ids: list[str], stage: str) -> dict[str, Answer]:
         """The answers for several clips in one call, for `attempt`; of those that it lacks, each asks for itself."""
@@ -60,13 +64,15 @@ class Attempts:
             deaths = f"the worker died {_times(answer.deaths)} while it had this clip at stage {stage}"
             return Failed.by(WorkerDiedError(f"{deaths}: {answer.reason}"), row, stage)
         done: T | Failed
-        with self._watch(clip_id, stage):
+        with logs.about(clip_id), self._watch(clip_id, stage):
             try:
                 done = make()
             except Exception as error:
                 if breaks_gpu(error):
+                    logs.logger.exception("the GPU is broken for all later calls, so this process ends")
                     self._end_process(clip_id, stage, _one_line(error))
                 done = Failed.by(error, row, stage)
+                _log_failure(error)
         self.ledger.end(clip_id, stage)
         return done
 
@@ -78,7 +84,7 @@ class Attempts:
             StillreelError: as the start raises it, where no other try would go better.
             WorkerDiedError: the worker died at all its starts.
         """
-        worker, step = self.ledger.worker_name(), f"start of {stage}"
+        worker, step = self.ledger.worker_name(), START_OF + stage
         answer = self.ledger.begin(worker, step)
         if answer.verdict == "give up":
             deaths = f"a worker of stage {stage} died {_times(answer.deaths)} while it started"
@@ -89,7 +95,7 @@ class Attempts:
             does_pass = fault_of(error) is not Fault.LASTING
             if isinstance(error, StillreelError) and not does_pass:
                 raise self._refused(error) from error.__cause__
-            traceback.print_exc()
+            logs.logger.exception("the worker cannot start, and is started again")
             if does_pass:
                 time.sleep(_STORE_RECOVERS_S)
             self._end_process(worker, step, _one_line(error))
@@ -111,7 +117,13 @@ class Attempts:
         if limit_s is None:
             return nullcontext()
         reason = f"it took longer than run.clip_timeout_s ({limit_s:g} s)"
-        return watchdog.limit(limit_s, lambda: self._end_process(clip_id, stage, reason))
+
+        def end() -> None:
+            with logs.about(clip_id):
+                logs.logger.error("%s; this is where it is\n%s", reason, logs.stacks())
+            self._end_process(clip_id, stage, reason)
+
+        return watchdog.limit(limit_s, end)
 
     def _end_process(self, key: str, stage: str, reason: str) -> NoReturn:
         try:
@@ -119,6 +131,14 @@ class Attempts:
             scratch.clear()
         finally:
             os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
+
+
+def _log_failure(error: Exception) -> None:
+    """What is meant for the user is a failure record; anything else is a bug, and its traceback tells where."""
+    if isinstance(error, StillreelError):
+        logs.logger.info("%s: %s", type(error).__name__, error)
+    else:
+        logs.logger.exception("an error that nobody expected")
 
 
 def _one_line(error: Exception) -> str:

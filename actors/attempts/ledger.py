@@ -9,7 +9,9 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from actors import logs
 from actors.attempts.orphans import end_with_parent
+from actors.logs import Report
 
 _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
 
@@ -20,6 +22,9 @@ _NUM_LEFT = 10_000
 _LEFT_TOLD_AT_ONCE = 32
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
+
+# Before the name of a stage: what a worker does that starts.
+START_OF = "start of "
 
 _T = TypeVar("_T")
 
@@ -63,6 +68,9 @@ class Ledger(Protocol):
     def refuse(self, error_type: str, error: str) -> None:
         """No worker can start, for a reason that ends the run; written down when this returns."""
 
+    def report(self, report: Report) -> None:
+        """A warning of this process, for the driver (`actors.logs`)."""
+
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
 
@@ -78,14 +86,15 @@ class _Tries:
 class AttemptLedger:
     """The ledger itself; it holds a few strings for each clip that is on its way."""
 
-    def __init__(self, max_attempts: int) -> None:
-        self._max_attempts = max_attempts
+    def __init__(self, max_attempts: int, run_id: str = "-") -> None:
+        self._max_attempts, self._run_id = max_attempts, run_id
         self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
         self._in_flight: set[str] = set()
         self._left: dict[str, None] = {}  # the last that left, in order
         self._num_begun = 0
         self._is_draining = False
         self._refusal: tuple[str, str] | None = None
+        self._reports: list[Report] = []
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
@@ -94,6 +103,7 @@ class AttemptLedger:
             return Answer("give up", tries.begun, tries.reason)
         if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
             return Answer("unstarted")
+        self._notice_death(key, stage, tries)
         # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
         is_known = key in self._tries or key in self._left
         self._num_begun += stage == "load" and not is_known
@@ -106,6 +116,8 @@ class AttemptLedger:
     def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
         """As in `Ledger`."""
         if any(stage in self._tries.get(key, {}) for key in keys):
+            said = f"a worker died with one of {len(keys)} images: {_UNKNOWN_REASON}; they are loaded again"
+            self.report(["worker died", 1, logs.line(self._run_id, stage, "-", said)])
             return None
         answers = [self.begin(key, stage) for key in keys]
         for key in keys:
@@ -135,6 +147,24 @@ class AttemptLedger:
         self._left[key] = None
         if len(self._left) > _NUM_LEFT:
             del self._left[next(iter(self._left))]
+
+    def _notice_death(self, key: str, stage: str, tries: "_Tries") -> None:
+        """A worker begins again with what another one did not end."""
+        if tries.begun:
+            said = f"a worker died: {tries.reason}; what it had is tried again"
+            self.report(["worker died", 1, logs.line(self._run_id, stage, key, said)])
+        elif stage.startswith(START_OF) and key in self._left:
+            said = "a worker was started again"
+            self.report(["worker restarted", 1, logs.line(self._run_id, stage.removeprefix(START_OF), "-", said)])
+
+    def report(self, report: Report) -> None:
+        """As in `Ledger`."""
+        self._reports.append(report)
+
+    def take_reports(self) -> list[Report]:
+        """What was reported since the last time; what the ledger itself has noticed, too."""
+        reports, self._reports = self._reports, []
+        return reports
 
     def refuse(self, error_type: str, error: str) -> None:
         """As in `Ledger`: the first reason counts."""
@@ -167,8 +197,8 @@ class _LedgerActor(AttemptLedger):
     With lists and strings, which Ray packs as they are; any other object is pickled.
     """
 
-    def __init__(self, max_attempts: int) -> None:
-        super().__init__(max_attempts)
+    def __init__(self, max_attempts: int, run_id: str) -> None:
+        super().__init__(max_attempts, run_id)
         end_with_parent()
 
     def begin_after(self, ended: list[list[str]], left: list[str], key: str, stage: str) -> list[Any]:
@@ -199,7 +229,7 @@ class RemoteLedger:
     counted than there was, until the clip leaves: of consequence only where the data of one clip is lost many times.
     """
 
-    def __init__(self, max_attempts: int) -> None:
+    def __init__(self, max_attempts: int, run_id: str = "-") -> None:
         """Start it where the driver runs: only what ends the driver takes the ledger along."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -208,7 +238,7 @@ class RemoteLedger:
         # Should its process be killed, it begins anew: some clips get more tries, none is lost. Ray's head would keep a
         # few kB for each call, which are most of a run's.
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-        self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_attempts)
+        self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_attempts, run_id)
         self._forget()
 
     def _forget(self) -> None:
@@ -255,6 +285,15 @@ class RemoteLedger:
     def refuse(self, error_type: str, error: str) -> None:
         """As in `Ledger`."""
         self._wait_for("refuse", error_type, error)
+
+    def report(self, report: Report) -> None:
+        """As in `Ledger`, without waiting."""
+        self._actor.report.options(num_returns=0).remote(report)
+
+    def take_reports(self) -> list[Report]:
+        """As in `AttemptLedger`."""
+        reports: list[Report] = self._wait_for("take_reports")
+        return reports
 
     def refusal(self) -> tuple[str, str] | None:
         """As in `AttemptLedger`."""

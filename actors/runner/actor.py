@@ -20,6 +20,7 @@ class StageInActor:
     """What a pool's actor holds: the stage, made once, and called for each item of a batch."""
 
     def __init__(self, make: MakeStage, name: str, attempts: Attempts) -> None:
+        attempts.log_as(name)
         self._runner: Runner[Any, Any] = started(make, name, attempts)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
@@ -69,6 +70,7 @@ def run_task(batch: pa.Table, *, make: MakeStage, attempts: Attempts) -> Iterato
     """
     attempts.end_with_node()
     runner: Runner[Any, Any] = Runner(make(), attempts)
+    attempts.log_as(runner.name)
     items: list[Item] = [planned(work) for work in batch.to_pylist()]
     try:
         begun = [item.row.clip_id for item in items if isinstance(item, Planned)]

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, cast
 
+from actors import logs
 from actors.attempts.attempts import Attempts
 from actors.attempts.ledger import Answer
 from actors.contracts import Failed, In, Out, Stage, Unstarted
+from actors.retries import take_retries
 from actors.runner.contract import check_kept, gives, seconds_column, takes
 
 
@@ -33,6 +35,8 @@ class Runner(Generic[In, Out]):
         started = time.perf_counter()
         given = self._stage(item)
         seconds = time.perf_counter() - started
+        if again := take_retries():
+            logs.degraded("store asked again", f"the store had to be asked again, {again} times for this clip", again)
         check_kept(self._stage, item.row, given)
         row = given.row.with_columns(**{seconds_column(self.name): seconds})
         return cast(Out, replace(cast(Any, given), row=row))

@@ -6,7 +6,7 @@
   data/part-00000/<clip_id>.mp4          (.mkv) the clips
   failures/part-00000.parquet            one record per row that failed
   _lease/00000001.json                   who is writing
-  _runs/<run_id>/config.yaml, summary.json, ray.log, workers.log
+  _runs/<run_id>/config.yaml, summary.json, ray.log, warnings.log
   _runs/<run_id>/work/work-00000.parquet  until the run is done
 """
 

@@ -58,6 +58,7 @@ class Summary:
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGE_SECONDS, 0.0))
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    degradations: Counter[str] = field(default_factory=Counter)
 
     def add(self, ending: Ending) -> None:
         """Count one row's ending."""
@@ -116,6 +117,7 @@ class Summary:
                 "recovered": self.recovered,
                 "made": self.made,
                 "failed": self.failed,
+                "degradations": dict(self.degradations),
                 "elapsed_s": round(self.elapsed_s, 3),
                 "mean_stage_s": {name: round(total / max(self.made, 1), 3) for name, total in self.stage_s.items()},
                 "failures": [
@@ -200,6 +202,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         rows["left to do"] = f"{left:,}"
     for name, total in summary.stage_s.items():
         rows[f"{name.removesuffix('_s')}, seconds a clip"] = f"{total / summary.made:.2f}" if summary.made else "-"
+    for kind, count in summary.degradations.items():
+        rows[f"{kind}, times"] = f"{count:,} (see warnings.log)"
     rows["whole run, seconds"] = f"{summary.elapsed_s:.1f}"
     rows["videos and metadata"] = summary.layout.data
     if summary.failed:

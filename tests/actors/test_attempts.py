@@ -172,13 +172,13 @@ def test_what_out_of_memory_looks_like() -> None:
 
 
 def test_a_start_that_fails_ends_the_process_until_it_is_given_up(
-    ledger: AttemptLedger, exits: threading.Event, capsys: pytest.CaptureFixture[str]
+    ledger: AttemptLedger, exits: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts = Attempts(ledger)
     for _ in range(3):
         with pytest.raises(Exit), attempts.start("generate"):
             raise OSError("the disk is away")
-    assert "Traceback" in capsys.readouterr().err
+    assert "Traceback" in caplog.text
     expected = "a worker of stage generate died 3 times while it started: OSError: the disk is away"
     with pytest.raises(WorkerDiedError, match=expected) as raised, attempts.start("generate"):
         raise AssertionError("is not tried")

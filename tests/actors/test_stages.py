@@ -168,12 +168,14 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch, svd_checkpoint: Path) -> Callable
 SmallGpu = Callable[..., tuple[Generate, list[Any]]]
 
 
-def test_short_memory_is_met_step_by_step_and_remembered(small_gpu: SmallGpu) -> None:
+def test_short_memory_is_met_step_by_step_and_remembered(small_gpu: SmallGpu, caplog: pytest.LogCaptureFixture) -> None:
     generate, calls = small_gpu(lambda options: options["offload"])
     clips = [generate(load()) for _ in range(2)]
     assert [clip.row.columns["memory_mode"] for clip in clips] == ["offload", "offload"]
     assert [clip.frames_FHWC.shape[0] for clip in clips] == [10, 10]
     assert calls == [(None, False), (8, False), (8, True), (8, True)]
+    # Once, and not for each clip that follows.
+    assert caplog.messages == ["the GPU's memory is short: clips are made offload from here on, not resident"]
 
 
 def test_chunked_decoding_comes_before_offloading_and_its_frames_are_the_same(small_gpu: SmallGpu) -> None:

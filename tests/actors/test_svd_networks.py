@@ -14,8 +14,8 @@ from actors import compiling
 from actors.svd import decoder
 from actors.svd.decoder import Decoder
 from actors.svd.primitives import FeedForward, Upsampling, row_normed
-from actors.svd.views import as_images, from_images
 from actors.svd.unet import UNet
+from actors.svd.views import as_images, from_images
 from benchmarks.make_checkpoints import TINY_SIZES, SvdSizes, draw_weights, new_unet, new_vae
 
 # Two blocks a level, as in SVD: only then does the decoder use its attention.

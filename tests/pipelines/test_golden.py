@@ -88,7 +88,7 @@ def write_golden(name: str, clips: dict[str, Any]) -> None:
 def made_without_ray(config: Config) -> list[dict[str, Any]]:
     """The records of all clips of a job: planned, and then through the stages as a worker would call them."""
     job = Job.to_run(config)
-    plan = job.plan(None, job.layout.run("golden"))
+    plan = job.plan(None, with_work=True)
     model, revision = config.model, job.revisions[0]
     generator = GENERATORS[config.generator]
     attempts = Attempts(AttemptLedger(max_attempts=1))

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from actors import logs
 from actors.contracts import Pixels
 from actors.errors import GenerationError
 from actors.generators.base import Animation, Generator
@@ -54,7 +55,12 @@ class SvdGenerator(Generator[SvdModelSettings, SvdParameters]):
 
     def animate(self, image_HWC: Pixels, parameters: SvdParameters) -> Animation:
         """As in `Generator`."""
+        before = self._animator.memory_mode
         clips = self._animator.animate(image_HWC, parameters)
+        if (now := self._animator.memory_mode) != before:
+            logs.degraded(
+                "tighter memory", f"the GPU's memory is short: clips are made {now} from here on, not {before}"
+            )
         if not clips.finite[0]:
             raise GenerationError("the model made frames that are not numbers")
         return Animation(clips.frames_BFHWC[0], {"memory_mode": self._animator.memory_mode})
