@@ -49,7 +49,7 @@ class StorageSettings(Section):
     options: dict[str, dict[str, Any]] = Field(
         {}, description="fsspec options per scheme, e.g. {s3: {client_kwargs: {endpoint_url: ...}}}"
     )
-    attempts: int = Field(5, ge=1, description="how often a request is tried when the store or the network fails")
+    tries: int = Field(5, ge=1, description="how often a request is tried when the store or the network fails")
     schemes: list[str] | None = Field(
         None,
         min_length=1,

@@ -65,12 +65,12 @@ class Storage:
 
     `options`: fsspec's options per scheme, e.g. `{"s3": {"client_kwargs": {"endpoint_url": ...}}}`. All schemes of one
     store share them (`s3`, `S3`, `s3a`).
-    `attempts`: how often a request is tried before a failure that might pass by itself is raised.
+    `tries`: how often a request is tried before a failure that might pass by itself is raised.
     Every method raises StorageError, and NotFound where that is the reason.
     """
 
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
-    attempts: int = 5
+    tries: int = 5
 
     @staticmethod
     def check_options(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -172,7 +172,7 @@ class Storage:
         """Write a file, whole, only where there is none; False if there is one. Of several at once, one succeeds.
 
         `data` is to hold something that no other writer has, such as a random token: when the answer to a write was
-        lost, the file that the next attempt finds is known as ours by its content.
+        lost, the file that the next try finds is known as ours by its content.
         """
         if self.is_local(uri):
             link = partial(link_local, uri)
@@ -270,11 +270,11 @@ class Storage:
 
         Whatever it raises in the end becomes a StorageError saying that `uri` was not `done`.
         """
-        attempt = 0
+        number = 0
 
         def try_once() -> T:
-            nonlocal attempt
-            attempt += 1
+            nonlocal number
+            number += 1
             filesystem, path = self._locate(uri, retries=False)
             return operation(filesystem, path)
 
@@ -283,11 +283,11 @@ class Storage:
             # A new filesystem looks for credentials anew.
             return retried(
                 try_once,
-                self.attempts,
+                self.tries,
                 renew=lambda: fsspec.get_filesystem_class(scheme).clear_instance_cache(),
             )
         except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
-            raise explained(error, done, uri, scheme, _STORES.get(scheme, ""), attempt) from error
+            raise explained(error, done, uri, scheme, _STORES.get(scheme, ""), number) from error
 
     def _locate(self, uri: str, *, retries: bool = True) -> tuple[Any, str]:
         """The filesystem of `uri` and the path in it; fsspec keeps the filesystems, one per thread and options.

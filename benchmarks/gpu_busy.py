@@ -130,7 +130,7 @@ def _job(folder: Path, actors: int, clips: int) -> list[str]:
         "model.source": folder / "model",
         "generation.num_frames": _FRAMES,
         "workers.generate": f"{{actors: {actors}, num_gpus: 0, num_cpus: 0}}",
-        "workers.interpolate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
+        "workers.finish": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "ray.num_cpus": 2,
         "ray.object_store_mb": actors * _STORE_MB_PER_ACTOR,
     }

@@ -235,7 +235,7 @@ def _job(folder: Path, rows: int) -> list[str]:
         "model.source": folder / "model",
         "generation.num_frames": 2,
         "workers.generate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
-        "workers.interpolate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
+        "workers.finish": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "ray.num_cpus": 2,
         "ray.object_store_mb": 200,
     }

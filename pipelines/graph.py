@@ -8,8 +8,6 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset
 from ray.exceptions import RayError
 
-from actors.attempts.attempts import Attempts
-from actors.attempts.ledger import RemoteLedger
 from actors.contracts import Ending
 from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
@@ -21,6 +19,8 @@ from actors.runner.packing import ITEM_COLUMN, endings
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
+from actors.tries.guard import Guard
+from actors.tries.ledger import RemoteLedger
 from pipelines.dataset.work import WorkFile
 from pipelines.driver import ray_private
 from pipelines.job import Job
@@ -46,8 +46,8 @@ class Graph:
         check_chain(STAGES)
         self._job, self._pools, self._stand_ins = job, pools, stand_ins
         run = job.config.run
-        self._ledger = RemoteLedger(run.max_attempts, job.run_id)
-        self._attempts = Attempts(self._ledger, run.clip_timeout_s, job.run_id)
+        self._ledger = RemoteLedger(run.max_deaths, job.run_id)
+        self._guard = Guard(self._ledger, run.clip_timeout_s, job.run_id)
 
     def __enter__(self) -> "Graph":
         return self
@@ -107,7 +107,7 @@ class Graph:
         # out an image as soon as the next one is loaded; with other numbers Ray makes two of it, one after the other.
         images = rows.map_batches(
             as_task("load"),
-            fn_kwargs={"make": self._make("load", Load, config.image, storage), "attempts": self._attempts},
+            fn_kwargs={"make": self._make("load", Load, config.image, storage), "guard": self._guard},
             batch_size=_IMAGES_PER_TASK,
             batch_format="pyarrow",
             num_cpus=config.workers.load.num_cpus,
@@ -120,7 +120,7 @@ class Graph:
         )
         clips = images.map_batches(
             as_actor("generate"),
-            fn_constructor_args=(generate, "generate", self._attempts),
+            fn_constructor_args=(generate, "generate", self._guard),
             batch_size=config.workers.generate.batch_size,
             num_gpus=pools.generate_gpus,
             num_cpus=config.workers.generate.num_cpus,
@@ -132,11 +132,11 @@ class Graph:
         finish = self._make("finish", Finish, config.interpolation, config.video, config.image, place, storage)
         return clips.map_batches(
             as_actor("finish"),
-            fn_constructor_args=(finish, "finish", self._attempts),
+            fn_constructor_args=(finish, "finish", self._guard),
             batch_size=1,
-            num_gpus=pools.interpolate_gpus,
-            num_cpus=config.workers.interpolate.num_cpus,
-            **_pool(pools.interpolate_actors),
+            num_gpus=pools.finish_gpus,
+            num_cpus=config.workers.finish.num_cpus,
+            **_pool(pools.finish_actors),
         )
 
     def _explained(self, error: RayError) -> StillreelError:

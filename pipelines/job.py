@@ -43,7 +43,7 @@ class Job:
         Raises:
             StillreelError: there is no such model.
         """
-        storage = Storage(config.storage.options, attempts=config.storage.attempts)
+        storage = Storage(config.storage.options, tries=config.storage.tries)
         revisions = model_revisions(config)
         return cls(config, storage, Layout(Storage.absolute(config.output)), revisions)
 

@@ -8,10 +8,10 @@ from pipelines.config import ActorPool, Config
 
 # What Ray Data reserves for a task that reads the work file.
 _READ_CPUS = 1.0
-# Clips are generated so much slower than they are encoded on the CPU: SVD actors per encoding actor without RIFE.
-_SVD_ACTORS_PER_ENCODER = 4
-# Clips that one GPU's SVD actor keeps a whole GPU of RIFE actors busy with: the two stages' pools are sized by it.
-_SVD_GPUS_PER_RIFE_GPU = 8
+# Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
+_GENERATORS_PER_ENCODER = 4
+# Clips that one GPU's generator keeps a whole GPU of RIFE actors busy with: the two stages' pools are sized by it.
+_GENERATOR_GPUS_PER_RIFE_GPU = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class Pools:
 
     generate_actors: int
     generate_gpus: float
-    interpolate_actors: int
-    interpolate_gpus: float
+    finish_actors: int
+    finish_gpus: float
 
 
 def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pools:
     """Turn `actors: auto` into numbers that the cluster can hold.
 
-    A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others SVD. Without
-    RIFE weights the last stage only encodes, and takes no GPU.
+    A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others generate.
+    Without RIFE weights the last stage only encodes, and takes no GPU.
 
     Raises:
         ConfigError: the pools need more GPUs or CPUs than there are; Ray would wait for them without a word.
@@ -40,44 +40,40 @@ def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pool
 
 
 def _divide(config: Config, cluster_gpus: float) -> Pools:
-    generate, interpolate = config.workers.generate, config.workers.interpolate
+    generate, finish = config.workers.generate, config.workers.finish
     if config.interpolation.weights is None:
         generate_actors = _actors(generate, cluster_gpus)
-        encoders = (
-            ceil(generate_actors / _SVD_ACTORS_PER_ENCODER) if interpolate.actors == "auto" else interpolate.actors
-        )
+        encoders = ceil(generate_actors / _GENERATORS_PER_ENCODER) if finish.actors == "auto" else finish.actors
         return Pools(generate_actors, generate.num_gpus, encoders, 0.0)
-    automatic = generate.actors == "auto" and interpolate.actors == "auto"
-    if automatic and cluster_gpus == 1 and generate.num_gpus == 1 and interpolate.num_gpus > 0:
+    automatic = generate.actors == "auto" and finish.actors == "auto"
+    if automatic and cluster_gpus == 1 and generate.num_gpus == 1 and finish.num_gpus > 0:
         return Pools(1, 0.5, 1, 0.5)
-    rife_gpus = ceil(cluster_gpus / (_SVD_GPUS_PER_RIFE_GPU + 1)) if interpolate.num_gpus else 0
+    rife_gpus = ceil(cluster_gpus / (_GENERATOR_GPUS_PER_RIFE_GPU + 1)) if finish.num_gpus else 0
     return Pools(
         _actors(generate, cluster_gpus - rife_gpus),
         generate.num_gpus,
-        _actors(interpolate, rife_gpus),
-        interpolate.num_gpus,
+        _actors(finish, rife_gpus),
+        finish.num_gpus,
     )
 
 
 def _check_fit(config: Config, pools: Pools, cluster_gpus: float, cluster_cpus: float) -> None:
     workers = config.workers
-    gpus = pools.generate_actors * pools.generate_gpus + pools.interpolate_actors * pools.interpolate_gpus
+    gpus = pools.generate_actors * pools.generate_gpus + pools.finish_actors * pools.finish_gpus
     if gpus > cluster_gpus:
         raise ConfigError(
             f"the actor pools need {gpus:g} GPUs "
             f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
-            f"{pools.interpolate_actors} x {pools.interpolate_gpus:g} for workers.interpolate) and the cluster has "
+            f"{pools.finish_actors} x {pools.finish_gpus:g} for workers.finish) and the cluster has "
             f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
         )
-    actor_cpus = (
-        pools.generate_actors * workers.generate.num_cpus + pools.interpolate_actors * workers.interpolate.num_cpus
-    )
+    actor_cpus = pools.generate_actors * workers.generate.num_cpus + pools.finish_actors * workers.finish.num_cpus
     task_cpus = max(workers.load.num_cpus, _READ_CPUS)
     if actor_cpus + task_cpus > cluster_cpus:
         raise ConfigError(
             f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "
-            f"workers.generate, {pools.interpolate_actors} x {workers.interpolate.num_cpus:g} for "
-            f"workers.interpolate), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
+            f"workers.generate, {pools.finish_actors} x {workers.finish.num_cpus:g} for "
+            f"workers.finish), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
             "lower workers.*.num_cpus (0 shares)"
         )
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from actors.attempts.attempts import Attempts
-from actors.attempts.orphans import end_with_parent
 from actors.contracts import Item, Planned, Stage
 from actors.runner.packing import pack, planned, unpack
 from actors.runner.runner import Runner, started
+from actors.tries.guard import Guard
+from actors.tries.orphans import end_with_parent
 
 MakeStage = Callable[[], Stage[Any, Any]]
 Batch = dict[str, Any]
@@ -19,9 +19,9 @@ Batch = dict[str, Any]
 class StageInActor:
     """What a pool's actor holds: the stage, made once, and called for each item of a batch."""
 
-    def __init__(self, make: MakeStage, name: str, attempts: Attempts) -> None:
-        attempts.log_as(name)
-        self._runner: Runner[Any, Any] = started(make, name, attempts)
+    def __init__(self, make: MakeStage, name: str, guard: Guard) -> None:
+        guard.log_as(name)
+        self._runner: Runner[Any, Any] = started(make, name, guard)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """The batch's items, one after the other, each in a batch of its own."""
@@ -55,27 +55,27 @@ def as_actor(name: str) -> type:
 def as_task(name: str) -> Callable[..., Iterator[Batch]]:
     """`run_task`, under the name by which Ray shows it."""
 
-    def task(batch: pa.Table, *, make: MakeStage, attempts: Attempts) -> Iterator[Batch]:
-        return run_task(batch, make=make, attempts=attempts)
+    def task(batch: pa.Table, *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
+        return run_task(batch, make=make, guard=guard)
 
     task.__name__ = task.__qualname__ = name.capitalize()
     return task
 
 
-def run_task(batch: pa.Table, *, make: MakeStage, attempts: Attempts) -> Iterator[Batch]:
+def run_task(batch: pa.Table, *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
     """A first stage without a model, over work rows; its items are given out one by one.
 
     Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
     same order, and the ledger counts each row's tries for itself.
     """
-    attempts.end_with_node()
-    runner: Runner[Any, Any] = Runner(make(), attempts)
-    attempts.log_as(runner.name)
+    guard.end_with_node()
+    runner: Runner[Any, Any] = Runner(make(), guard)
+    guard.log_as(runner.name)
     items: list[Item] = [planned(work) for work in batch.to_pylist()]
     try:
         begun = [item.row.clip_id for item in items if isinstance(item, Planned)]
-        answers = attempts.begin_together(begun, runner.name)
+        answers = guard.begin_together(begun, runner.name)
         for item in items:
             yield pack(runner(item, answers.get(item.row.clip_id)), runner.gives)
     finally:
-        attempts.ledger.flush()  # a task's ledger ends with it
+        guard.ledger.flush()  # a task's ledger ends with it

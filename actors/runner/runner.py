@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import Any, Generic, cast
 
 from actors import logs
-from actors.attempts.attempts import Attempts
-from actors.attempts.ledger import Answer
 from actors.contracts import Failed, In, Out, Stage, Unstarted
 from actors.retries import take_retries
 from actors.runner.contract import check_kept, gives, seconds_column, takes
+from actors.tries.guard import Guard
+from actors.tries.ledger import Answer
 
 
 class Runner(Generic[In, Out]):
     """Calls a stage for one item after the other. What goes wrong is the clip's failure; nothing is raised for it."""
 
-    def __init__(self, stage: Stage[In, Out], attempts: Attempts) -> None:
-        self._stage, self._attempts = stage, attempts
+    def __init__(self, stage: Stage[In, Out], guard: Guard) -> None:
+        self._stage, self._guard = stage, guard
         self.name = stage.name
         self.takes: type[In] = takes(type(stage))
         self.gives: type[Out] = gives(type(stage))
@@ -29,7 +29,7 @@ class Runner(Generic[In, Out]):
         """
         if isinstance(item, Failed | Unstarted):
             return item
-        return self._attempts.attempt(item.row, self.name, lambda: self._call(item), answer)
+        return self._guard.call(item.row, self.name, lambda: self._call(item), answer)
 
     def _call(self, item: In) -> Out:
         started = time.perf_counter()
@@ -42,11 +42,11 @@ class Runner(Generic[In, Out]):
         return cast(Out, replace(cast(Any, given), row=row))
 
 
-def started(make: Callable[[], Stage[In, Out]], name: str, attempts: Attempts) -> Runner[In, Out]:
+def started(make: Callable[[], Stage[In, Out]], name: str, guard: Guard) -> Runner[In, Out]:
     """The runner of a stage that keeps a model: a start that fails is tried again in a new process.
 
-    Raises as `Attempts.start` does.
+    Raises as `Guard.start` does.
     """
-    with attempts.start(name):
+    with guard.start(name):
         stage = make()
-    return Runner(stage, attempts)
+    return Runner(stage, guard)

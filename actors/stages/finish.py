@@ -125,7 +125,7 @@ class Finish(Stage[Generated, Made]):
             VideoError: the disk goes on failing, or ffmpeg fails.
         """
         try:
-            return retried(lambda: self._try_video(clip, factor, rate, path), self._storage.attempts, of=OSError)
+            return retried(lambda: self._try_video(clip, factor, rate, path), self._storage.tries, of=OSError)
         except OSError as error:
             raise VideoError(
                 f"the video could not be written into the temporary folder {tempfile.gettempdir()}: "

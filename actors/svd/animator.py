@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from actors.compiling import is_compiled
+from actors.contracts import Pixels
 from actors.errors import GpuMemoryError, first_line
 from actors.generators.svd.settings import NO_SHORTCUTS, FastSettings, SvdModelSettings, SvdParameters
 from actors.gpu_errors import is_out_of_memory
 from actors.svd import fp8
 from actors.svd.model import SvdModel, compile_networks, load, set_feed_forward_pieces
-from actors.svd.sampler import GeneratedClips, Pixels, Shortcuts, check_size, generate, noise_schedule
+from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate, noise_schedule
 
 # How a clip was made, from the fastest way to the smallest: `model.memory`, or "chunked" where all networks stayed and
 # the decoder took a few frames at a time.

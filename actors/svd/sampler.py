@@ -13,20 +13,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
+from actors.contracts import Pixels
 from actors.errors import ConfigError
 from actors.generators.svd.settings import SvdParameters
 from actors.svd import few_step
 from actors.svd.conditioning import Conditioning, condition
 from actors.svd.model import SvdModel, bring_in
 from actors.svd.unet import Evaluation, StepTerms
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

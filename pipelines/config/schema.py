@@ -70,7 +70,7 @@ class Config(Section):
     def needs_gpu(self) -> bool:
         """Whether any stage reserves a GPU."""
         interpolates = self.interpolation.weights is not None
-        return self.workers.generate.num_gpus > 0 or (interpolates and self.workers.interpolate.num_gpus > 0)
+        return self.workers.generate.num_gpus > 0 or (interpolates and self.workers.finish.num_gpus > 0)
 
     def parameters_of_all(self) -> dict[str, Value]:
         """The parameters that are the same for all clips of a run."""

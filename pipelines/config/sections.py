@@ -32,14 +32,14 @@ class ActorPool(Section):
 
 
 class GenerationPool(ActorPool):
-    """The actors that keep SVD resident."""
+    """The actors that keep the generator resident."""
 
     batch_size: int = Field(
         1, ge=1, description="clips per call of an actor, made one after the other: the files are the same"
     )
 
 
-class InterpolationPool(ActorPool):
+class FinishPool(ActorPool):
     """The actors that keep RIFE resident."""
 
     num_gpus: float = Field(0.25, ge=0, description="GPUs reserved per actor, whole or exactly 1/n; 0 runs on the CPU")
@@ -49,8 +49,8 @@ class WorkerSettings(Section):
     """The stages' share of the cluster."""
 
     load: TaskPool = Field(TaskPool(), description="fetch and decode images")
-    generate: GenerationPool = Field(GenerationPool(), description="SVD")
-    interpolate: InterpolationPool = Field(InterpolationPool(), description="RIFE, encode, upload")
+    generate: GenerationPool = Field(GenerationPool(), description="the generator")
+    finish: FinishPool = Field(FinishPool(), description="RIFE, encode, upload")
 
 
 class RunSettings(Section):
@@ -64,7 +64,7 @@ class RunSettings(Section):
         le=86_400,
         description="seconds without a sign of life after which another run may write to the output",
     )
-    max_attempts: int = Field(3, ge=1, description="a clip fails after so many deaths of the worker that has it")
+    max_deaths: int = Field(3, ge=1, description="a clip fails after so many deaths of the worker that has it")
     clip_timeout_s: float | None = Field(
         3600.0, gt=0, description="a worker that takes longer over one stage of a clip is ended; null: never"
     )

@@ -44,8 +44,8 @@ class Committer:
         self._layout = layout
         self._clip_schema = clip_schema
         self._storage = storage
-        self._once = replace(storage, attempts=1)
-        self._attempts = storage.attempts
+        self._once = replace(storage, tries=1)
+        self._tries = storage.tries
         self._extras_schema = extras
         self._expected = dict(rows_per_part)
         self._parts: dict[int, _Part] = {}
@@ -78,14 +78,14 @@ class Committer:
         """Write every part that changed; parts with no row outstanding are let go.
 
         Raises:
-            StorageError: the store failed at all of `storage.attempts` tries.
+            StorageError: the store failed at all of `storage.tries` tries.
             RunError: the lease is lost. What was not written then is recovered by the next run.
         """
-        for attempt in range(1, self._attempts):
+        for number in range(1, self._tries):
             try:
                 return self._write_all()
             except StorageError:
-                time.sleep(wait_s(attempt))
+                time.sleep(wait_s(number))
         return self._write_all()
 
     def _write_all(self) -> None:
@@ -99,7 +99,7 @@ class Committer:
     def _write(self, number: int, part: "_Part") -> None:
         """Write the part's files. Nothing is taken over before both are stored: an interrupted write can be repeated.
 
-        Failures go first: a clip that succeeded at a later attempt is, for a moment, in neither file, where the next
+        Failures go first: a clip that succeeded in a later run is, for a moment, in neither file, where the next
         plan would find it missing; the other way round it would stay in both for good.
         """
         clips_uri, failures_uri = self._layout.metadata(number), self._layout.failures_of(number)

@@ -177,7 +177,7 @@ def _no_gpu(lack: str, config: Config) -> ConfigError:
     workers = config.workers
     return ConfigError(
         f"the configuration reserves GPUs (workers.generate.num_gpus={workers.generate.num_gpus:g}, "
-        f"workers.interpolate.num_gpus={workers.interpolate.num_gpus:g}) and {lack}: run it on a GPU machine or "
+        f"workers.finish.num_gpus={workers.finish.num_gpus:g}) and {lack}: run it on a GPU machine or "
         "cluster, or see it work on the CPU with --config conf/demo.yaml"
     )
 

@@ -6,13 +6,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from actors.attempts.attempts import Attempts
-from actors.attempts.ledger import AttemptLedger
 from actors.contracts import Generated, Loaded, Row, Stage
 from actors.runner import actor
 from actors.runner.packing import pack, unpack
+from actors.tries.guard import Guard
+from actors.tries.ledger import LocalLedger
 
-ATTEMPTS = Attempts(AttemptLedger(max_attempts=3))
+ATTEMPTS = Guard(LocalLedger(max_deaths=3))
 IMAGE = Loaded(Row("a", 0, 0, "", {}), np.zeros((2, 2, 3), np.uint8))
 
 

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 
 from actors import logs, retries
-from actors.attempts.attempts import Attempts
-from actors.attempts.ledger import AttemptLedger
 from actors.contracts import Generated, Loaded, Made, Row, Stage
 from actors.errors import ImageError
 from actors.runner.runner import Runner
+from actors.tries.guard import Guard
+from actors.tries.ledger import LocalLedger
 
 ROW = Row("ab" * 32, 0, 0, "a.png", {})
 
 
 @pytest.fixture
-def ledger() -> AttemptLedger:
-    return AttemptLedger(max_attempts=3, run_id="run-1")
+def ledger() -> LocalLedger:
+    return LocalLedger(max_deaths=3, run_id="run-1")
 
 
 @pytest.fixture
-def attempts(ledger: AttemptLedger) -> Attempts:
-    made = Attempts(ledger, clip_timeout_s=100, run_id="run-1")
+def guard(ledger: LocalLedger) -> Guard:
+    made = Guard(ledger, clip_timeout_s=100, run_id="run-1")
     made.log_as("generate")
     return made
 
@@ -32,8 +32,8 @@ def raising(error: Exception) -> Made:
     raise error
 
 
-def test_a_line_has_time_run_stage_and_clip(attempts: Attempts, capsys: pytest.CaptureFixture[str]) -> None:
-    attempts.log_as("generate")
+def test_a_line_has_time_run_stage_and_clip(guard: Guard, capsys: pytest.CaptureFixture[str]) -> None:
+    guard.log_as("generate")
     with logs.about("ab12"):
         logs.logger.info("loaded")
     logs.logger.info("ready")
@@ -43,11 +43,11 @@ def test_a_line_has_time_run_stage_and_clip(attempts: Attempts, capsys: pytest.C
 
 
 def test_an_unexpected_error_is_told_with_its_traceback_and_one_of_ours_is_not(
-    attempts: Attempts, ledger: AttemptLedger
+    guard: Guard, ledger: LocalLedger
 ) -> None:
-    attempts.attempt(ROW, "generate", lambda: raising(ImageError("zero bytes")))
+    guard.call(ROW, "generate", lambda: raising(ImageError("zero bytes")))
     assert ledger.take_reports() == []
-    attempts.attempt(ROW, "generate", lambda: raising(KeyError("x")))
+    guard.call(ROW, "generate", lambda: raising(KeyError("x")))
     ((kind, count, line),) = ledger.take_reports()
     assert (kind, count) == ("", 1)
     assert f" run-1 generate {ROW.clip_id} ERROR an error that nobody expected" in line
@@ -56,24 +56,24 @@ def test_an_unexpected_error_is_told_with_its_traceback_and_one_of_ours_is_not(
     assert ledger.take_reports() == []
 
 
-def test_a_stuck_call_says_where_it_is(ledger: AttemptLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_call_says_where_it_is(ledger: LocalLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     has_ended = threading.Event()
     monkeypatch.setattr("os._exit", lambda _code: has_ended.set())
-    attempts = Attempts(ledger, clip_timeout_s=0.05, run_id="run-1")
-    attempts.log_as("generate")
+    guard = Guard(ledger, clip_timeout_s=0.05, run_id="run-1")
+    guard.log_as("generate")
 
     def stuck_in_this_function() -> Made:
         assert has_ended.wait(10)
         return Made(ROW)
 
-    attempts.attempt(ROW, "generate", stuck_in_this_function)
+    guard.call(ROW, "generate", stuck_in_this_function)
     ((_, _, line),) = ledger.take_reports()
     assert "it took longer than run.clip_timeout_s (0.05 s)" in line
     assert ROW.clip_id in line
     assert "in stuck_in_this_function" in line
 
 
-def test_the_ledger_notices_workers_that_died_and_those_that_start_again(ledger: AttemptLedger) -> None:
+def test_the_ledger_notices_workers_that_died_and_those_that_start_again(ledger: LocalLedger) -> None:
     ledger.begin("a", "generate")
     ledger.explain("a", "generate", "it hung")
     ledger.begin("a", "generate")
@@ -90,7 +90,7 @@ def test_the_ledger_notices_workers_that_died_and_those_that_start_again(ledger:
 
 
 def test_what_a_store_had_to_be_asked_again_is_counted(
-    attempts: Attempts, ledger: AttemptLedger, monkeypatch: pytest.MonkeyPatch
+    guard: Guard, ledger: LocalLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "wait_s", lambda _attempt: 0.0)
     retries.take_retries()
@@ -108,7 +108,7 @@ def test_what_a_store_had_to_be_asked_again_is_counted(
             retries.retried(ask, 5)
             return Generated(image.row, image.image_HWC[None])
 
-    runner = Runner(Asking(), attempts)
+    runner = Runner(Asking(), guard)
     for _ in range(2):
         runner(Loaded(ROW, np.zeros((2, 2, 3), np.uint8)))
     reports = ledger.take_reports()

@@ -8,8 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.attempts.attempts import Attempts
-from actors.attempts.ledger import Answer, AttemptLedger
 from actors.contracts import Failed, Generated, Item, Loaded, Made, Planned, Row, Stage, Unstarted
 from actors.generators import GENERATORS
 from actors.records import work_schema
@@ -17,6 +15,8 @@ from actors.runner.actor import StageInActor, run_task
 from actors.runner.contract import ContractError, check_chain
 from actors.runner.packing import endings, pack, planned, unpack
 from actors.runner.runner import Runner
+from actors.tries.guard import Guard
+from actors.tries.ledger import Answer, LocalLedger
 
 WORK = {
     "clip_id": "ab" * 32,
@@ -63,8 +63,8 @@ class End(Stage[Generated, Made]):
         return Made(clip.row.with_columns())
 
 
-def attempts(ledger: AttemptLedger | None = None) -> Attempts:
-    return Attempts(ledger or AttemptLedger(max_attempts=3))
+def guard(ledger: LocalLedger | None = None) -> Guard:
+    return Guard(ledger or LocalLedger(max_deaths=3))
 
 
 def as_batch(items: list[Any], kind: type[Item]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def work_table(*changes: dict[str, Any]) -> pa.Table:
 
 
 def test_a_new_stage_gives_its_column_and_its_seconds() -> None:
-    made = Runner(Brightness(), attempts())(Generated(ROW, FRAMES))
+    made = Runner(Brightness(), guard())(Generated(ROW, FRAMES))
     assert isinstance(made, Generated)
     assert made.row.columns["brightness"] == FRAMES.mean()
     assert made.row.columns.keys() == {"brightness", "score_s"}
@@ -129,7 +129,7 @@ class Stranger(Brightness):
     ],
 )
 def test_a_stage_that_breaks_its_contract_fails_the_row_and_says_so(stage: type[Brightness], error: str) -> None:
-    assert Runner(stage(), attempts())(Generated(ROW, FRAMES)) == Failed(ROW, "score", "ContractError", error)
+    assert Runner(stage(), guard())(Generated(ROW, FRAMES)) == Failed(ROW, "score", "ContractError", error)
 
 
 def test_an_item_is_unpacked_as_it_was() -> None:
@@ -149,7 +149,7 @@ def test_a_row_that_came_to_its_end_passes_every_stage(item: Failed | Unstarted)
     batch = pack(item, Loaded)
     assert batch["image_HWC"].shape == (1, 0, 0, 3)  # one schema for all rows
     for stage, kind in ((Still, Generated), (End, Made)):
-        (batch,) = StageInActor(stage, stage.name, attempts())(batch)
+        (batch,) = StageInActor(stage, stage.name, guard())(batch)
         assert list(unpack(batch, kind)) == [item]
     assert list(endings(batch["item"])) == ([item] if isinstance(item, Failed) else [])
 
@@ -162,7 +162,7 @@ def test_a_row_that_the_manifest_spoils_has_failed_before_any_stage() -> None:
 
 def test_a_task_gives_one_row_at_a_time_in_order_and_a_failure_is_its_own() -> None:
     table = work_table({"clip_id": "a"}, {"clip_id": "b", "image_bytes": None}, {"clip_id": "c", "image_bytes": b"4x9"})
-    batches = run_task(table, make=Picture, attempts=attempts())
+    batches = run_task(table, make=Picture, guard=guard())
     assert isinstance(batches, Iterator)  # the first image need not wait for the others
     items = [item for batch in batches for item in unpack(batch, Loaded)]
     assert [item.row.clip_id for item in items] == ["a", "b", "c"]
@@ -172,7 +172,7 @@ def test_a_task_gives_one_row_at_a_time_in_order_and_a_failure_is_its_own() -> N
 
 
 def test_rows_of_a_task_are_begun_with_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = AttemptLedger(max_attempts=3)
+    ledger = LocalLedger(max_deaths=3)
     table = work_table(*({"clip_id": name} for name in "abc"), {"clip_id": "d", "problem": "no URI"})
     asked: list[list[str]] = []
     together = ledger.begin_together
@@ -184,7 +184,7 @@ def test_rows_of_a_task_are_begun_with_in_one_call(monkeypatch: pytest.MonkeyPat
         return answers
 
     monkeypatch.setattr(ledger, "begin_together", once)
-    batches = run_task(table, make=Picture, attempts=attempts(ledger))
+    batches = run_task(table, make=Picture, guard=guard(ledger))
     kinds = [type(item) for batch in batches for item in unpack(batch, Loaded)]
     assert kinds == [Loaded, Loaded, Loaded, Failed]
     assert asked == [["a", "b", "c"]]
@@ -200,7 +200,7 @@ def test_a_failed_row_goes_round_the_stage_and_its_neighbours_do_not_notice() ->
     row = {seed: replace(ROW, clip_id=str(seed), parameters={"seed": seed}) for seed in (1, 13, 2)}
     items = [Loaded(row[1], FRAMES[0]), Loaded(row[13], FRAMES[0]), Loaded(row[2], FRAMES[0].swapaxes(0, 1))]
     failed = Failed(replace(ROW, clip_id="bad"), "load", "ImageError", "zero bytes")
-    stage = StageInActor(Unlucky, "generate", attempts())
+    stage = StageInActor(Unlucky, "generate", guard())
     made = [item for batch in stage(as_batch([*items, failed], Loaded)) for item in unpack(batch, Generated)]
     assert [item.row.clip_id for item in made] == ["1", "13", "2", "bad"]
     assert [type(item) for item in made] == [Generated, Failed, Generated, Failed]
@@ -210,17 +210,17 @@ def test_a_failed_row_goes_round_the_stage_and_its_neighbours_do_not_notice() ->
 
 def test_a_whole_batch_is_made_before_its_first_row_is_given_out() -> None:
     """Ray calls the stage one at a time, but runs the generators that it returns at the same time."""
-    ledger = AttemptLedger(max_attempts=3)
-    stage = StageInActor(Still, "generate", attempts(ledger))
+    ledger = LocalLedger(max_deaths=3)
+    stage = StageInActor(Still, "generate", guard(ledger))
     batches = stage(as_batch([Loaded(replace(ROW, clip_id=name), FRAMES[0]) for name in "ab"], Loaded))
     assert ledger.in_flight() == ["a", "b"]
     assert [item.row.clip_id for batch in batches for item in unpack(batch, Generated)] == ["a", "b"]
 
 
 def test_a_row_that_a_draining_run_does_not_begin_has_no_ending() -> None:
-    ledger = AttemptLedger(max_attempts=3)
+    ledger = LocalLedger(max_deaths=3)
     ledger.drain()
-    (batch,) = run_task(work_table({}), make=Picture, attempts=attempts(ledger))
+    (batch,) = run_task(work_table({}), make=Picture, guard=guard(ledger))
     (item,) = unpack(batch, Loaded)
     assert isinstance(item, Unstarted)
     assert item.row.clip_id == ROW.clip_id

@@ -288,7 +288,7 @@ def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
     """Let the disk be full for the next so many videos; the waits between the tries, which take no time."""
     encode, waited = video.encode, list[float]()
-    monkeypatch.setattr("actors.retries.wait_s", lambda attempt: waited.append(attempt) or 0.0)
+    monkeypatch.setattr("actors.retries.wait_s", lambda number: waited.append(number) or 0.0)
     monkeypatch.setattr(video, "uuid4", lambda: SimpleNamespace(hex="full"))
 
     def make(times: int) -> list[float]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from actors.contracts import Pixels
 from actors.generators.svd.settings import NO_SHORTCUTS, FastSettings, SvdModelSettings, SvdParameters
 from actors.svd.animator import Animator
-from actors.svd.sampler import Pixels
 from benchmarks.make_checkpoints import TINY_SIZES
 from tests.gpu.pair import precision
 

@@ -43,7 +43,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not 
 pytestmark = pytest.mark.slow
 
 WORK_SCHEMA = work_schema(SvdGenerator)
-POOLS = Pools(generate_actors=1, generate_gpus=0, interpolate_actors=1, interpolate_gpus=0)
+POOLS = Pools(generate_actors=1, generate_gpus=0, finish_actors=1, finish_gpus=0)
 WAIT_S = 120
 
 
@@ -154,7 +154,7 @@ def killed_at(ending: Ending) -> str:
 
 
 def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Work]) -> None:
-    job = make_job(6, max_attempts=2, clip_timeout_s=10)
+    job = make_job(6, max_deaths=2, clip_timeout_s=10)
     folder, at_load, at_generate, at_finish = job.folder, *job.clip_ids[:3]
 
     class DeadlyLoad(Load):

@@ -18,8 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-from actors.attempts.attempts import Attempts
-from actors.attempts.ledger import AttemptLedger
 from actors.contracts import Made, Stage
 from actors.generators import GENERATORS
 from actors.runner.packing import planned
@@ -27,6 +25,8 @@ from actors.runner.runner import Runner
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
+from actors.tries.guard import Guard
+from actors.tries.ledger import LocalLedger
 from pipelines.config import Config, load_config
 from pipelines.job import Job
 from tests.jobs import ROOT
@@ -91,7 +91,7 @@ def made_without_ray(config: Config) -> list[dict[str, Any]]:
     plan = job.plan(None, with_work=True)
     model, revision = config.model, job.revisions[0]
     generator = GENERATORS[config.generator]
-    attempts = Attempts(AttemptLedger(max_attempts=1))
+    guard = Guard(LocalLedger(max_deaths=1))
     stages: list[Stage[Any, Any]] = [
         Load(config.image, job.storage),
         Generate(generator, model, config.generation, revision, config.image, job.storage),
@@ -101,7 +101,7 @@ def made_without_ray(config: Config) -> list[dict[str, Any]]:
     for work in (row for file in plan.work for row in pq.read_table(file.uri).to_pylist()):
         item: Any = planned(work)
         for stage in stages:
-            item = Runner(stage, attempts)(item)
+            item = Runner(stage, guard)(item)
         assert isinstance(item, Made), item
         records.append(item.record)
     return records

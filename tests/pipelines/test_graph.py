@@ -36,23 +36,23 @@ def test_without_rife_the_last_stage_only_encodes_and_takes_no_gpu() -> None:
 
 
 def test_a_stage_on_the_cpu_leaves_all_gpus_to_the_other() -> None:
-    assert size_pools(config(*RIFE, "workers.interpolate.num_gpus=0"), 4, 100) == Pools(4, 1, 1, 0)
+    assert size_pools(config(*RIFE, "workers.finish.num_gpus=0"), 4, 100) == Pools(4, 1, 1, 0)
 
 
 def test_numbers_are_taken_as_they_are() -> None:
-    fixed = ["workers.generate.actors=2", "workers.interpolate.actors=3"]
+    fixed = ["workers.generate.actors=2", "workers.finish.actors=3"]
     assert size_pools(config(*RIFE, *fixed), 4, 100) == Pools(2, 1, 3, 0.25)
 
 
 def test_pools_that_cannot_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"need 8.25 GPUs \(8 x 1 for workers.generate.*the cluster has 4"):
-        size_pools(config(*RIFE, "workers.generate.actors=8", "workers.interpolate.actors=1"), 4, 100)
+        size_pools(config(*RIFE, "workers.generate.actors=8", "workers.finish.actors=1"), 4, 100)
     with pytest.raises(ConfigError, match=r"reserve 12 CPUs .*loading needs 1 more, and the cluster has 12"):
-        size_pools(config(*RIFE, "workers.generate.num_cpus=1", "workers.interpolate.num_cpus=1.25"), 8, 12)
+        size_pools(config(*RIFE, "workers.generate.num_cpus=1", "workers.finish.num_cpus=1.25"), 8, 12)
 
 
 def test_an_autoscaling_cluster_may_grow() -> None:
-    grown = config(*RIFE, "workers.generate.actors=8", "workers.interpolate.actors=4", "ray.autoscaling=true")
+    grown = config(*RIFE, "workers.generate.actors=8", "workers.finish.actors=4", "ray.autoscaling=true")
     assert size_pools(grown, 0, 0) == Pools(8, 1, 4, 0.25)
 
 

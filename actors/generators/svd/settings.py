@@ -131,7 +131,7 @@ class SvdModelSettings(ModelSection):
 
     def pinned(self, revision: str) -> Self:
         """As in `ModelSection`: a branch of the Hub may move before the last worker has started."""
-        return self.model_copy(update={"revision": revision}) if is_on_hub(self.source, self.revision) else self
+        return self.model_copy(update={"revision": revision}) if is_on_hub(self.source) else self
 
     def with_absolute_paths(self) -> Self:
         """As in `ModelSection`."""

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from actors.attempts import watchdog
-from actors.attempts.attempts import Attempts
-from actors.attempts.ledger import AttemptLedger
 from actors.contracts import Failed, Made, Row, Unstarted
 from actors.errors import CheckpointError, RunError, StorageError, WorkerDiedError
 from actors.gpu_errors import is_out_of_memory
 from actors.storage import NotFound
+from actors.tries import watchdog
+from actors.tries.guard import Guard
+from actors.tries.ledger import LocalLedger
 
 CLIP = "ab" * 32
 
@@ -24,8 +24,8 @@ class Exit(BaseException):
 
 
 @pytest.fixture
-def ledger() -> AttemptLedger:
-    return AttemptLedger(max_attempts=3)
+def ledger() -> LocalLedger:
+    return LocalLedger(max_deaths=3)
 
 
 @pytest.fixture
@@ -63,52 +63,52 @@ def failure(ending: object) -> Failed:
     return ending
 
 
-def test_an_attempt_gives_what_was_made_or_the_failure(ledger: AttemptLedger) -> None:
-    attempts = Attempts(ledger)
-    assert attempts.attempt(ROW, "load", made) is MADE
-    assert attempts.attempt(ROW, "load", raising(ValueError("no"))) == Failed(ROW, "load", "ValueError", "no")
+def test_an_attempt_gives_what_was_made_or_the_failure(ledger: LocalLedger) -> None:
+    guard = Guard(ledger)
+    assert guard.call(ROW, "load", made) is MADE
+    assert guard.call(ROW, "load", raising(ValueError("no"))) == Failed(ROW, "load", "ValueError", "no")
     assert ledger._tries == {CLIP: {}}
 
 
-def test_a_clip_that_ended_its_workers_is_a_failure(ledger: AttemptLedger) -> None:
+def test_a_clip_that_ended_its_workers_is_a_failure(ledger: LocalLedger) -> None:
     for _ in range(3):
         ledger.begin(CLIP, "finish")
     ledger.explain(CLIP, "finish", "it hung")
-    failed = failure(Attempts(ledger).attempt(ROW, "finish", made))
+    failed = failure(Guard(ledger).call(ROW, "finish", made))
     assert (failed.stage, failed.error_type) == ("finish", "WorkerDiedError")
     assert failed.error == "the worker died 3 times while it had this clip at stage finish: it hung"
 
 
-def test_a_row_that_a_draining_run_does_not_begin_is_marked(ledger: AttemptLedger) -> None:
+def test_a_row_that_a_draining_run_does_not_begin_is_marked(ledger: LocalLedger) -> None:
     ledger.drain()
-    assert Attempts(ledger).attempt(ROW, "load", made) == Unstarted(ROW)
+    assert Guard(ledger).call(ROW, "load", made) == Unstarted(ROW)
 
 
-def test_a_call_that_takes_too_long_ends_the_process(ledger: AttemptLedger, exits: threading.Event) -> None:
+def test_a_call_that_takes_too_long_ends_the_process(ledger: LocalLedger, exits: threading.Event) -> None:
     def waiting() -> Made:
         assert exits.wait(10)
         return MADE
 
-    Attempts(ledger, clip_timeout_s=0.05).attempt(ROW, "load", waiting)
+    Guard(ledger, clip_timeout_s=0.05).call(ROW, "load", waiting)
     assert exits.is_set()
 
 
-def test_the_reason_is_in_the_ledger_before_the_process_ends(ledger: AttemptLedger, exits: threading.Event) -> None:
+def test_the_reason_is_in_the_ledger_before_the_process_ends(ledger: LocalLedger, exits: threading.Event) -> None:
     def waiting() -> Made:
         exits.wait(10)
         raise Exit
 
-    attempts = Attempts(ledger, clip_timeout_s=0.05)
+    guard = Guard(ledger, clip_timeout_s=0.05)
     for _ in range(3):
         exits.clear()
         with pytest.raises(Exit):
-            attempts.attempt(ROW, "load", waiting)
-    error = failure(attempts.attempt(ROW, "load", made)).error
+            guard.call(ROW, "load", waiting)
+    error = failure(guard.call(ROW, "load", made)).error
     assert error.endswith("at stage load: it took longer than run.clip_timeout_s (0.05 s)")
 
 
 def test_a_call_that_returns_too_late_does_not_end_its_try(
-    ledger: AttemptLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ledger: LocalLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a clip whose ffmpeg is killed at the end of its process would be tried for ever."""
     is_late = threading.Event()
@@ -124,12 +124,12 @@ def test_a_call_that_returns_too_late_does_not_end_its_try(
 
     monkeypatch.setattr(ledger, "explain", explain)
     monkeypatch.setattr(ledger, "end", lambda *_: ended_after.append(exits.is_set()))
-    Attempts(ledger, clip_timeout_s=0.05).attempt(ROW, "load", returning)
+    Guard(ledger, clip_timeout_s=0.05).call(ROW, "load", returning)
     assert ended_after == [True]
 
 
-def test_a_call_in_time_leaves_no_watch_behind(ledger: AttemptLedger, exits: threading.Event) -> None:
-    Attempts(ledger, clip_timeout_s=100).attempt(ROW, "load", made)
+def test_a_call_in_time_leaves_no_watch_behind(ledger: LocalLedger, exits: threading.Event) -> None:
+    Guard(ledger, clip_timeout_s=100).call(ROW, "load", made)
     assert watchdog._watchdog._calls == {}
 
 
@@ -149,18 +149,18 @@ def test_a_call_in_time_leaves_no_watch_behind(ledger: AttemptLedger, exits: thr
     ],
 )
 def test_only_a_broken_gpu_ends_the_process(
-    ledger: AttemptLedger, exits: threading.Event, message: str, ends: bool
+    ledger: LocalLedger, exits: threading.Event, message: str, ends: bool
 ) -> None:
-    attempts = Attempts(ledger)
+    guard = Guard(ledger)
     if not ends:
-        failed = failure(attempts.attempt(ROW, "generate", raising(RuntimeError(message))))
+        failed = failure(guard.call(ROW, "generate", raising(RuntimeError(message))))
         assert failed.error == message
         assert not exits.is_set()
         return
     for _ in range(3):
         with pytest.raises(Exit):
-            attempts.attempt(ROW, "generate", raising(RuntimeError(message)))
-    error = failure(attempts.attempt(ROW, "generate", made)).error
+            guard.call(ROW, "generate", raising(RuntimeError(message)))
+    error = failure(guard.call(ROW, "generate", made)).error
     assert error.endswith(f": RuntimeError: {' '.join(message.split())}")
 
 
@@ -172,25 +172,25 @@ def test_what_out_of_memory_looks_like() -> None:
 
 
 def test_a_start_that_fails_ends_the_process_until_it_is_given_up(
-    ledger: AttemptLedger, exits: threading.Event, caplog: pytest.LogCaptureFixture
+    ledger: LocalLedger, exits: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    attempts = Attempts(ledger)
+    guard = Guard(ledger)
     for _ in range(3):
-        with pytest.raises(Exit), attempts.start("generate"):
+        with pytest.raises(Exit), guard.start("generate"):
             raise OSError("the disk is away")
     assert "Traceback" in caplog.text
     expected = "a worker of stage generate died 3 times while it started: OSError: the disk is away"
-    with pytest.raises(WorkerDiedError, match=expected) as raised, attempts.start("generate"):
+    with pytest.raises(WorkerDiedError, match=expected) as raised, guard.start("generate"):
         raise AssertionError("is not tried")
     assert isinstance(raised.value, RunError)  # the command line's exit code 1: the run broke off
 
 
-def test_a_start_that_succeeds_starts_the_count_anew(ledger: AttemptLedger, exits: threading.Event) -> None:
-    attempts = Attempts(ledger)
+def test_a_start_that_succeeds_starts_the_count_anew(ledger: LocalLedger, exits: threading.Event) -> None:
+    guard = Guard(ledger)
     for _ in range(2):
-        with pytest.raises(Exit), attempts.start("finish"):
+        with pytest.raises(Exit), guard.start("finish"):
             raise OSError
-        with attempts.start("finish"):
+        with guard.start("finish"):
             pass
     assert ledger._tries == {}
 
@@ -210,23 +210,23 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ids=repr,
 )
 def test_an_error_of_ours_at_a_start_is_not_tried_again(
-    ledger: AttemptLedger, exits: threading.Event, error: Exception
+    ledger: LocalLedger, exits: threading.Event, error: Exception
 ) -> None:
-    with pytest.raises(type(error), match=str(error)), Attempts(ledger).start("generate"):
+    with pytest.raises(type(error), match=str(error)), Guard(ledger).start("generate"):
         raise error
     assert not exits.is_set()
 
 
 def test_a_start_waits_for_a_store_that_may_recover(
-    ledger: AttemptLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ledger: LocalLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("actors.attempts.attempts.time", SimpleNamespace(sleep=waited.append))
-    attempts = Attempts(ledger)
+    monkeypatch.setattr("actors.tries.guard.time", SimpleNamespace(sleep=waited.append))
+    guard = Guard(ledger)
     for _ in range(2):
-        with pytest.raises(Exit), attempts.start("finish"):
+        with pytest.raises(Exit), guard.start("finish"):
             raise caused(StorageError("s3://b/rife.pkl could not be read: no connection"), ConnectionError())
-    with attempts.start("finish"):
+    with guard.start("finish"):
         pass
     assert ledger._tries == {}
     assert sum(waited) >= 120

@@ -1,7 +1,7 @@
 """One stage's try at one clip.
 
 Ray runs a clip again whose worker died, and starts a worker again that died at its start, as often as they die. So
-every try is written down in a ledger (`actors.attempts.ledger`), and the last one that is allowed is followed by a
+every try is written down in a ledger (`actors.tries.ledger`), and the last one that is allowed is followed by a
 failure record. What leaves a worker unfit (a call that never returns, a broken GPU, a start that failed) ends its
 process on purpose: that is the one thing for which Ray gives the clip a fresh worker.
 """
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from actors import logs, scratch
-from actors.attempts import watchdog
-from actors.attempts.ledger import START_OF, Answer, Ledger, RemoteLedger
-from actors.attempts.orphans import end_with_parent
 from actors.contracts import Failed, Row, Unstarted
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
+from actors.tries import watchdog
+from actors.tries.ledger import START_OF, Answer, Ledger, RemoteLedger
+from actors.tries.orphans import end_with_parent
 
-# Before a worker starts anew whose store did not answer, which the store's own attempts hide for seconds only: with the
+# Before a worker starts anew whose store did not answer, which the store's own guard hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
+class Guard:
     """The rules of a try, as each stage holds them."""
 
     ledger: Ledger
@@ -42,13 +42,11 @@ class Attempts:
         logs.start(self.run_id, stage, self.ledger.report)
 
     def begin_together(self, clip_ids: list[str], stage: str) -> dict[str, Answer]:
-        """The answers for several clips in one call, for `attempt`; of those that it lacks, each asks for itself."""
+        """The answers for several clips in one call, for `call`; of those that it lacks, each asks for itself."""
         answers = self.ledger.begin_together(clip_ids, stage)
         return {} if answers is None else dict(zip(clip_ids, answers, strict=True))
 
-    def attempt(
-        self, row: Row, stage: str, make: Callable[[], T], answer: Answer | None = None
-    ) -> T | Failed | Unstarted:
+    def call(self, row: Row, stage: str, make: Callable[[], T], answer: Answer | None = None) -> T | Failed | Unstarted:
         """`make()`, which is `stage` at work on this row; or how the row ends instead.
 
         `answer` is the ledger's, where it was asked before.

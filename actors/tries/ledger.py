@@ -10,8 +10,8 @@ from dataclasses import astuple, dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from actors import logs
-from actors.attempts.orphans import end_with_parent
 from actors.logs import Report
+from actors.tries.orphans import end_with_parent
 
 _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
 
@@ -83,11 +83,11 @@ class _Tries:
     reason: str = _UNKNOWN_REASON  # why the process of the last one ended
 
 
-class AttemptLedger:
+class LocalLedger:
     """The ledger itself; it holds a few strings for each clip that is on its way."""
 
-    def __init__(self, max_attempts: int, run_id: str = "-") -> None:
-        self._max_attempts, self._run_id = max_attempts, run_id
+    def __init__(self, max_deaths: int, run_id: str = "-") -> None:
+        self._max_deaths, self._run_id = max_deaths, run_id
         self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
         self._in_flight: set[str] = set()
         self._left: dict[str, None] = {}  # the last that left, in order
@@ -99,7 +99,7 @@ class AttemptLedger:
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
         tries = self._tries.get(key, {}).get(stage, _Tries())
-        if tries.begun >= self._max_attempts:
+        if tries.begun >= self._max_deaths:
             return Answer("give up", tries.begun, tries.reason)
         if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
             return Answer("unstarted")
@@ -191,14 +191,14 @@ class AttemptLedger:
         self._is_draining = True
 
 
-class _LedgerActor(AttemptLedger):
+class _LedgerActor(LocalLedger):
     """What `RemoteLedger` calls: several entries in one.
 
     With lists and strings, which Ray packs as they are; any other object is pickled.
     """
 
-    def __init__(self, max_attempts: int, run_id: str) -> None:
-        super().__init__(max_attempts, run_id)
+    def __init__(self, max_deaths: int, run_id: str) -> None:
+        super().__init__(max_deaths, run_id)
         end_with_parent()
 
     def begin_after(self, ended: list[list[str]], left: list[str], key: str, stage: str) -> list[Any]:
@@ -223,13 +223,13 @@ class _LedgerActor(AttemptLedger):
 
 
 class RemoteLedger:
-    """An `AttemptLedger` in a Ray actor, seen from the driver and the workers.
+    """An `LocalLedger` in a Ray actor, seen from the driver and the workers.
 
     What a process ended is told with its next call, or when its task is done. Where it dies in between, one more try is
     counted than there was, until the clip leaves: of consequence only where the data of one clip is lost many times.
     """
 
-    def __init__(self, max_attempts: int, run_id: str = "-") -> None:
+    def __init__(self, max_deaths: int, run_id: str = "-") -> None:
         """Start it where the driver runs: only what ends the driver takes the ledger along."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -238,7 +238,7 @@ class RemoteLedger:
         # Should its process be killed, it begins anew: some clips get more tries, none is lost. Ray's head would keep a
         # few kB for each call, which are most of a run's.
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-        self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_attempts, run_id)
+        self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_deaths, run_id)
         self._forget()
 
     def _forget(self) -> None:
@@ -291,12 +291,12 @@ class RemoteLedger:
         self._actor.report.options(num_returns=0).remote(report)
 
     def take_reports(self) -> list[Report]:
-        """As in `AttemptLedger`."""
+        """As in `LocalLedger`."""
         reports: list[Report] = self._wait_for("take_reports")
         return reports
 
     def refusal(self) -> tuple[str, str] | None:
-        """As in `AttemptLedger`."""
+        """As in `LocalLedger`."""
         refused: tuple[str, str] | None = self._wait_for("refusal")
         return refused
 
@@ -307,18 +307,18 @@ class RemoteLedger:
         return str(ray.get_runtime_context().get_actor_id())
 
     def in_flight(self) -> list[str]:
-        """As in `AttemptLedger`."""
+        """As in `LocalLedger`."""
         self.flush()
         clip_ids: list[str] = self._wait_for("in_flight")
         return clip_ids
 
     def num_begun(self) -> int:
-        """As in `AttemptLedger`."""
+        """As in `LocalLedger`."""
         number: int = self._wait_for("num_begun")
         return number
 
     def drain(self) -> None:
-        """As in `AttemptLedger`; it holds when this returns."""
+        """As in `LocalLedger`; it holds when this returns."""
         self._wait_for("drain")
 
     def stop(self) -> None:
