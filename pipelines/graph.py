@@ -11,7 +11,6 @@ from ray.exceptions import RayError
 from actors.contracts import Ending
 from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
-from actors.logs import Report
 from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, as_task
 from actors.runner.contract import check_chain
@@ -34,7 +33,7 @@ _IMAGES_PER_TASK = 8
 
 
 class Graph:
-    """The stages for the length of one run, with the ledger of what they try; a context manager."""
+    """The stages for the length of one run, with the `ledger` of what they try; a context manager."""
 
     def __init__(
         self,
@@ -44,37 +43,21 @@ class Graph:
     ) -> None:
         """`stand_ins`: what makes another stage in the place of the one of that name; for benchmarks and tests."""
         check_chain(STAGES)
-        self._job, self._pools, self._stand_ins = job, pools, stand_ins
+        self._job, self._config, self._pools, self._stand_ins = job, job.config, pools, stand_ins
         run = job.config.run
-        self._ledger = RemoteLedger(run.max_deaths, job.run_id)
-        self._guard = Guard(self._ledger, run.clip_timeout_s, job.run_id)
+        self.ledger = RemoteLedger(run.max_deaths, job.run_id)
+        self._guard = Guard(self.ledger, run.clip_timeout_s, job.run_id)
 
     def __enter__(self) -> "Graph":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._ledger.stop()
-
-    def drain(self) -> None:
-        """Generate no other clip; `endings` goes on to give those that `generate` has begun with, and ends."""
-        self._ledger.drain()
-
-    def in_flight(self) -> list[str]:
-        """The ids of the clips that `generate` has begun with and whose ending has not come out of `endings` yet."""
-        return self._ledger.in_flight()
-
-    def num_begun(self) -> int:
-        """How many clips were begun with so far; those whose row of the manifest has a problem are not among them."""
-        return self._ledger.num_begun()
-
-    def take_reports(self) -> list[Report]:
-        """What workers have warned of since the last time."""
-        return self._ledger.take_reports()
+        self.ledger.stop()
 
     def endings(self, work: Sequence[WorkFile]) -> Iterator[Ending]:
         """Run the stages over the work files; every row ends exactly once, and is given as it ends, in any order.
 
-        Only after `drain` rows stay away: those that no stage began with.
+        Only after `ledger.drain` rows stay away: those that no stage began with.
 
         Raises:
             StillreelError: a worker cannot start, or Ray broke off.
@@ -83,66 +66,72 @@ class Graph:
             for block in ray_private.blocks_of(self._dataset(work)):
                 for ending in endings(block[ITEM_COLUMN].to_pylist()):
                     # Not before: a node that is lost may take along what its last stage has made.
-                    self._ledger.leave(ending.row.clip_id)
+                    self.ledger.leave(ending.row.clip_id)
                     yield ending
         except RayError as error:
             raise self._explained(error) from error
 
     def _dataset(self, work: Sequence[WorkFile]) -> Dataset:
         """The stages, from the work files to how each row ended."""
-        config, storage, pools = self._job.config, self._job.storage, self._pools
-        generator = GENERATORS[config.generator]
         ray_private.set_data_context()
+        return self._finish(self._generate(self._load(self._rows(work))))
 
-        # 1. Read the plan's work rows (1:1), into blocks of as many as one task loads.
-        rows = ray.data.read_parquet(
-            [storage.native_path(file.uri) for file in work], filesystem=storage.filesystem(work[0].uri)
-        )
-        rows = rows.select_columns(work_schema(generator).names).repartition(
-            target_num_rows_per_block=_IMAGES_PER_TASK, strict=True
-        )
+    # 1. Read the plan's work rows (1:1), into blocks of as many as one task loads.
+    def _rows(self, work: Sequence[WorkFile]) -> Dataset:
+        storage = self._job.storage
+        paths = [storage.native_path(file.uri) for file in work]
+        rows = ray.data.read_parquet(paths, filesystem=storage.filesystem(work[0].uri))
+        columns = work_schema(GENERATORS[self._config.generator]).names
+        return rows.select_columns(columns).repartition(target_num_rows_per_block=_IMAGES_PER_TASK, strict=True)
 
-        # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a row is the
-        # unit of work, retry and failure. With num_cpus=1, the default, loading and splitting are one task, which gives
-        # out an image as soon as the next one is loaded; with other numbers Ray makes two of it, one after the other.
-        images = rows.map_batches(
+    # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a row is the
+    # unit of work, retry and failure. With num_cpus=1, the default, loading and splitting are one task, which gives out
+    # an image as soon as the next one is loaded; with other numbers Ray makes two of it, one after the other.
+    def _load(self, rows: Dataset) -> Dataset:
+        load = self._make("load", Load, self._config.image, self._job.storage)
+        return rows.map_batches(
             as_task("load"),
-            fn_kwargs={"make": self._make("load", Load, config.image, storage), "guard": self._guard},
+            fn_kwargs={"make": load, "guard": self._guard},
             batch_size=_IMAGES_PER_TASK,
             batch_format="pyarrow",
-            num_cpus=config.workers.load.num_cpus,
+            num_cpus=self._config.workers.load.num_cpus,
         ).repartition(target_num_rows_per_block=1)
 
-        # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
-        revision, _ = self._job.revisions
+    # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
+    def _generate(self, images: Dataset) -> Dataset:
+        config, storage, (revision, _) = self._config, self._job.storage, self._job.revisions
+        generator = GENERATORS[config.generator]
         generate = self._make(
             "generate", Generate, generator, config.model, config.generation, revision, config.image, storage
         )
-        clips = images.map_batches(
+        return images.map_batches(
             as_actor("generate"),
             fn_constructor_args=(generate, "generate", self._guard),
             batch_size=config.workers.generate.batch_size,
-            num_gpus=pools.generate_gpus,
+            num_gpus=self._pools.generate_gpus,
             num_cpus=config.workers.generate.num_cpus,
-            **_pool(pools.generate_actors),
+            **_pool(self._pools.generate_actors),
         )
 
-        # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
-        place = self._job.layout.video
-        finish = self._make("finish", Finish, config.interpolation, config.video, config.image, place, storage)
+    # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
+    def _finish(self, clips: Dataset) -> Dataset:
+        config, place = self._config, self._job.layout.video
+        finish = self._make(
+            "finish", Finish, config.interpolation, config.video, config.image, place, self._job.storage
+        )
         return clips.map_batches(
             as_actor("finish"),
             fn_constructor_args=(finish, "finish", self._guard),
             batch_size=1,
-            num_gpus=pools.finish_gpus,
+            num_gpus=self._pools.finish_gpus,
             num_cpus=config.workers.finish.num_cpus,
-            **_pool(pools.finish_actors),
+            **_pool(self._pools.finish_actors),
         )
 
     def _explained(self, error: RayError) -> StillreelError:
         """What ended the graph: the error of ours that a worker raised at its start, or Ray's own in one line."""
         try:
-            refusal = self._ledger.refusal()
+            refusal = self.ledger.refusal()
         except RayError:  # nothing is left of Ray
             refusal = None
         if refusal is not None:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
-from pipelines.dataset.lease import Lease
+from pipelines.dataset.lease import Lease, held
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
@@ -69,11 +69,21 @@ class Job:
         """What the run leaves in the dataset beside clips."""
         return self.layout.run(self.run_id)
 
+    def lease(self, *, break_lease: bool) -> AbstractContextManager[Lease]:
+        """The right to write, for the length of a block; `break_lease` takes it from whoever has it."""
+        lease_s = self.config.run.lease_s
+        return held(self.layout, self.storage, run_id=self.run_id, lease_s=lease_s, break_lease=break_lease)
+
     def plan(self, retry: Retry | None, *, with_work: bool) -> Plan:
         """What is to be made; `with_work` writes work files into the run's folder."""
         holdings = read_holdings(self.layout, self.storage)
         run = self.folder if with_work else None
         return make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+
+    def forget(self) -> None:
+        """Remove the run's folder, in which there is no more than the configuration."""
+        self.storage.remove(self.folder.config)
+        self.storage.prune(self.folder.uri)
 
     def committer(self, plan: Plan, lease: Lease) -> Committer:
         """What writes the dataset."""

@@ -1,26 +1,32 @@
 """One run, from top to bottom: lease -> recover -> plan -> stream -> commit."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from actors.runner.actor import MakeStage
 from pipelines.config import Config, to_yaml
+from pipelines.config.sections import RunSettings
 from pipelines.dataset import card
 from pipelines.dataset.commit import Committer
-from pipelines.dataset.lease import held
+from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
-from pipelines.dataset.work import executions, remove_work
+from pipelines.dataset.work import WorkFile, executions, remove_work
 from pipelines.driver.cluster import Cluster, check_machine, connected
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.progress import Progress
-from pipelines.driver.report import Summary, print_plan
+from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
 from pipelines.planning.planner import Plan, Retry
 from pipelines.pools import size_pools
+
+if TYPE_CHECKING:
+    from pipelines.graph import Graph
 
 StandIns = Mapping[str, MakeStage]
 
@@ -38,36 +44,39 @@ def run(
     break_lease: bool = False,
     stand_ins: StandIns | None = None,
 ) -> Summary:
-    """Make every clip that the dataset does not hold yet, or those that failed before and that `retry` takes.
+    """Make every clip that the dataset lacks, or those that failed before and that `retry` takes.
 
     `stand_ins` make other stages in the place of those of their names (benchmarks of the pipeline alone).
 
     Raises:
-        StillreelError: the configuration, the manifest or a checkpoint cannot be used, or another run is writing.
+        StillreelError: something that the run needs cannot be used, or another run is writing.
         KeyboardInterrupt: by a second signal, or before the first clip was begun; what had arrived was committed.
     """
     check_machine(config)
     started = datetime.now(UTC)
     job = Job.to_run(config)
-    layout, storage, lease_s = job.layout, job.storage, config.run.lease_s
-    with held(layout, storage, run_id=job.run_id, lease_s=lease_s, break_lease=break_lease) as lease:
-        if recovered := recover(layout, storage, lease.check):
-            console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
-        storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
-        plan = job.plan(retry, with_work=True)
-        print_plan(plan, console)
-        summary = Summary(job.run_id, layout, plan, is_retry=retry is not None, recovered=recovered)
-        if not plan.to_do:
-            storage.remove(job.folder.config)  # a schedule would fill the dataset with runs that made nothing
-            storage.prune(job.folder.uri)
-            summary.status = "done"
+    with job.lease(break_lease=break_lease) as lease:
+        summary = _planned(job, lease, retry, console)
+        if not summary.plan.to_do:
+            job.forget()  # a schedule would fill the dataset with runs that made nothing
             return summary
         try:
-            _make(job, job.committer(plan, lease), summary, console, stand_ins or {})
+            _make(job, job.committer(summary.plan, lease), summary, console, stand_ins or {})
         finally:
             summary.stop_clock(started)
-            storage.put_bytes(job.folder.summary, summary.to_json().encode())
+            job.storage.put_bytes(job.folder.summary, summary.to_json().encode())
     return summary
+
+
+def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> Summary:
+    """Take in what an interrupted run has left, and plan; with the work files in the run's folder."""
+    if recovered := recover(job.layout, job.storage, lease.check):
+        console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
+    job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
+    plan = job.plan(retry, with_work=True)
+    print_plan(plan, console)
+    status: Status = "broke off" if plan.to_do else "done"
+    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
 
 
 def _make(job: Job, committer: Committer, summary: Summary, console: Console, stand_ins: StandIns) -> None:
@@ -92,28 +101,42 @@ def _stream(
         job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(job, size_pools(config, cluster.gpus, cluster.cpus), stand_ins) as graph,
-        WorkerLog(job.run_id, graph.take_reports, warnings, summary.degradations, console),
-        Interruption(graph, config.run.grace_s, console) as interruption,
+        WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
+        Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
+        draw = partial(_draw, graph, interruption, committer, summary, progress, config.run)
         for number, work in enumerate(executions(plan.work)):
             if number:  # what Ray Data kept of the last one's rows hangs in cycles, which would stay beside these
                 gc.collect()
-            committer.begin(work)
-            try:
-                with interruption.drawing():
-                    for ending in graph.endings(work):
-                        committer.add(ending)
-                        summary.add(ending)
-                        progress.advance(summary.made, summary.failed)
-                        committer.flush_if_older(config.run.flush_s)
-                        if summary.fails_too_often(config.run.max_failed_share, graph.num_begun):
-                            interruption.ask("stopped")
-            except KeyboardInterrupt:
-                if not interruption.is_over:
-                    raise
-            finally:
-                committer.flush()
+            draw(work)
             if interruption.reason is not None:
                 summary.status = interruption.reason
                 break
+
+
+def _draw(
+    graph: "Graph",
+    interruption: Interruption,
+    committer: Committer,
+    summary: Summary,
+    progress: Progress,
+    settings: RunSettings,
+    work: Sequence[WorkFile],
+) -> None:
+    """One execution of the stages: each ending is committed and counted."""
+    committer.begin(work)
+    try:
+        with interruption.drawing():
+            for ending in graph.endings(work):
+                committer.add(ending)
+                summary.add(ending)
+                progress.advance(summary.made, summary.failed)
+                committer.flush_if_older(settings.flush_s)
+                if summary.fails_too_often(settings.max_failed_share, graph.ledger.num_begun):
+                    interruption.ask("stopped")
+    except KeyboardInterrupt:
+        if not interruption.is_over:
+            raise
+    finally:
+        committer.flush()

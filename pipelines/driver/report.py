@@ -42,6 +42,9 @@ _REMEDIES = {
 }
 
 
+Status = Literal["done", "interrupted", "stopped", "broke off"]
+
+
 @dataclass(slots=True)
 class Summary:
     """What a run did."""
@@ -49,7 +52,7 @@ class Summary:
     run_id: str
     layout: Layout
     plan: Plan
-    status: Literal["done", "interrupted", "stopped", "broke off"] = "broke off"
+    status: Status = "broke off"
     is_retry: bool = False
     recovered: int = 0
     made: int = 0

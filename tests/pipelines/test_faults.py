@@ -95,7 +95,7 @@ class Work:
     def run(self, stages: dict[str, MakeStage], pools: Pools = POOLS) -> dict[str, Ending]:
         with self.graph(stages, pools) as graph:
             endings = list(graph.endings([self.work]))
-            assert graph.in_flight() == []
+            assert graph.ledger.in_flight() == []
         assert sorted(ending.row.clip_id for ending in endings) == self.clip_ids  # each exactly once
         return {ending.row.clip_id: ending for ending in endings}
 
@@ -328,11 +328,11 @@ def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Work]) -
         running = graph.endings([job.work])
         first = next(running)
         assert comes(lambda: len(job.marks("begun")) == 2)
-        graph.drain()
-        begun = set(graph.in_flight())
+        graph.ledger.drain()
+        begun = set(graph.ledger.in_flight())
         mark(folder, "draining")
         rest = [ending.row.clip_id for ending in running]
-        assert graph.in_flight() == []
+        assert graph.ledger.in_flight() == []
     assert begun - {first.row.clip_id}, "nothing was under way, so that nothing was tried"
     assert begun <= {first.row.clip_id, *rest}
     assert len(set(rest)) == len(rest) < 11

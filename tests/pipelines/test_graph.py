@@ -80,7 +80,7 @@ def test_what_ends_the_graph_is_one_sentence(
     refusal: tuple[str, str] | None, kind: type[Exception], message: str
 ) -> None:
     graph = object.__new__(Graph)
-    graph._ledger = Refused(refusal)  # type: ignore[assignment]
+    graph.ledger = Refused(refusal)  # type: ignore[assignment]
     error = graph._explained(RayError("Traceback\nValueError: a bug of ours\n"))
     assert type(error) is kind
     assert str(error).startswith(message)
