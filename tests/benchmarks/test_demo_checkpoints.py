@@ -78,7 +78,7 @@ def test_guidance_follows_the_photograph_more_closely(model: svd.SvdModel, image
     """Without guidance some of the unconditional, washed-out answer is left."""
     spread = []
     for scale in (1.0, 3.0):
-        parameters = replace(figures.DEFAULTS, min_guidance_scale=scale, max_guidance_scale=scale)
+        parameters = figures.DEFAULTS.model_copy(update={"min_guidance_scale": scale, "max_guidance_scale": scale})
         spread.append(float(figures.generate_clip(model, image, parameters).std()))
     assert spread[1] > spread[0]
 
