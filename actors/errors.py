@@ -61,6 +61,16 @@ class WorkerDiedError(RunError):
     """A worker died each time that it started, which ends the run; or each time that it had the clip that failed."""
 
 
+def error_named(name: str, message: str) -> StillreelError:
+    """An error of ours, from its class's name and its message: as it came from another process."""
+    kinds = [StillreelError]
+    for kind in kinds:  # which grows as it is walked
+        if kind.__name__ == name:
+            return kind(message)
+        kinds += kind.__subclasses__()
+    return StillreelError(message)
+
+
 def first_line(error: Exception) -> str:
     """What a library's error says, without the hints and listings that many add below."""
     return str(error).strip().partition("\n")[0]

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from actors.contracts import Pixels
 from actors.errors import ImageError
 from actors.settings import ImageSettings
-
-Pixels = NDArray[np.uint8]
 
 # Only these decoders are ever offered the bytes: the fewer parsers, the fewer ways for a hostile file.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")

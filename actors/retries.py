@@ -1,10 +1,11 @@
-"""Which failures of a store pass by themselves, and how long to wait before the next attempt.
+"""Which failures of a store pass by themselves, and how long to wait before the next try.
 
 The clients (botocore, aiohttp, azure, google) share no base class and none has to be installed, so their errors are
 known by what they carry: an HTTP status, an error code of the store, or the names of their classes.
 """
 
 import errno
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ T = TypeVar("T")
 # The AWS SDKs' own values: a second is what a throttled store needs to recover, twenty is where longer helps nobody.
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 20.0
-# Attempts end after this time too. A request that stalls fails after 15 to 30 s, and the clients of Google and Azure
+# Tries end after this time too. A request that stalls fails after 15 to 30 s, and the clients of Google and Azure
 # try again for half a minute on their own: five of those would hide a dead store for minutes.
 GIVE_UP_AFTER_S = 120.0
 
@@ -72,9 +73,9 @@ _EXPIRED_KINDS = frozenset({"CredentialRetrievalError", "MetadataRetrievalError"
 class Fault(Enum):
     """What a failure calls for."""
 
-    LASTING = "the next attempt would fail as well"
-    PASSING = "another attempt"
-    EXPIRED = "another attempt, with credentials read anew"
+    LASTING = "the next try would fail as well"
+    PASSING = "another try"
+    EXPIRED = "another try, with credentials read anew"
 
 
 class TruncatedRead(OSError):  # noqa: N818 - what has happened, as TimeoutError's siblings say it
@@ -98,29 +99,47 @@ def fault_of(error: BaseException) -> Fault:
 
 def retried(
     operation: Callable[[], T],
-    attempts: int,
+    tries: int,
     *,
     of: type[Exception] = Exception,
     renew: Callable[[], None] = lambda: None,
 ) -> T:
     """`operation()`, tried again while it fails with an `of` that may pass by itself.
 
-    `renew` is called where credentials have expired. After `attempts` tries, or where so much time has gone by that
+    `renew` is called where credentials have expired. After `tries` tries, or where so much time has gone by that
     another would come too late, what the last try raised is raised.
     """
-    attempt, started = 0, time.monotonic()
+    number, started = 0, time.monotonic()
     while True:
-        attempt += 1
+        number += 1
         try:
             return operation()
         except of as error:
             fault = fault_of(error)
-            is_last = attempt >= attempts or time.monotonic() - started > GIVE_UP_AFTER_S
+            is_last = number >= tries or time.monotonic() - started > GIVE_UP_AFTER_S
             if fault is Fault.LASTING or is_last:
                 raise
+        _note_retry()
         if fault is Fault.EXPIRED:
             renew()
-        time.sleep(wait_s(attempt))
+        time.sleep(wait_s(number))
+
+
+# Since the last `take_retries`, of all threads.
+_retries = itertools.count()
+_taken = 0
+
+
+def take_retries() -> int:
+    """How often this process has tried something again since it was last asked."""
+    global _taken
+    now = next(_retries)
+    retried_since, _taken = now - _taken, now + 1
+    return retried_since
+
+
+def _note_retry() -> None:
+    next(_retries)
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -135,12 +154,12 @@ def is_unsupported(error: BaseException) -> bool:
     return isinstance(error, NotImplementedError) or any(status == 501 for status, _ in answers)
 
 
-def wait_s(attempt: int) -> float:
-    """Seconds between attempt number `attempt` (from 1) and the next: exponential, with full jitter.
+def wait_s(number: int) -> float:
+    """Seconds between try number `number` (from 1) and the next: exponential, with full jitter.
 
     Drawn from the whole range, so that a thousand workers that failed in one moment do not come back in one.
     """
-    return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
+    return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -10,11 +10,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
+# The mark (`json_schema_extra`) of a setting that changes no clip: it is no part of the clip_id.
+NO_EFFECT: dict[str, Any] = {"changes_clips": False}
+
 
 class Section(BaseModel):
     """A frozen section of the configuration; an unknown name is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What of this section changes a clip, as JSON: all settings but those that are marked as without effect.
+
+        A section leaves out, too, what has no effect beside its other settings.
+        """
+        without = {name for name, field in type(self).model_fields.items() if field.json_schema_extra == NO_EFFECT}
+        return self.model_dump(mode="json", exclude=without)
 
 
 def _to_fraction(value: object) -> object:
@@ -38,7 +49,7 @@ class StorageSettings(Section):
     options: dict[str, dict[str, Any]] = Field(
         {}, description="fsspec options per scheme, e.g. {s3: {client_kwargs: {endpoint_url: ...}}}"
     )
-    attempts: int = Field(5, ge=1, description="how often a request is tried when the store or the network fails")
+    tries: int = Field(5, ge=1, description="how often a request is tried when the store or the network fails")
     schemes: list[str] | None = Field(
         None,
         min_length=1,
@@ -65,8 +76,16 @@ class ImageSettings(Section):
     )
     fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how an image of another shape fills the clip")
     pad_color: tuple[int, int, int] = Field((0, 0, 0), description="RGB, 0..255, of the bars that `fit: pad` adds")
-    max_megapixels: float = Field(100.0, gt=0, description="an image with more is refused before it is decoded")
-    max_megabytes: float = Field(100.0, gt=0, description="a larger image file is refused before it is read")
+    max_megapixels: float = Field(
+        100.0, gt=0, description="an image with more is refused before it is decoded", json_schema_extra=NO_EFFECT
+    )
+    max_megabytes: float = Field(
+        100.0, gt=0, description="a larger image file is refused before it is read", json_schema_extra=NO_EFFECT
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """As in `Section`."""
+        return {name: value for name, value in super().identity().items() if name != "pad_color" or self.fit == "pad"}
 
     @property
     def max_bytes(self) -> int:
@@ -88,100 +107,16 @@ class ImageSettings(Section):
         return self
 
 
-Tier = Literal["exact", "fast", "few_step"]
 Compile = Literal["auto", True, False]  # not on and off, which YAML reads as true and false
-
-
-class ModelSettings(Section):
-    """Which SVD checkpoint, and how it is held."""
-
-    source: str = Field(description="Hugging Face id, local folder, or fsspec URI of a checkpoint in diffusers layout")
-    revision: str | None = Field(None, description="commit of a Hugging Face id; not for folders and URIs")
-    variant: str | None = Field(None, description="file variant, e.g. fp16; null reads the plain files")
-    tier: Tier = Field(
-        "exact",
-        description="exact: all that the checkpoint asks for; fast: with the shortcuts of the section fast; few_step: "
-        "a checkpoint distilled for few steps",
-    )
-    precision: Literal["fp32", "fp16", "bf16"] = Field(
-        "fp16", description="of the UNet and the VAE decoder; on a GPU, convolutions in fp32 are TF32"
-    )
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
-    cache_dir: str | None = Field(
-        None, description="where remote checkpoints and compiled networks are kept, once per node"
-    )
-    compile: Compile = Field(
-        "auto", description="torch.compile of UNet and decoder; auto: on CUDA, unless `memory` is sequential"
-    )
-    memory: Literal["resident", "offload", "sequential"] = Field(
-        "resident",
-        description="what waits on the CPU: nothing, networks not at work, or all weights but one layer's",
-    )
-    feed_forward_pieces: int = Field(
-        1, ge=1, description="the UNet's feed-forward layers take their tokens in so many pieces, to save memory"
-    )
-    decode_chunk_frames: int | None = Field(
-        None, ge=1, description="decode so many frames at a time; null decodes whole clips (other values change pixels)"
-    )
-
-    @model_validator(mode="after")
-    def _can_be_compiled(self) -> "ModelSettings":
-        if self.compile is True and self.memory == "sequential":
-            raise ValueError(
-                "compile=true needs weights that stay in one place: set compile to auto, or memory to offload"
-            )
-        return self
-
-
-class FastSettings(Section):
-    """The shortcuts of `model.tier: fast`: less time, and other pixels."""
-
-    cache_interval: int = Field(
-        2, ge=1, description="one in so many steps computes the UNet's deep features, the others reuse them; 1: all do"
-    )
-    guided_share: float = Field(
-        1.0, ge=0, le=1, description="guidance only on this share of the steps, those in the middle; 1: on all of them"
-    )
-    fp8: bool = Field(
-        False, description="8-bit floats in the UNet's large linear layers; needs model.precision=bf16 and torchao"
-    )
-
-
-# The section with every shortcut off: all that the checkpoint asks for.
-NO_SHORTCUTS = FastSettings(cache_interval=1, guided_share=1.0, fp8=False)
-
-
-def shortcuts_of(tier: Tier, fast: FastSettings) -> FastSettings:
-    """The shortcuts that are taken: the section counts in the tier `fast` alone."""
-    return fast if tier == "fast" else NO_SHORTCUTS
-
-
-def describe_tier(tier: Tier, fast: FastSettings) -> str:
-    """How a clip's record says it: `exact`, `few_step`, or `fast(cache_interval=2, ...)` with what is switched on."""
-    if tier != "fast":
-        return tier
-    values = fast.model_dump()
-    taken = [f"{name}={values[name]}" for name, off in NO_SHORTCUTS.model_dump().items() if values[name] != off]
-    return f"fast({', '.join(taken)})"
-
-
-class GenerationSettings(Section):
-    """Parameters of the clips; a manifest column or a variant of the same name overrides all but the first two."""
-
-    num_frames: int = Field(25, ge=2, description="frames that SVD makes")
-    num_inference_steps: int = Field(25, ge=1, description="denoising steps")
-    fps: int = Field(7, ge=1, le=1000, description="frame rate the model is conditioned on")
-    motion_bucket_id: int = Field(127, ge=0, le=1023, description="amount of motion, 1..255 in training")
-    noise_aug_strength: float = Field(0.02, ge=0, le=10, description="noise added to the image before encoding")
-    min_guidance_scale: float = Field(1.0, ge=0, description="guidance of the first frame")
-    max_guidance_scale: float = Field(3.0, ge=0, description="guidance of the last frame")
-    seed: int | None = Field(None, ge=0, lt=2**63, description="null derives one from each clip_id")
 
 
 class InterpolationSettings(Section):
     """Frames between the generated ones (RIFE)."""
 
-    weights: str | None = Field(None, description="RIFE weights: .pkl, .safetensors or ncnn .param; null: none")
+    # Their content counts, not their place.
+    weights: str | None = Field(
+        None, description="RIFE weights: .pkl, .safetensors or ncnn .param; null: none", json_schema_extra=NO_EFFECT
+    )
     factor: Rational | None = Field(Fraction(1), ge=1, description="N frames become (N-1)*factor + 1")
     target_fps: Rational | None = Field(None, gt=0, description="instead of factor: frame rate of the file")
     loop: bool = Field(False, description="also interpolate from the last frame back to the first")
@@ -190,9 +125,19 @@ class InterpolationSettings(Section):
         0.15, gt=0, le=1, description="mean absolute difference, 0..1, above which frames are repeated; null: never"
     )
     precision: Literal["fp32", "fp16"] = Field("fp16", description="of the network; the sampling grid is fp32")
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
-    compile: Compile = Field("auto", description="torch.compile for the network: faster after a minute; auto: on CUDA")
-    pairs_per_batch: int = Field(8, ge=1, description="frame pairs per network call")
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="auto takes CUDA where there is one", json_schema_extra=NO_EFFECT
+    )
+    compile: Compile = Field(
+        "auto",
+        description="torch.compile for the network: faster after a minute; auto: on CUDA",
+        json_schema_extra=NO_EFFECT,
+    )
+    pairs_per_batch: int = Field(8, ge=1, description="frame pairs per network call", json_schema_extra=NO_EFFECT)
+
+    def identity(self) -> dict[str, Any]:
+        """As in `Section`: nothing where there is no interpolation."""
+        return super().identity() if self.weights is not None else {}
 
     @model_validator(mode="after")
     def _one_rate(self) -> "InterpolationSettings":

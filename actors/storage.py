@@ -7,7 +7,6 @@ Every failure leaves as StorageError, in one sentence. All requests pass through
 may pass by itself.
 """
 
-import difflib
 import glob
 import io
 import os
@@ -23,19 +22,19 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import fsspec
-from fsspec.registry import known_implementations
 from fsspec.utils import glob_translate
 
 from actors.errors import StorageError
+from actors.listings import list_folders_of, list_s3_page, scan
 from actors.retries import retried
 from actors.storage_errors import NotFound, explained
+from actors.store_options import STORES, http_options, names_of_one_store, option_faults
 from actors.transfers import (
     READ_BUFFER_BYTES,
     Stream,
     fetch_at_most,
     link_local,
     put_if_absent,
-    refuse_redirect,
     too_large,
     write_local,
 )
@@ -49,14 +48,6 @@ _DOT_SEGMENT = re.compile(r"(^|/)\.\.?(/|$)")
 _LOCAL = ("", "file")
 _HTTP = ("http", "https")
 _S3 = ("s3", "s3a")
-# The object stores, with the extra that installs their client. In these a PUT, or the end of a multipart upload, makes
-# the object visible as a whole. fsspec writes to others (sftp, smb, hdfs) in place: a reader would see half a video.
-_STORES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
-# Low enough for difflib to see `az` in `azure`, and `s3` in `s4`.
-_LIKENESS = 0.5
-# aiohttp's own limit is five minutes for the whole answer: long for a server that is silent, short for a large file.
-_HTTP_CONNECT_S = 15.0
-_HTTP_SILENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +56,17 @@ class Storage:
 
     `options`: fsspec's options per scheme, e.g. `{"s3": {"client_kwargs": {"endpoint_url": ...}}}`. All schemes of one
     store share them (`s3`, `S3`, `s3a`).
-    `attempts`: how often a request is tried before a failure that might pass by itself is raised.
+    `tries`: how often a request is tried before a failure that might pass by itself is raised.
     Every method raises StorageError, and NotFound where that is the reason.
     """
 
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
-    attempts: int = 5
+    tries: int = 5
 
     @staticmethod
     def check_options(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """What is wrong with `options`, a sentence each; none shows a value, because these may be secrets."""
-        return [fault for name in options for fault in _option_faults(name, options)]
+        return [fault for name in options for fault in option_faults(name, options)]
 
     @staticmethod
     def scheme(uri: str) -> str:
@@ -172,7 +163,7 @@ class Storage:
         """Write a file, whole, only where there is none; False if there is one. Of several at once, one succeeds.
 
         `data` is to hold something that no other writer has, such as a random token: when the answer to a write was
-        lost, the file that the next attempt finds is known as ours by its content.
+        lost, the file that the next try finds is known as ours by its content.
         """
         if self.is_local(uri):
             link = partial(link_local, uri)
@@ -243,8 +234,8 @@ class Storage:
             return sorted(f"{_s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
         try:
             if self.is_local(folder):
-                return sorted(self._call("listed", self.absolute(folder), _scan)[1])
-            return sorted(self._call("listed", folder, _list_folders))
+                return sorted(self._call("listed", self.absolute(folder), scan)[1])
+            return sorted(self._call("listed", folder, list_folders_of))
         except NotFound:
             return []
 
@@ -270,11 +261,11 @@ class Storage:
 
         Whatever it raises in the end becomes a StorageError saying that `uri` was not `done`.
         """
-        attempt = 0
+        number = 0
 
         def try_once() -> T:
-            nonlocal attempt
-            attempt += 1
+            nonlocal number
+            number += 1
             filesystem, path = self._locate(uri, retries=False)
             return operation(filesystem, path)
 
@@ -283,11 +274,11 @@ class Storage:
             # A new filesystem looks for credentials anew.
             return retried(
                 try_once,
-                self.attempts,
+                self.tries,
                 renew=lambda: fsspec.get_filesystem_class(scheme).clear_instance_cache(),
             )
         except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
-            raise explained(error, done, uri, scheme, _STORES.get(scheme, ""), attempt) from error
+            raise explained(error, done, uri, scheme, STORES.get(scheme, ""), number) from error
 
     def _locate(self, uri: str, *, retries: bool = True) -> tuple[Any, str]:
         """The filesystem of `uri` and the path in it; fsspec keeps the filesystems, one per thread and options.
@@ -300,27 +291,27 @@ class Storage:
             return fsspec.filesystem("file"), str(_local_path(uri))
         # fsspec's listings cache would hide what other workers write.
         options: dict[str, Any] = {"use_listings_cache": False}
-        for name in _names_of_one_store(scheme, self.options):
+        for name in names_of_one_store(scheme, self.options):
             options |= self.options[name]
         if not retries and scheme in _S3:
             options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | options.get("config_kwargs", {})
         if scheme in _HTTP:
-            options = _http_options(options, retries=retries)
+            options = http_options(options, retries=retries)
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
         if not retries and scheme in _S3:
             filesystem.retries = 1  # s3fs has no argument for it
         return filesystem, path
 
     def _refuse_torn_writes(self, uri: str) -> None:
-        if self.scheme(uri) not in _STORES:
+        if self.scheme(uri) not in STORES:
             raise StorageError(
                 f"{uri} could not be written: {self.scheme(uri)}:// cannot replace a file at once; "
-                f"write to a local folder or to one of {', '.join(name + '://' for name in _STORES)}"
+                f"write to a local folder or to one of {', '.join(name + '://' for name in STORES)}"
             )
 
     def _walk_local(self, folder: str) -> Iterator[str]:
         try:
-            files, subfolders = self._call("listed", self.absolute(folder), _scan)
+            files, subfolders = self._call("listed", self.absolute(folder), scan)
         except NotFound:
             return
         yield from sorted(files)
@@ -336,76 +327,17 @@ class Storage:
         bucket, _, key = folder[len(_root(folder)) :].partition("/")
         request = {"Bucket": bucket, "Prefix": key.rstrip("/") + "/" if key else "", **limits}
         while True:
-            page = self._call("listed", folder, partial(_list_s3_page, request))
+            page = self._call("listed", folder, partial(list_s3_page, request))
             yield page
             if not page["IsTruncated"]:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _http_options(options: dict[str, Any], *, retries: bool) -> dict[str, Any]:
-    """`options` with what fsspec leaves to the defaults of its client."""
-    import aiohttp  # an extra of fsspec: only whoever reads http(s) needs it
-
-    # Which addresses may be read is judged by the URI: a server must not choose another one, inside the network.
-    options = {"allow_redirects": False} | options
-    client: dict[str, Any] = {}
-    if not options["allow_redirects"]:
-        client["raise_for_status"] = refuse_redirect
-    if not retries:
-        client["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_HTTP_CONNECT_S, sock_read=_HTTP_SILENCE_S)
-    return options | {"client_kwargs": client | options.get("client_kwargs", {})}
-
-
-def _list_s3_page(request: dict[str, str], filesystem: Any, _path: str) -> dict[str, Any]:
-    return cast(dict[str, Any], filesystem.call_s3("list_objects_v2", **request))
-
-
 def _s3_bucket(uri: str) -> str:
     """The URI of the bucket that `uri` lies in."""
     root = _root(uri)
     return root + uri[len(root) :].partition("/")[0]
-
-
-def _scan(_filesystem: object, path: str) -> tuple[list[str], list[str]]:
-    """The files and the folders in a local folder; a link to a folder is neither."""
-    files, folders = [], []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(f"{path.rstrip('/')}/{entry.name}")
-            elif not entry.is_dir():
-                files.append(f"{path.rstrip('/')}/{entry.name}")
-    return files, folders
-
-
-def _list_folders(filesystem: Any, path: str) -> list[str]:
-    entries = filesystem.ls(path, detail=True)
-    return [filesystem.unstrip_protocol(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory"]
-
-
-def _store(scheme: str) -> str:
-    """A name that all schemes of one store have in common."""
-    known = known_implementations.get(scheme, {})
-    return _STORES.get(scheme) or known.get("class", scheme)
-
-
-def _names_of_one_store(scheme: str, options: Mapping[str, object]) -> list[str]:
-    """The keys of `options` that mean the store of `scheme`."""
-    return [name for name in options if _store(name.lower()) == _store(scheme)]
-
-
-def _option_faults(name: str, options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    scheme, known = name.lower(), {*fsspec.available_protocols(), *_STORES}
-    if scheme not in known:
-        near = difflib.get_close_matches(scheme, sorted(known), 1, cutoff=_LIKENESS)
-        guess = f" (perhaps {near[0]})" if near else ""
-        yield f"storage.options.{name}: there is no such scheme{guess}; the object stores are {', '.join(_STORES)}"
-    elif _store(scheme) == _store("file"):
-        yield f"storage.options.{name} has no effect: local files take no options; remove it"
-    first = _names_of_one_store(scheme, options)[0]
-    if options[first] != options[name]:
-        yield f"storage.options.{first} and storage.options.{name} are one store with different options; keep one"
 
 
 def _root(uri: str) -> str:

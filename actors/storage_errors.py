@@ -14,8 +14,8 @@ class NotFound(StorageError):  # noqa: N818 - reads as what it says: `except Not
     """There is no such file, object or bucket."""
 
 
-def explained(error: Exception, done: str, uri: str, scheme: str, extra: str, attempts: int) -> StorageError:
-    """The error that says why `uri` could not be `done`, after so many `attempts`.
+def explained(error: Exception, done: str, uri: str, scheme: str, extra: str, tries: int) -> StorageError:
+    """The error that says why `uri` could not be `done`, after so many `tries`.
 
     `extra` is the one that installs the client of an object store, "" for all else. A StorageError stays what it is,
     also where a client has raised an error of its own from it.
@@ -27,7 +27,7 @@ def explained(error: Exception, done: str, uri: str, scheme: str, extra: str, at
         if "bucket does not exist" in said:
             return NotFound(f"{uri} could not be {done}: the bucket does not exist; create it, or correct the name")
         return NotFound(f"{uri} does not exist")
-    tried = f" (tried {attempts} times)" if attempts > 1 else ""
+    tried = f" (tried {tries} times)" if tries > 1 else ""
     return StorageError(f"{uri} could not be {done}: {_reason(scheme, extra, said, error)}{tried}")
 
 

@@ -1,4 +1,4 @@
-"""Reads and writes of files, one attempt each: `Storage` decides what is tried again.
+"""Reads and writes of files, one try each: `Storage` decides what is tried again.
 
 Where a function ends in `(filesystem, path)`, it is an operation for `Storage._call`.
 """

@@ -20,13 +20,11 @@ from uuid import uuid4
 
 import imageio_ffmpeg
 import numpy as np
-from numpy.typing import NDArray
 
 from actors import scratch
+from actors.contracts import Pixels
 from actors.errors import VideoError
 from actors.settings import VideoSettings
-
-Frame = NDArray[np.uint8]
 
 _X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 _PLANAR = ("yuv420p", "yuv422p", "yuv444p")
@@ -151,7 +149,7 @@ def resolved(settings: VideoSettings) -> VideoSettings:
 
 
 def encode(
-    frames: Iterable[Frame],
+    frames: Iterable[Pixels],
     path: Path,
     *,
     width: int,
@@ -247,7 +245,7 @@ def _container_arguments(codec: str, frame_rate: Fraction) -> list[str]:
     return ["-f", container, "-movflags", "+faststart", "-video_track_timescale", ticks, "-movie_timescale", ticks]
 
 
-def _feed(command: list[str], frames: Iterable[Frame], shape: tuple[int, int, int]) -> int:
+def _feed(command: list[str], frames: Iterable[Pixels], shape: tuple[int, int, int]) -> int:
     """Run ffmpeg over the frames and return how many they were; ffmpeg has ended when this returns or raises."""
     # What ffmpeg says goes to a file: nobody needs to read it meanwhile, so no full pipe can stop it.
     with tempfile.TemporaryFile() as log:
@@ -296,7 +294,7 @@ def _process(command: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[by
             process.wait()
 
 
-def _write(pipe: IO[bytes], frame_HWC: Frame) -> bool:
+def _write(pipe: IO[bytes], frame_HWC: Pixels) -> bool:
     """Whether ffmpeg took the frame; if not, it has ended and its exit code tells more."""
     try:
         pipe.write(np.ascontiguousarray(frame_HWC).data)

@@ -8,7 +8,6 @@ Axes: B clips, F frames, H height, W width, C channels. Peak signal-to-noise rat
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +21,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from skimage.registration import optical_flow_tvl1
 
-from actors.records import ClipParameters
+from actors.generators.svd.settings import SvdParameters
 from actors.rife.interpolate import Interpolator
 from actors.svd import model as svd
 from actors.svd.conditioning import encode_images
@@ -34,7 +33,7 @@ Pixels = npt.NDArray[np.uint8]
 
 BUCKETS = (1, 36, 72, 108, 145, 181, 217, 253)
 STEPS = 12
-DEFAULTS = ClipParameters(
+DEFAULTS = SvdParameters(
     seed=7, fps=7, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1.0, max_guidance_scale=1.0
 )
 PAN_STEPS_PX = (4, 8, 12, 16)  # between the two frames that RIFE gets
@@ -88,7 +87,7 @@ def rendered_pan(picture: Pixels, angle: float, step_px: float, times: Sequence[
     return to_pixels(data.render_clip(canvas, middle, motion, torch.tensor(times)))
 
 
-def generate_clip(model: svd.SvdModel, image_HWC: Pixels, parameters: ClipParameters = DEFAULTS) -> Pixels:
+def generate_clip(model: svd.SvdModel, image_HWC: Pixels, parameters: SvdParameters = DEFAULTS) -> Pixels:
     """F,H,W,3 of one image, as the product makes them."""
     made = generate(model, image_HWC[None], [parameters], num_frames=data.NUM_FRAMES, num_inference_steps=STEPS)
     clip_FHWC: Pixels = made.frames_BFHWC[0]
@@ -121,7 +120,7 @@ def flow_magnitude_px(clip_FHWC: Pixels) -> float:
 
 def motion_correlations(model: svd.SvdModel, images: Sequence[Pixels]) -> list[float]:
     """Spearman's rho of the motion bucket with the mean flow of all images first, then of every image alone."""
-    clips = [replace(DEFAULTS, motion_bucket_id=bucket) for bucket in BUCKETS]
+    clips = [DEFAULTS.model_copy(update={"motion_bucket_id": bucket}) for bucket in BUCKETS]
     flows = np.array([[flow_magnitude_px(generate_clip(model, image, clip)) for clip in clips] for image in images])
     return [float(spearmanr(BUCKETS, row).statistic) for row in (flows.mean(axis=0), *flows)]
 

@@ -16,23 +16,21 @@ import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from actors.records import ClipParameters
-from actors.stages.attempts import Attempts
-from actors.stages.row import Pixels, Row
-from actors.svd.sampler import GeneratedClips
+from actors.contracts import Generated, Loaded, Made
+from actors.runner.actor import MakeStage
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
-from benchmarks.null_model import NullFinish, NullGenerate, Repeater
+from benchmarks.null_model import NullFinish, NullGenerate
 from pipelines import run
 from pipelines.config import load_config
-from pipelines.graph import Stages
 
 _MIN_SHARE = 0.97
 _WIDTH, _HEIGHT, _FRAMES = 1024, 576, 25
@@ -43,34 +41,31 @@ _STORE_MB_PER_ACTOR = 750
 
 
 class SleepingGenerate(NullGenerate):
-    """Sleeps, and repeats the picture; notes when it slept in a file of its own beside the checkpoint."""
+    """Sleeps, and repeats the picture; notes when it slept in a file of its own."""
 
-    def __init__(
-        self, model: Any, generation: Any, image: object, storage: object, attempts: Attempts, fast: object
-    ) -> None:
-        super().__init__(model, generation, image, storage, attempts, fast)
-        self._animator = _Sleeper(generation.num_frames, _notes(Path(model.source).parent) / f"{os.getpid()}.txt")
-
-
-class _Sleeper(Repeater):
     def __init__(self, num_frames: int, notes: Path) -> None:
         super().__init__(num_frames)
-        self._notes = notes
+        self._notes = notes / f"{os.getpid()}.txt"
         self._seconds = float(os.environ[_SECONDS])
 
-    def animate(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips:
+    def __call__(self, image: Loaded) -> Generated:
+        """As `NullGenerate`, in its time."""
         begun = time.time()
         time.sleep(self._seconds)
         with self._notes.open("a") as file:
             file.write(f"{begun} {time.time()}\n")
-        return super().animate(image_HWC, clip)
+        return super().__call__(image)
 
 
 class HashingFinish(NullFinish):
     """Writes no file; its record says the frames' SHA-256."""
 
-    def _finish(self, row: Row) -> dict[str, Any]:
-        return super()._finish(row) | {"sha256": hashlib.sha256(row["frames_FHWC"]).hexdigest()}
+    columns = NullFinish.columns.append(pa.field("sha256", pa.string()))
+
+    def __call__(self, clip: Generated) -> Made:
+        """As `NullFinish`."""
+        row = clip.row.with_columns(sha256=hashlib.sha256(clip.frames_FHWC.data).hexdigest())
+        return super().__call__(Generated(row, clip.frames_FHWC))
 
 
 def main() -> int:
@@ -84,8 +79,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = load_config([], _job(folder, arguments.actors, arguments.clips))
-        stages = Stages(generate=SleepingGenerate, finish=HashingFinish)
-        summary = run.run(config, Console(quiet=True), None, stages=stages)
+        stages: dict[str, MakeStage] = {
+            "generate": partial(SleepingGenerate, config.generation.num_frames, _notes(folder)),
+            "finish": HashingFinish,
+        }
+        summary = run.run(config, Console(quiet=True), None, stand_ins=stages)
         assert (summary.made, summary.status) == (arguments.clips, "done"), summary
         slept = [np.loadtxt(path, ndmin=2) for path in _notes(folder).iterdir()]
     assert len(slept) == arguments.actors, len(slept)
@@ -132,7 +130,7 @@ def _job(folder: Path, actors: int, clips: int) -> list[str]:
         "model.source": folder / "model",
         "generation.num_frames": _FRAMES,
         "workers.generate": f"{{actors: {actors}, num_gpus: 0, num_cpus: 0}}",
-        "workers.interpolate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
+        "workers.finish": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "ray.num_cpus": 2,
         "ray.object_store_mb": actors * _STORE_MB_PER_ACTOR,
     }

@@ -44,7 +44,8 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor
 
 from actors import images, video
-from actors.records import ClipParameters
+from actors.contracts import Pixels
+from actors.generators.svd.settings import SvdParameters
 from actors.settings import ImageSettings, VideoSettings
 from actors.stages import finish, generate
 from actors.storage import Storage
@@ -220,19 +221,19 @@ def _ours(path: Path, decoded_FCHW: Tensor, target: Path, dataset: Path) -> Ledg
     return ledger
 
 
-def _to_bytes(model: SvdModel, image_HWC: images.Pixels, decoded_FCHW: Tensor) -> images.Pixels:
+def _to_bytes(model: SvdModel, image_HWC: Pixels, decoded_FCHW: Tensor) -> Pixels:
     """What `generate` does with what the decoder leaves."""
-    clip = ClipParameters(
+    clip = SvdParameters(
         seed=42, fps=_FPS, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1, max_guidance_scale=3
     )
     with patch.object(sampler, "generate_frames", lambda *_args, **_settings: iter([decoded_FCHW])):
         clips = sampler.generate(model, image_HWC[np.newaxis], [clip], num_frames=_NUM_FRAMES, num_inference_steps=25)
     assert clips.finite == (True,)
-    frames_FHWC: images.Pixels = clips.frames_BFHWC[0]
+    frames_FHWC: Pixels = clips.frames_BFHWC[0]
     return frames_FHWC
 
 
-def _through_store(row: dict[str, images.Pixels]) -> dict[str, Any]:
+def _through_store(row: dict[str, Pixels]) -> dict[str, Any]:
     """A row as Ray Data hands it on: into an Arrow block, copied once into shared memory, read there without a copy."""
     block = BlockAccessor.batch_to_block({name: column[np.newaxis] for name, column in row.items()})
     buffers: list[pickle.PickleBuffer] = []

@@ -1,46 +1,38 @@
 """Stages without networks and without ffmpeg, in the place of the real ones: what remains is the pipeline itself."""
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
-from actors.records import CLIP_SCHEMA, ClipParameters
-from actors.stages.attempts import Attempts
-from actors.stages.finish import Finish
-from actors.stages.generate import Generate
-from actors.stages.row import Pixels, Row
-
-if TYPE_CHECKING:
-    from actors.svd.sampler import GeneratedClips
+from actors.contracts import Generated, Loaded, Made, Stage
+from actors.runner.actor import MakeStage
 
 
-class NullGenerate(Generate):
+class NullGenerate(Stage[Loaded, Generated]):
     """Repeats the picture."""
 
-    def __init__(
-        self, _model: object, generation: Any, _image: object, _storage: object, attempts: Attempts, _fast: object
-    ) -> None:
-        self._attempts = attempts
-        self._animator: Any = Repeater(generation.num_frames)
-
-
-class Repeater:
-    """What `Generate` asks of an `Animator`."""
-
-    device_name, memory_mode = "none", "resident"
+    name = "generate"
 
     def __init__(self, num_frames: int) -> None:
         self._num_frames = num_frames
 
-    def animate(self, image_HWC: Pixels, _clip: ClipParameters) -> "GeneratedClips":
-        from actors.svd.sampler import GeneratedClips  # with torch: only where it is called
+    def __call__(self, image: Loaded) -> Generated:
+        """Frames that are all the same."""
+        return Generated(image.row, np.repeat(image.image_HWC[np.newaxis], self._num_frames, 0))
 
-        return GeneratedClips(np.repeat(image_HWC[np.newaxis, np.newaxis], self._num_frames, 1), (True,))
+
+class NullFinish(Stage[Generated, Made]):
+    """Writes no file; its record says so."""
+
+    name = "finish"
+    columns = pa.schema([(name, pa.float64()) for name in ("interpolate_s", "encode_s", "upload_s")])
+
+    def __call__(self, clip: Generated) -> Made:
+        """The end of the row."""
+        return Made(clip.row.with_columns(interpolate_s=0.0, encode_s=0.0, upload_s=0.0))
 
 
-class NullFinish(Finish):
-    """Writes no file; its record says zero bytes."""
-
-    def _finish(self, row: Row) -> dict[str, Any]:
-        numbers = {field.name: 0 for field in CLIP_SCHEMA if str(field.type) in ("int32", "int64", "double")}
-        return numbers | self._describe(row) | {"sha256": ""}
+def null_stages(num_frames: int) -> dict[str, MakeStage]:
+    """For `pipelines.run.run`."""
+    return {"generate": partial(NullGenerate, num_frames), "finish": NullFinish}

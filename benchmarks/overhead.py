@@ -32,13 +32,15 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from actors.records import Outcome
+from actors.contracts import Ending
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
-from benchmarks.null_model import NullFinish, NullGenerate
-from pipelines import plan, run
+from benchmarks.null_model import null_stages
+from pipelines import run
 from pipelines.config import load_config
-from pipelines.graph import Graph, Stages
-from pipelines.plan import WorkFile
+from pipelines.dataset import work as work_files
+from pipelines.dataset.work import WorkFile
+from pipelines.graph import Graph
+from pipelines.planning import clips
 
 _MIN_ROWS_PER_S = 50.0
 _MAX_MB_PER_1000_ROWS = {"driver": 12.0, "workers": 1.0, "ray": 4.0}
@@ -149,8 +151,7 @@ def main() -> int:
         config = load_config([], _job(Path(name), rows))
         sampler.start()
         started = time.monotonic()
-        stages = Stages(generate=NullGenerate, finish=NullFinish)
-        summary = run.run(config, Console(quiet=True), None, stages=stages)
+        summary = run.run(config, Console(quiet=True), None, stand_ins=null_stages(config.generation.num_frames))
         seconds = time.monotonic() - started
         sampler.stop()
     assert (summary.made, summary.status) == (rows, "done"), summary
@@ -204,18 +205,18 @@ def _show_growth_by_execution(table: Table, sampler: Sampler, moments: Sequence[
 def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
     """Executions of so many rows; gives the moments at which one begins and the last ends, with a sample at each."""
     edges: list[float] = []
-    outcomes = Graph.outcomes
+    endings = Graph.endings
 
-    def measured(graph: Graph, work: Sequence[WorkFile]) -> Iterator[Outcome]:
+    def measured(graph: Graph, work: Sequence[WorkFile]) -> Iterator[Ending]:
         # In place of the last one's end: what it left has been collected by now.
         edges[-1:] = [sampler.look_at_memory()]
-        yield from outcomes(graph, work)
+        yield from endings(graph, work)
         edges.append(sampler.look_at_memory())
 
     with (
-        patch.object(plan, "WORK_ROWS", rows),
-        patch.object(run, "WORK_ROWS", rows),
-        patch.object(Graph, "outcomes", measured),
+        patch.object(work_files, "WORK_ROWS", rows),
+        patch.object(clips, "WORK_ROWS", rows),
+        patch.object(Graph, "endings", measured),
     ):
         yield edges
 
@@ -234,7 +235,7 @@ def _job(folder: Path, rows: int) -> list[str]:
         "model.source": folder / "model",
         "generation.num_frames": 2,
         "workers.generate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
-        "workers.interpolate": "{actors: 1, num_gpus: 0, num_cpus: 0}",
+        "workers.finish": "{actors: 1, num_gpus: 0, num_cpus: 0}",
         "ray.num_cpus": 2,
         "ray.object_store_mb": 200,
     }

@@ -22,7 +22,9 @@ from rich.table import Table
 
 from actors.storage import Storage
 from pipelines.config import load_config
-from pipelines.plan import make_plan, read_holdings
+from pipelines.dataset.layout import Layout
+from pipelines.planning.holdings import read_holdings
+from pipelines.planning.planner import make_plan
 
 _ROWS_AT_ONCE = 50_000
 _LIMIT_S_PER_MILLION = 60.0
@@ -57,8 +59,9 @@ def _plan(manifest: str, output: str) -> tuple[int, float, float]:
     config = load_config([], [f"manifest={manifest}", f"output={output}", "model.source=unused"])
     storage = Storage()
     started = time.perf_counter()
-    holdings = read_holdings(output, storage)
-    plan = make_plan(config, storage, holdings, ("revision", ""), work_folder=f"{output}/_runs/benchmark/work")
+    layout = Layout(output)
+    holdings = read_holdings(layout, storage)
+    plan = make_plan(config, storage, holdings, ("revision", ""), run=layout.run("benchmark"))
     seconds = time.perf_counter() - started
     return plan.to_do, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

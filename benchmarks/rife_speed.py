@@ -19,9 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from actors.contracts import Pixels
 from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
 from actors.rife.interpolate import Interpolator
-from actors.rife.runner import Pixels, Precision
+from actors.rife.runner import Precision
 from actors.settings import Compile
 from benchmarks.pan import pan
 

@@ -9,7 +9,7 @@ to 3 as in SVD's defaults. Axes: B clips, F frames, H height, W width, C channel
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from benchmarks.train_demo import data
 Pixels = figures.Pixels
 
 STEPS = 8  # as in conf/demo.yaml; with more steps, neighbouring ones differ less, and so does a cached clip
-GUIDED = replace(figures.DEFAULTS, max_guidance_scale=3.0)
+GUIDED = figures.DEFAULTS.model_copy(update={"max_guidance_scale": 3.0})
 SHORTCUTS = {
     "cache_interval=2": Shortcuts(cache_interval=2),
     "cache_interval=3": Shortcuts(cache_interval=3),

@@ -1,41 +1,39 @@
-"""One run: plan, the stages, commit."""
+"""One run, from top to bottom: lease -> recover -> plan -> stream -> commit."""
 
 import gc
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from actors import scratch
-from actors.errors import ConfigError
-from actors.records import Provenance
-from actors.settings import describe_tier
-from actors.storage import Storage
-from actors.svd.checkpoint import is_on_hub
-from pipelines import card
-from pipelines.cluster import Cluster, check_machine, connected
-from pipelines.commit import Committer
+from actors.runner.actor import MakeStage
 from pipelines.config import Config, to_yaml
-from pipelines.interruption import Interruption
-from pipelines.lease import held
-from pipelines.plan import WORK_ROWS, Plan, Retry, WorkFile, make_plan, model_revisions, read_holdings
-from pipelines.progress import Progress
-from pipelines.recover import recover
-from pipelines.report import Summary, print_plan
+from pipelines.config.sections import RunSettings
+from pipelines.dataset import card
+from pipelines.dataset.commit import Committer
+from pipelines.dataset.lease import Lease
+from pipelines.dataset.recover import recover
+from pipelines.dataset.work import WorkFile, executions, remove_work
+from pipelines.driver.cluster import Cluster, check_machine, connected
+from pipelines.driver.interruption import Interruption
+from pipelines.driver.progress import Progress
+from pipelines.driver.report import Status, Summary, print_plan
+from pipelines.driver.worker_log import WorkerLog
+from pipelines.job import Job
+from pipelines.planning.planner import Plan, Retry
+from pipelines.pools import size_pools
 
 if TYPE_CHECKING:
-    from pipelines.graph import Stages
+    from pipelines.graph import Graph
+
+StandIns = Mapping[str, MakeStage]
 
 
 def plan_only(config: Config, retry: Retry | None) -> Plan:
     """What `run` would do, without starting Ray or a model and without writing anything."""
-    storage = _storage(config)
-    holdings = read_holdings(storage.absolute(config.output), storage)
-    return make_plan(config, storage, holdings, model_revisions(config), retry=retry)
+    return Job.of(config).plan(retry, with_work=False)
 
 
 def run(
@@ -44,169 +42,101 @@ def run(
     retry: Retry | None,
     *,
     break_lease: bool = False,
-    stages: "Stages | None" = None,
+    stand_ins: StandIns | None = None,
 ) -> Summary:
-    """Make every clip that the dataset does not hold yet, or those that failed before and that `retry` takes.
+    """Make every clip that the dataset lacks, or those that failed before and that `retry` takes.
 
-    `stages` stand in for the real ones (benchmarks of the pipeline alone).
+    `stand_ins` make other stages in the place of those of their names (benchmarks of the pipeline alone).
 
     Raises:
-        StillreelError: the configuration, the manifest or a checkpoint cannot be used, or another run is writing.
+        StillreelError: something that the run needs cannot be used, or another run is writing.
         KeyboardInterrupt: by a second signal, or before the first clip was begun; what had arrived was committed.
     """
     check_machine(config)
     started = datetime.now(UTC)
-    storage = _storage(config)
-    config = _with_absolute_paths(config)
-    _check_output(config.output, storage)
-    revisions = model_revisions(config)
-    if is_on_hub(config.model.source, config.model.revision):  # a branch may move before the last worker has started
-        config = config.model_copy(update={"model": config.model.model_copy(update={"revision": revisions[0]})})
-    run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    folder = storage.join(config.output, "_runs", run_id)
-    with (
-        held(config.output, storage, run_id=run_id, lease_s=config.run.lease_s, break_lease=break_lease) as lease,
-        _ray_log(folder, storage) as ray_log,
-    ):
-        if recovered := recover(config.output, storage, lease.check):
-            console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
-        saved_config = storage.join(folder, "config.yaml")  # before the work files, with which the next run reads it
-        storage.put_bytes(saved_config, to_yaml(config).encode())
-        holdings = read_holdings(config.output, storage)
-        work_folder = storage.join(folder, "work")
-        plan = make_plan(config, storage, holdings, revisions, work_folder=work_folder, retry=retry)
-        summary = Summary(run_id, config.output, plan, is_retry=retry is not None, recovered=recovered)
-        print_plan(plan, console)
-        if not plan.to_do:
-            storage.remove(saved_config)  # a schedule would fill the dataset with runs that made nothing
-            storage.prune(folder)
-            summary.status = "done"
+    job = Job.to_run(config)
+    with job.lease(break_lease=break_lease) as lease:
+        summary = _planned(job, lease, retry, console)
+        if not summary.plan.to_do:
+            job.forget()  # a schedule would fill the dataset with runs that made nothing
             return summary
-        committer = Committer(config.output, storage, plan.extras, plan.rows_per_part, lease.check)
         try:
-            with connected(config, console, ray_log) as cluster:
-                _make(config, storage, committer, _provenance(config, revisions), summary, cluster, console, stages)
-            if summary.ended == plan.to_do:
-                summary.status = "done"
-                for file in plan.work:  # else the next run looks in them for clips whose rows did not arrive
-                    storage.remove(file.uri)
-                storage.prune(work_folder)
+            _make(job, job.committer(summary.plan, lease), summary, console, stand_ins or {})
         finally:
             summary.stop_clock(started)
-            storage.put_bytes(storage.join(folder, "summary.json"), summary.to_json().encode())
+            job.storage.put_bytes(job.folder.summary, summary.to_json().encode())
     return summary
 
 
-@contextmanager
-def _ray_log(folder: str, storage: Storage) -> Iterator[Path]:
-    """A local file that ends up in the run's folder, where anything was written into it."""
-    with scratch.folder() as temporary:
-        log = temporary / "ray.log"
-        log.touch()
-        try:
-            yield log
-        finally:
-            if log.stat().st_size:
-                storage.put_file(storage.join(folder, log.name), log)
+def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> Summary:
+    """Take in what an interrupted run has left, and plan; with the work files in the run's folder."""
+    if recovered := recover(job.layout, job.storage, lease.check):
+        console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
+    job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
+    plan = job.plan(retry, with_work=True)
+    print_plan(plan, console)
+    status: Status = "broke off" if plan.to_do else "done"
+    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
 
 
-def _provenance(config: Config, revisions: tuple[str, str]) -> Provenance:
-    return Provenance(
-        model=config.model.source,
-        model_revision=revisions[0],
-        precision=config.model.precision,
-        tier=describe_tier(config.model.tier, config.fast),
-        num_inference_steps=config.generation.num_inference_steps,
-        fit=config.image.fit,
-    )
+def _make(job: Job, committer: Committer, summary: Summary, console: Console, stand_ins: StandIns) -> None:
+    """Start Ray, make the clips, and where all rows have ended, remove the work files."""
+    card.write(job.layout, job.storage)
+    with job.log("ray.log") as ray_log, connected(job.config, console, ray_log) as cluster:
+        _stream(job, committer, summary, cluster, console, stand_ins)
+    if summary.ended == summary.plan.to_do:
+        summary.status = "done"
+        remove_work(job.folder, summary.plan.work, job.storage)
 
 
-def _storage(config: Config) -> Storage:
-    return Storage(config.storage.options, attempts=config.storage.attempts)
-
-
-def _check_output(output: str, storage: Storage) -> None:
-    """Raise ConfigError for a local folder that cannot be one; what a store allows is known when it is written to."""
-    if storage.is_local(output):
-        folder = Path(storage.native_path(output))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"output={output} cannot be a folder ({error.strerror}): name one that can be written to"
-            ) from error
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """Local paths made absolute: a worker's current folder is not ours."""
-    absolute = Storage.absolute
-    model = config.model
-    if Path(model.source).expanduser().is_dir():
-        model = model.model_copy(update={"source": absolute(model.source)})
-    if model.cache_dir is not None:
-        model = model.model_copy(update={"cache_dir": absolute(model.cache_dir)})
-    interpolation = config.interpolation
-    if interpolation.weights is not None:
-        interpolation = interpolation.model_copy(update={"weights": absolute(interpolation.weights)})
-    changes = {"output": absolute(config.output), "model": model, "interpolation": interpolation}
-    return config.model_copy(update=changes)
-
-
-def _make(
-    config: Config,
-    storage: Storage,
-    committer: Committer,
-    provenance: Provenance,
-    summary: Summary,
-    cluster: Cluster,
-    console: Console,
-    stages: "Stages | None",
+def _stream(
+    job: Job, committer: Committer, summary: Summary, cluster: Cluster, console: Console, stand_ins: StandIns
 ) -> None:
-    """Drain the stages into the dataset until all rows have ended, or the run is to stop."""
+    """Draw from the stages until all rows have ended, or the run is to stop."""
     # Ray Data takes seconds to import: a run that has nothing to do, and `plan`, go without.
-    from pipelines.graph import Graph, Stages, size_pools
+    from pipelines.graph import Graph
 
-    max_failed_share = config.run.max_failed_share
-    pools = size_pools(config, cluster.gpus, cluster.cpus)
-    card.write(config.output, storage)
+    config, plan = job.config, summary.plan
     with (
-        Progress(summary.plan.to_do, console, config.run.log_interval_s) as progress,
-        Graph(config, provenance, storage, pools, stages or Stages()) as graph,
-        Interruption(graph, config.run.grace_s, console) as interruption,
+        job.log("warnings.log") as warnings,
+        Progress(plan.to_do, console, config.run.log_interval_s) as progress,
+        Graph(job, size_pools(config, cluster.gpus, cluster.cpus), stand_ins) as graph,
+        WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
+        Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
-        for number, work in enumerate(_executions(summary.plan.work)):
+        draw = partial(_draw, graph, interruption, committer, summary, progress, config.run)
+        for number, work in enumerate(executions(plan.work)):
             if number:  # what Ray Data kept of the last one's rows hangs in cycles, which would stay beside these
                 gc.collect()
-            committer.begin(work)
-            try:
-                with interruption.drawing():
-                    for outcome in graph.outcomes(work):
-                        committer.add(outcome)
-                        summary.add(outcome)
-                        progress.advance(summary.made, summary.failed)
-                        committer.flush_if_older(config.run.flush_s)
-                        # What failed before may well fail again, and is planned in the same order each time.
-                        if not summary.is_retry and summary.fails_too_often(max_failed_share, graph.num_begun):
-                            interruption.ask("stopped")
-            except KeyboardInterrupt:
-                if not interruption.is_over:
-                    raise
-            finally:
-                committer.flush()
+            draw(work)
             if interruption.reason is not None:
                 summary.status = interruption.reason
                 break
 
 
-def _executions(work: Sequence[WorkFile]) -> list[list[WorkFile]]:
-    """Work files put together into executions of at most `WORK_ROWS` rows."""
-    executions: list[list[WorkFile]] = []
-    room = 0
-    for file in work:
-        if file.rows > room:
-            executions.append([])
-            room = WORK_ROWS
-        executions[-1].append(file)
-        room -= file.rows
-    return executions
+def _draw(
+    graph: "Graph",
+    interruption: Interruption,
+    committer: Committer,
+    summary: Summary,
+    progress: Progress,
+    settings: RunSettings,
+    work: Sequence[WorkFile],
+) -> None:
+    """One execution of the stages: each ending is committed and counted."""
+    committer.begin(work)
+    try:
+        with interruption.drawing():
+            for ending in graph.endings(work):
+                committer.add(ending)
+                summary.add(ending)
+                progress.advance(summary.made, summary.failed)
+                committer.flush_if_older(settings.flush_s)
+                if summary.fails_too_often(settings.max_failed_share, graph.ledger.num_begun):
+                    interruption.ask("stopped")
+    except KeyboardInterrupt:
+        if not interruption.is_over:
+            raise
+    finally:
+        committer.flush()

@@ -1,6 +1,8 @@
 """Small checkpoints that the tests share; everything else is made where it is used."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Triton's kernels are Python while it is told so before it is first imported, by whomever; not where they can run.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_of_other_tests() -> Iterator[None]:
+    """A test that starts a worker in this process has it log as one; the next test knows nothing of that."""
+    yield
+    logger = logging.getLogger("stillreel")
+    logger.handlers, logger.propagate = [], True
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from actors.contracts import Pixels
 from actors.errors import GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
 from actors.rife import weights
 from actors.rife.ifnet import IFNet
-from actors.rife.runner import EncodedFrames, Pixels, Precision, Runner
+from actors.rife.runner import EncodedFrames, Precision, Runner
 from actors.rife.times import output_times
 from actors.settings import Compile
 

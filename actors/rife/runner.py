@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from actors.compiling import compiled, is_compiled
+from actors.contracts import Pixels
 from actors.rife.ifnet import IFNet
 from actors.settings import Compile
 
-Pixels = npt.NDArray[np.uint8]
 Precision = Literal["fp32", "fp16"]
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}

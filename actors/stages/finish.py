@@ -3,23 +3,21 @@
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
+import pyarrow as pa
 
 from actors import __version__, scratch, video
+from actors.contracts import Generated, Made, Pixels, Stage
 from actors.errors import GenerationError, VideoError
-from actors.records import Failure, Outcome, Provenance, file_tag, part_name
+from actors.file_tag import file_tag
 from actors.retries import retried
 from actors.rife.times import output_times
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
-from actors.stages.attempts import Attempts
-from actors.stages.row import NO_OUTCOME, UNSTARTED, Pixels, Row, parameters, unpack
 from actors.storage import Storage
 from actors.svd.checkpoint import cache_folder
 
@@ -27,58 +25,87 @@ if TYPE_CHECKING:
     from actors.rife.interpolate import Interpolator
 
 
-class Finish:
+class Finish(Stage[Generated, Made]):
     """Interpolate, encode and upload in one stage, so that interpolated frames never enter Ray's object store."""
+
+    name = "finish"
+    columns = pa.schema(
+        [
+            pa.field("file_name", pa.string()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("num_frames", pa.int32()),
+            pa.field("generated_frames", pa.int32()),
+            pa.field("interpolation_factor", pa.float64()),
+            pa.field("interpolation_model", pa.string()),
+            pa.field("video_fps", pa.float64()),
+            pa.field("duration_s", pa.float64()),
+            pa.field("codec", pa.string()),
+            pa.field("bytes", pa.int64()),
+            pa.field("sha256", pa.string()),
+            pa.field("interpolate_s", pa.float64()),
+            pa.field("encode_s", pa.float64()),
+            pa.field("upload_s", pa.float64()),
+            pa.field("stillreel_version", pa.string()),
+        ]
+    )
 
     def __init__(
         self,
         interpolation: InterpolationSettings,
         encoding: VideoSettings,
         image: ImageSettings,
-        provenance: Provenance,
-        output: str,
+        place: Callable[[int, str], str],
         storage: Storage,
-        attempts: Attempts,
     ) -> None:
+        """`place` gives the URI of a clip's file, from the number of its part and the file's name.
+
+        Raises CheckpointError, ConfigError or StorageError where the network cannot be loaded.
+        """
         self._interpolation = interpolation
         self._encoding = encoding
-        self._provenance = provenance
-        self._output = output
+        self._place = place
         self._storage = storage
-        self._attempts = attempts
-        with attempts.start("finish"):
-            self._interpolator = self._load_interpolator(image)
+        self._interpolator = self._load_interpolator(image)
 
-    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, list[str]]:
-        """Turn clips' frames into stored videos.
-
-        In: rows as `Generate` gives them, packed. Out: `outcome`, JSON of an `actors.records.Outcome`; "" for a row
-        that the run did not begin with.
-        """
-        return {"outcome": [self._outcome(row) for row in unpack(batch)]}
-
-    def _outcome(self, row: Row) -> str:
-        if row["stage"] == UNSTARTED:
-            return NO_OUTCOME
-        row = self._attempts.attempt({**row, "clip": None}, "finish", lambda row: {**row, "clip": self._finish(row)})
-        return Outcome(
-            clip_id=row["clip_id"],
-            part=row["part"],
-            image_uri=row["image_uri"],
-            attempts=row["attempts"] + 1,
-            finished_at=datetime.now(UTC).isoformat(),
-            clip=row["clip"],
-            failure=Failure(row["stage"], row["error_type"], row["error"]) if row["stage"] else None,
-        ).to_json()
+    def __call__(self, clip: Generated) -> Made:
+        """Raises GenerationError for rates that do not fit, VideoError, StorageError and GpuMemoryError."""
+        num_generated, height, width, _ = clip.frames_FHWC.shape
+        fps = clip.row.parameters["fps"]
+        assert isinstance(fps, int), fps
+        factor, rate = self._rates(fps)
+        num_frames = len(output_times(num_generated, factor, loop=self._interpolation.loop))
+        name = clip.row.clip_id + video.extension(self._encoding.codec)
+        row = clip.row.with_columns(
+            file_name=name,
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            generated_frames=num_generated,
+            interpolation_factor=float(factor),
+            video_fps=float(rate),
+            duration_s=float(num_frames / rate),
+            interpolation_model=f"rife-{self._interpolator.name}" if self._interpolator else "",
+            codec=self._encoding.codec,
+            stillreel_version=__version__,
+        )
+        with scratch.folder() as folder:
+            path = folder / name
+            seconds = self._make_video(Generated(row, clip.frames_FHWC), factor, rate, path)
+            made = time.perf_counter()
+            self._storage.put_file(self._place(row.part, name), path)
+            upload_s = time.perf_counter() - made
+            row = row.with_columns(bytes=path.stat().st_size, sha256=_sha256(path))
+        return Made(row.with_columns(**seconds, upload_s=upload_s))
 
     def _load_interpolator(self, image: ImageSettings) -> "Interpolator | None":
         if self._interpolation.weights is None:
             return None
         # torch takes seconds to import: neither the driver nor a worker that only encodes should wait for it.
         from actors import compiling
+        from actors.device import choose_device
         from actors.rife import weights
         from actors.rife.interpolate import Interpolator
-        from actors.stages.device import choose_device
 
         device = choose_device(self._interpolation.device)
         compiling.keep_in(cache_folder(None) / "compiled")
@@ -91,45 +118,14 @@ class Finish:
             interpolator.warm_up(width=width, height=height, pairs_per_batch=self._interpolation.pairs_per_batch)
         return interpolator
 
-    def _finish(self, row: Row) -> dict[str, Any]:
-        frames_FHWC = row["frames_FHWC"]
-        num_generated, height, width, _ = frames_FHWC.shape
-        factor, rate = self._rates(row["fps"])
-        num_frames = len(output_times(num_generated, factor, loop=self._interpolation.loop))
-        clip = self._describe(row) | {
-            "width": width,
-            "height": height,
-            "num_frames": num_frames,
-            "generated_frames": num_generated,
-            "interpolation_factor": float(factor),
-            "video_fps": float(rate),
-            "duration_s": float(num_frames / rate),
-        }
-        with scratch.folder() as folder:
-            path = folder / clip["file_name"]
-            seconds = self._make_video(frames_FHWC, factor, rate, path, clip)
-            made = time.perf_counter()
-            part = part_name(row["part"])
-            self._storage.put_file(self._storage.join(self._output, "data", part, clip["file_name"]), path)
-            return clip | {
-                "bytes": path.stat().st_size,
-                "sha256": _sha256(path),
-                **seconds,
-                "upload_s": time.perf_counter() - made,
-            }
-
-    def _make_video(
-        self, frames_FHWC: Pixels, factor: Fraction, rate: Fraction, path: Path, clip: dict[str, Any]
-    ) -> dict[str, float]:
+    def _make_video(self, clip: Generated, factor: Fraction, rate: Fraction, path: Path) -> dict[str, float]:
         """Interpolate and encode into `path`, again where the disk fails in a way that may pass; the seconds of each.
 
         Raises:
             VideoError: the disk goes on failing, or ffmpeg fails.
         """
         try:
-            return retried(
-                lambda: self._try_video(frames_FHWC, factor, rate, path, clip), self._storage.attempts, of=OSError
-            )
+            return retried(lambda: self._try_video(clip, factor, rate, path), self._storage.tries, of=OSError)
         except OSError as error:
             raise VideoError(
                 f"the video could not be written into the temporary folder {tempfile.gettempdir()}: "
@@ -137,48 +133,22 @@ class Finish:
                 "folder of another one"
             ) from error
 
-    def _try_video(
-        self, frames_FHWC: Pixels, factor: Fraction, rate: Fraction, path: Path, clip: dict[str, Any]
-    ) -> dict[str, float]:
-        watch = _Stopwatch(self._interpolate(frames_FHWC, factor))
+    def _try_video(self, clip: Generated, factor: Fraction, rate: Fraction, path: Path) -> dict[str, float]:
+        record = Made(clip.row).record
+        watch = _Stopwatch(self._interpolate(clip.frames_FHWC, factor))
         started = time.perf_counter()
         written = video.encode(
             watch,
             path,
-            width=clip["width"],
-            height=clip["height"],
+            width=clip.frames_FHWC.shape[2],
+            height=clip.frames_FHWC.shape[1],
             frame_rate=rate,
             settings=self._encoding,
-            tag=file_tag(clip),
+            tag=file_tag(record),
         )
-        assert written == clip["num_frames"], (written, clip["num_frames"])
+        assert written == record["num_frames"], (written, record["num_frames"])
         elapsed_s = time.perf_counter() - started
         return {"interpolate_s": watch.elapsed_s, "encode_s": elapsed_s - watch.elapsed_s}
-
-    def _describe(self, row: Row) -> dict[str, Any]:
-        """The columns of the record that are known before the video is made."""
-        return {
-            "clip_id": row["clip_id"],
-            "file_name": row["clip_id"] + video.extension(self._encoding.codec),
-            "image_uri": row["image_uri"],
-            "image_sha256": row["image_sha256"],
-            "image_width": row["image_width"],
-            "image_height": row["image_height"],
-            "fit": self._provenance.fit,
-            "interpolation_model": f"rife-{self._interpolator.name}" if self._interpolator else "",
-            "codec": self._encoding.codec,
-            **parameters(row),
-            "num_inference_steps": self._provenance.num_inference_steps,
-            "model": self._provenance.model,
-            "model_revision": self._provenance.model_revision,
-            "precision": self._provenance.precision,
-            "tier": self._provenance.tier,
-            "load_s": row["load_s"],
-            "generate_s": row["generate_s"],
-            "device": row["device"],
-            "memory_mode": row["memory_mode"],
-            "stillreel_version": __version__,
-        }
 
     def _rates(self, fps: int) -> tuple[Fraction, Fraction]:
         """The interpolation factor and the file's frame rate for a clip conditioned on `fps`."""

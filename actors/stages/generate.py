@@ -1,21 +1,15 @@
-"""Animate images with SVD. Axes: F frames, H height, W width, C channels."""
+"""Animate images. Axes: F frames, H height, W width, C channels."""
 
-import time
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy.typing as npt
+import pyarrow as pa
 
+from actors.contracts import Generated, Loaded, Pixels, Stage, Value
 from actors.errors import GenerationError
-from actors.records import ClipParameters
-from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ImageSettings, ModelSettings
-from actors.stages.attempts import Attempts
-from actors.stages.row import NO_FRAMES, Pixels, Row, pack, parameters, unpack
+from actors.generators.base import Generator, ModelSection
+from actors.generators.parameters import Parameters
+from actors.settings import ImageSettings
 from actors.storage import Storage
-from actors.svd.checkpoint import cache_folder, locate
-
-if TYPE_CHECKING:
-    from actors.svd.animator import Animator
 
 # Mean levels, 0..255. A network that overflows without NaN gives levels of 0 everywhere; rounding leaves less than 1. A
 # clip begins with its picture, so that it can only be black by right where the picture nearly is. scikit-image's
@@ -26,68 +20,58 @@ _DARK_PICTURE_LEVEL = 10.0
 _STRIDE = 8
 
 
-class Generate:
-    """SVD, resident. One instance per actor."""
+class Generate(Stage[Loaded, Generated]):
+    """A generator, resident. One instance per actor."""
+
+    name = "generate"
+    columns = pa.schema(
+        [
+            pa.field("generator", pa.string()),
+            pa.field("model", pa.string()),  # where the checkpoint was read from
+            pa.field("model_revision", pa.string()),  # what identifies its content
+            pa.field("device", pa.string()),  # that made the clip, e.g. NVIDIA H200
+        ]
+    )
 
     def __init__(
         self,
-        model: ModelSettings,
-        generation: GenerationSettings,
+        generator: type[Generator[Any, Any]],
+        model: ModelSection,
+        parameters: Parameters,
+        revision: str,
         image: ImageSettings,
         storage: Storage,
-        attempts: Attempts,
-        fast: FastSettings = NO_SHORTCUTS,
     ) -> None:
-        self._attempts = attempts
-        with attempts.start("generate"):
-            self._animator = _animator(model, generation, fast, storage)
-            self._animator.check(width=image.width, height=image.height)
-            for width, height in image.sizes:
-                self._animator.warm_up(width=width, height=height)
+        """Load the generator and get it ready for the sizes that can come; `revision` is that of the model's content.
 
-    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> Generator[dict[str, Any], None, None]:
-        """Animate a batch of images, one after the other.
-
-        In: rows as `load_image` gives them, packed. Out, one packed row at a time: the same without `image_HWC`, and
-        `frames_FHWC` (uint8), `generate_s`, `device`, `memory_mode`.
+        Raises as the generator's `__init__` and `check` do.
         """
-        # All before the first is given out: of generators Ray runs several at a time, and where one is run again after
-        # its worker died, what it had given out is taken as given.
-        made = [self._attempt(row) for row in unpack(batch)]
-        return (pack(row) for row in made)
+        self.columns = generate_columns(generator)
+        self._parameters = parameters
+        self._generator = generator(model, parameters, storage)
+        self._generator.check(width=image.width, height=image.height)
+        for width, height in image.sizes:
+            self._generator.warm_up(width=width, height=height)
+        shared: dict[str, Value] = {
+            "generator": generator.name,
+            "model_revision": revision,
+            "device": self._generator.device_name,
+        }
+        self._shared = model.described() | shared
 
-    def _attempt(self, row: Row) -> Row:
-        image_HWC = row.pop("image_HWC")
-        row |= {"frames_FHWC": NO_FRAMES, "generate_s": 0.0, "device": self._animator.device_name, "memory_mode": ""}
-        return self._attempts.attempt(row, "generate", lambda row: self._animate(row, image_HWC))
-
-    def _animate(self, row: Row, image_HWC: Pixels) -> Row:
-        started = time.perf_counter()
-        clips = self._animator.animate(image_HWC, ClipParameters(**parameters(row)))
-        frames_FHWC = clips.frames_BFHWC[0]
-        if not clips.finite[0]:
-            raise GenerationError("the model made frames that are not numbers")
-        if _is_black(frames_FHWC) and image_HWC[::_STRIDE, ::_STRIDE].mean() >= _DARK_PICTURE_LEVEL:
+    def __call__(self, image: Loaded) -> Generated:
+        """Raises GenerationError for a clip that came out unusable, GpuMemoryError for one that fits in no way."""
+        parameters = self._parameters.model_copy(update=image.row.parameters)
+        animation = self._generator.animate(image.image_HWC, parameters)
+        frames_FHWC = animation.frames_FHWC
+        if _is_black(frames_FHWC) and image.image_HWC[::_STRIDE, ::_STRIDE].mean() >= _DARK_PICTURE_LEVEL:
             raise GenerationError("the model made a black clip of a picture that is not black")
-        elapsed_s = time.perf_counter() - started
-        return row | {"frames_FHWC": frames_FHWC, "generate_s": elapsed_s, "memory_mode": self._animator.memory_mode}
+        return Generated(image.row.with_columns(**self._shared, **animation.columns), frames_FHWC)
 
 
-def _animator(model: ModelSettings, generation: GenerationSettings, fast: FastSettings, storage: Storage) -> "Animator":
-    # torch and diffusers take seconds to import: the driver, which imports this module too, goes without.
-    from actors import compiling
-    from actors.stages.device import choose_device
-    from actors.svd.animator import Animator
-
-    folder = locate(
-        model.source,
-        revision=model.revision,
-        variant=model.variant,
-        cache_dir=model.cache_dir,
-        storage_options=storage.options,
-    )
-    compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
-    return Animator(folder, model, generation, fast, device=choose_device(model.device))
+def generate_columns(generator: type[Generator[Any, Any]]) -> pa.Schema:
+    """What the stage adds to a record with this generator."""
+    return pa.schema([*Generate.columns, *generator.columns])
 
 
 def _is_black(frames_FHWC: Pixels) -> bool:

@@ -1,7 +1,6 @@
 """A checkpoint held ready to make clips, in as much memory as there is."""
 
 import gc
-from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -9,13 +8,13 @@ import numpy as np
 import torch
 
 from actors.compiling import is_compiled
+from actors.contracts import Pixels
 from actors.errors import GpuMemoryError, first_line
+from actors.generators.svd.settings import NO_SHORTCUTS, FastSettings, SvdModelSettings, SvdParameters
 from actors.gpu_errors import is_out_of_memory
-from actors.records import ClipParameters
-from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ModelSettings
 from actors.svd import fp8
 from actors.svd.model import SvdModel, compile_networks, load, set_feed_forward_pieces
-from actors.svd.sampler import GeneratedClips, Pixels, Shortcuts, check_size, generate, noise_schedule
+from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate, noise_schedule
 
 # How a clip was made, from the fastest way to the smallest: `model.memory`, or "chunked" where all networks stayed and
 # the decoder took a few frames at a time.
@@ -33,8 +32,8 @@ class Animator:
     def __init__(
         self,
         folder: Path,
-        settings: ModelSettings,
-        generation: GenerationSettings,
+        settings: SvdModelSettings,
+        generation: SvdParameters,
         fast: FastSettings,
         *,
         device: torch.device,
@@ -85,12 +84,11 @@ class Animator:
         In one step; but with shortcuts the steps differ, and each kind is compiled.
         """
         if self._is_compiled or self._device.type == "cuda":
-            parameters = self._generation.model_dump(include={field.name for field in fields(ClipParameters)})
-            clip = ClipParameters(**parameters | {"seed": 0})
+            clip = self._generation.model_copy(update={"seed": 0})
             steps = 1 if self._fast == NO_SHORTCUTS else self._generation.num_inference_steps
             self._make(np.zeros((height, width, 3), np.uint8), clip, num_inference_steps=steps)
 
-    def animate(self, image_HWC: Pixels, clip: ClipParameters) -> GeneratedClips:
+    def animate(self, image_HWC: Pixels, clip: SvdParameters) -> GeneratedClips:
         """One clip of the image, uint8 RGB.
 
         Raises:
@@ -99,7 +97,7 @@ class Animator:
         """
         return self._make(image_HWC, clip, self._generation.num_inference_steps)
 
-    def _make(self, image_HWC: Pixels, clip: ClipParameters, num_inference_steps: int) -> GeneratedClips:
+    def _make(self, image_HWC: Pixels, clip: SvdParameters, num_inference_steps: int) -> GeneratedClips:
         while True:
             try:
                 return generate(

@@ -46,7 +46,8 @@ def locate(
         ConfigError: a revision is given for something that has none.
         StorageError: an object could not be read, or the cache not written.
     """
-    if is_on_hub(source, revision):
+    _check_source(source, revision)
+    if is_on_hub(source):
         return _download(source, revision, variant, cache_dir)
     if Storage.scheme(source):
         return _fetch_once(source, variant, cache_folder(cache_dir), storage_options)
@@ -67,21 +68,26 @@ def revision_of(
 
     Raises as `locate` does.
     """
-    if is_on_hub(source, revision):
+    _check_source(source, revision)
+    if is_on_hub(source):
         return revision if revision and _COMMIT.fullmatch(revision) else _resolve(source, revision)
     names = layout.wanted_files(_file_names(source, storage_options), variant, source)
     return fingerprint_folder(Storage.absolute(source), names, storage_options)
 
 
-def is_on_hub(source: str, revision: str | None) -> bool:
-    is_here = Path(source).expanduser().is_dir() or bool(Storage.scheme(source))
-    if is_here and revision is not None:
+def is_on_hub(source: str) -> bool:
+    """Whether it is to be looked for on the Hugging Face Hub: neither a folder of this machine nor a URI."""
+    return not Path(source).expanduser().is_dir() and not Storage.scheme(source)
+
+
+def _check_source(source: str, revision: str | None) -> None:
+    """Raise CheckpointError for what can be no checkpoint, ConfigError for a revision of what has none."""
+    if not is_on_hub(source) and revision is not None:
         raise ConfigError(f"model.revision={revision} has no meaning for {source}: only Hugging Face ids have one")
-    if not is_here and not _HUB_ID.fullmatch(source):
+    if is_on_hub(source) and not _HUB_ID.fullmatch(source):
         raise CheckpointError(
             f"model.source={source}: there is no such folder, and it is neither a URI (s3://...) nor a Hugging Face id"
         )
-    return not is_here
 
 
 def _hub_model(source: str, revision: str | None) -> ModelInfo | None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actors.records import ClipParameters
+from actors.generators.svd.settings import SvdParameters
 from actors.svd.model import SvdModel
 
 
@@ -39,7 +39,7 @@ class Conditioning:
 
 
 def condition(
-    model: SvdModel, images_BCHW: Tensor, noise_BCHW: Tensor, clips: Sequence[ClipParameters], num_frames: int
+    model: SvdModel, images_BCHW: Tensor, noise_BCHW: Tensor, clips: Sequence[SvdParameters], num_frames: int
 ) -> Conditioning:
     """Encode the images and the micro-conditioning.
 
@@ -79,7 +79,7 @@ def encode_images(model: SvdModel, images_BCHW: Tensor) -> Tensor:
     return moments_BChw.chunk(2, dim=1)[0].to(model.dtype)
 
 
-def added_time_ids(clips: Sequence[ClipParameters], device: torch.device) -> Tensor:
+def added_time_ids(clips: Sequence[SvdParameters], device: torch.device) -> Tensor:
     """Frame rate, amount of motion and strength of the noise (B, 3), fp32. SVD was trained on frame rate - 1."""
     return torch.tensor(
         [[clip.fps - 1, clip.motion_bucket_id, clip.noise_aug_strength] for clip in clips],
@@ -88,7 +88,7 @@ def added_time_ids(clips: Sequence[ClipParameters], device: torch.device) -> Ten
     )
 
 
-def guidance(clips: Sequence[ClipParameters], num_frames: int, device: torch.device) -> Tensor:
+def guidance(clips: Sequence[SvdParameters], num_frames: int, device: torch.device) -> Tensor:
     """Each clip's guidance scale, a straight line over its frames; 1 for clips without guidance."""
     scales_BF = [
         torch.linspace(clip.min_guidance_scale, clip.max_guidance_scale, num_frames)

@@ -13,20 +13,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
+from actors.contracts import Pixels
 from actors.errors import ConfigError
-from actors.records import ClipParameters
+from actors.generators.svd.settings import SvdParameters
 from actors.svd import few_step
 from actors.svd.conditioning import Conditioning, condition
 from actors.svd.model import SvdModel, bring_in
 from actors.svd.unet import Evaluation, StepTerms
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ WHOLE = Shortcuts()
 def generate(
     model: SvdModel,
     images_BHWC: Pixels,
-    clips: Sequence[ClipParameters],
+    clips: Sequence[SvdParameters],
     *,
     num_frames: int,
     num_inference_steps: int,
@@ -112,7 +109,7 @@ def generate(
 def generate_frames(
     model: SvdModel,
     images_BHWC: Pixels,
-    clips: Sequence[ClipParameters],
+    clips: Sequence[SvdParameters],
     *,
     num_frames: int,
     num_inference_steps: int,
@@ -137,7 +134,7 @@ def generate_frames(
 def _sample(
     model: SvdModel,
     image_1HWC: Pixels,
-    clip: ClipParameters,
+    clip: SvdParameters,
     num_frames: int,
     schedule: NoiseSchedule,
     shortcuts: Shortcuts,
@@ -146,6 +143,7 @@ def _sample(
 ) -> Tensor:
     """The latents (F, C, h, w) of one clip."""
     height, width = image_1HWC.shape[1:3]
+    assert clip.seed is not None  # the plan derives one where there is none
     image_noise_CHW, noise_FChw, *step_noise_FChw = (
         noise.to(model.device)
         for noise in clip_noise(

@@ -58,7 +58,7 @@ def write_config(path: Path, models: Models, manifest: str, output: str, **secti
         "workers": {
             "load": {"num_cpus": 0.5},
             "generate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
-            "interpolate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
+            "finish": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
         },
         "run": {"flush_s": 1, "max_failed_share": 1},
         "ray": {"object_store_mb": 100, "num_cpus": 2},

@@ -33,7 +33,7 @@ def trial(folder: Path, models: jobs.Models) -> RepeatsResult:
         "first run": (),
         "another run": (),
         "another batch size": ("workers.generate.batch_size=3",),
-        "other workers": ("workers.generate.actors=2", "workers.interpolate.actors=2"),
+        "other workers": ("workers.generate.actors=2", "workers.finish.actors=2"),
     }
     made = {name: _make(folder, name, models, images, arguments) for name, arguments in ways.items()}
     made["after a failure"] = _make_after_failure(folder, models, images)

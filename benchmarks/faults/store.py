@@ -54,7 +54,7 @@ def trial(folder: Path, models: jobs.Models, clips: int, seed: int) -> StoreResu
                 models,
                 "s3://trial/list.txt",
                 "s3://trial/out",
-                storage={"options": {"s3": options}, "attempts": _ATTEMPTS},
+                storage={"options": {"s3": options}, "tries": _ATTEMPTS},
             )
             code = jobs.finish(config, log=folder / "log.txt")
             return StoreResult(audit("s3://trial/out", direct), clips, code, dict(proxy.counts))

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actors.contracts import Pixels
 from actors.svd.conditioning import condition
 from actors.svd.model import SvdModel, compile_networks
-from actors.svd.sampler import Pixels, decode, noise_schedule, to_float
+from actors.svd.sampler import decode, noise_schedule, to_float
 from actors.svd.unet import StepTerms
 from benchmarks.psnr import psnr
 from benchmarks.speed.cases import Case

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from actors.records import ClipParameters
+from actors.contracts import Pixels
+from actors.generators.svd.settings import SvdParameters
 from actors.svd.model import SvdModel, assemble
-from actors.svd.sampler import WHOLE, Pixels, Shortcuts, clip_noise, generate
+from actors.svd.sampler import WHOLE, Shortcuts, clip_noise, generate
 from benchmarks.make_checkpoints import SVD_SCHEDULER, draw_weights, new_image_encoder, new_unet, new_vae
 from benchmarks.speed.cases import Case
 from benchmarks.train_demo import data
@@ -67,9 +68,9 @@ def own_noise(model: SvdModel, case: Case) -> Tensor:
     return noise_FChw[None].to(case.dtype)
 
 
-def parameters(case: Case) -> ClipParameters:
+def parameters(case: Case) -> SvdParameters:
     """Of the clip, as diffusers has them where it is not told otherwise."""
-    return ClipParameters(
+    return SvdParameters(
         seed=SEED,
         fps=7,
         motion_bucket_id=127,

@@ -1,21 +1,34 @@
 """A stage is made and called in one thread, whoever calls it."""
 
 import threading
+from functools import partial
 
+import numpy as np
 import pytest
 
-from actors.stages import actor
+from actors.contracts import Generated, Loaded, Row, Stage
+from actors.runner import actor
+from actors.runner.packing import pack, unpack
+from actors.tries.guard import Guard
+from actors.tries.ledger import LocalLedger
+
+ATTEMPTS = Guard(LocalLedger(max_deaths=3))
+IMAGE = Loaded(Row("a", 0, 0, "", {}), np.zeros((2, 2, 3), np.uint8))
 
 
-class Stage:
+class Threads(Stage[Loaded, Generated]):
+    """Its frames are as many as the threads that made and called it."""
+
+    name = "generate"
+
     def __init__(self, name: str) -> None:
-        self._name, self._threads = name, {threading.get_ident()}
+        if not name:
+            raise LookupError("no name")
+        self._threads = {threading.get_ident()}
 
-    def __call__(self, batch: list[int]) -> tuple[str, int, int]:
-        if not batch:
-            raise ValueError("nothing in it")
+    def __call__(self, image: Loaded) -> Generated:
         self._threads.add(threading.get_ident())
-        return self._name, sum(batch), len(self._threads)
+        return Generated(image.row, np.stack([image.image_HWC] * len(self._threads)))
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +40,30 @@ def bound_by(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_stage_is_made_and_called_in_one_thread(bound_by: list[int]) -> None:
-    stage = actor.as_actor(Stage)("a")
-    answers = []
-    callers = [threading.Thread(target=lambda: answers.append(stage([1, 2]))) for _ in range(3)]
+    stage = actor.as_actor("generate")(partial(Threads, "a"), "generate", ATTEMPTS)
+    frames = []
+
+    def call() -> None:
+        ((made,),) = (unpack(batch, Generated) for batch in stage(pack(IMAGE, Loaded)))
+        assert isinstance(made, Generated)
+        frames.append(made.frames_FHWC.shape[0])
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
     for caller in callers:
         caller.start()
         caller.join()
-    assert answers == [("a", 3, 1)] * 3
-    assert actor.as_actor(Stage).__name__ == "Stage"
+    assert frames == [1, 1, 1]
+    assert actor.as_actor("generate").__name__ == "Generate"
     assert bound_by == [threading.get_ident()]
 
 
-def test_what_a_stage_raises_reaches_the_caller() -> None:
-    with pytest.raises(TypeError, match="name"):
-        actor.as_actor(Stage)()
-    with pytest.raises(ValueError, match="nothing in it"):
-        actor.as_actor(Stage)("a")([])
+def test_what_a_start_raises_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(BaseException):
+        """Stands for the end of the process."""
+
+    def end(_code: int) -> None:
+        raise Ended
+
+    monkeypatch.setattr("os._exit", end)
+    with pytest.raises(Ended):
+        actor.as_actor("generate")(partial(Threads, ""), "generate", ATTEMPTS)

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
+from actors import device
 from actors.errors import ConfigError
-from actors.stages import device
 
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040). Please update"
 

@@ -8,30 +8,30 @@ from typing import Any
 
 import pytest
 
-from actors.stages.ledger import Answer, AttemptLedger, RemoteLedger, _taken
+from actors.tries.ledger import Answer, LocalLedger, RemoteLedger, _taken
 
 CLIP = "ab" * 32
 OTHER = "cd" * 32
 
 
 @pytest.fixture
-def ledger() -> AttemptLedger:
-    return AttemptLedger(max_attempts=3)
+def ledger() -> LocalLedger:
+    return LocalLedger(max_deaths=3)
 
 
-def test_a_clip_is_given_up_after_so_many_beginnings_without_an_end(ledger: AttemptLedger) -> None:
+def test_a_clip_is_given_up_after_so_many_beginnings_without_an_end(ledger: LocalLedger) -> None:
     assert [ledger.begin(CLIP, "load").verdict for _ in range(4)] == ["begin", "begin", "begin", "give up"]
     assert ledger.begin(CLIP, "generate").verdict == "begin"  # each stage counts for itself
     assert ledger.begin(OTHER, "load").verdict == "begin"
 
 
-def test_an_end_starts_the_count_anew(ledger: AttemptLedger) -> None:
+def test_an_end_starts_the_count_anew(ledger: LocalLedger) -> None:
     for _ in range(5):
         assert ledger.begin(CLIP, "load") == Answer("begin")
         ledger.end(CLIP, "load")
 
 
-def test_of_clips_that_were_begun_together_only_the_one_that_ends_its_worker_is_given_up(ledger: AttemptLedger) -> None:
+def test_of_clips_that_were_begun_together_only_the_one_that_ends_its_worker_is_given_up(ledger: LocalLedger) -> None:
     clips = ["first", "deadly", "last"]
     assert ledger.begin_together(clips, "load") == [Answer("begin")] * 3
     for _ in range(3):  # Ray runs the task again; each clip asks for itself
@@ -43,7 +43,7 @@ def test_of_clips_that_were_begun_together_only_the_one_that_ends_its_worker_is_
 
 
 def test_of_two_deadly_clips_begun_together_each_has_its_own_tries() -> None:
-    ledger = AttemptLedger(max_attempts=1)
+    ledger = LocalLedger(max_deaths=1)
     clips = ["deadly", "deadly too", "innocent"]
     assert ledger.begin_together(clips, "load") == [Answer("begin")] * 3
     for done in range(2):
@@ -52,7 +52,7 @@ def test_of_two_deadly_clips_begun_together_each_has_its_own_tries() -> None:
     assert ledger.num_begun() == 3
 
 
-def test_a_draining_run_begins_with_none_of_several_clips(ledger: AttemptLedger) -> None:
+def test_a_draining_run_begins_with_none_of_several_clips(ledger: LocalLedger) -> None:
     ledger.drain()
     assert ledger.begin_together([CLIP, OTHER], "load") == [Answer("unstarted")] * 2
     assert ledger._tries == {}
@@ -68,7 +68,7 @@ def test_what_a_process_has_to_tell_is_told_once_whatever_threads_take_it() -> N
     assert sorted(itertools.chain(*told)) == list(range(20_000))
 
 
-def test_a_clip_stays_given_up_until_it_leaves(ledger: AttemptLedger) -> None:
+def test_a_clip_stays_given_up_until_it_leaves(ledger: LocalLedger) -> None:
     """Ray may run a row again that was given up, because its neighbour in the batch ended the worker afterwards."""
     for _ in range(3):
         ledger.begin(CLIP, "generate")
@@ -77,7 +77,7 @@ def test_a_clip_stays_given_up_until_it_leaves(ledger: AttemptLedger) -> None:
     assert ledger.begin(CLIP, "generate").verdict == "begin"
 
 
-def test_the_last_known_reason_is_told(ledger: AttemptLedger) -> None:
+def test_the_last_known_reason_is_told(ledger: LocalLedger) -> None:
     for _ in range(3):
         ledger.begin(CLIP, "load")
     assert "killed it for want of memory" in ledger.begin(CLIP, "load").reason
@@ -85,7 +85,7 @@ def test_the_last_known_reason_is_told(ledger: AttemptLedger) -> None:
     assert ledger.begin(CLIP, "load") == Answer("give up", 3, "it hung")
 
 
-def test_in_flight_is_from_generate_until_the_clip_has_left(ledger: AttemptLedger) -> None:
+def test_in_flight_is_from_generate_until_the_clip_has_left(ledger: LocalLedger) -> None:
     ledger.begin(CLIP, "load")
     assert ledger.in_flight() == []
     ledger.end(CLIP, "load")
@@ -96,7 +96,7 @@ def test_in_flight_is_from_generate_until_the_clip_has_left(ledger: AttemptLedge
     assert ledger.in_flight() == []
 
 
-def test_a_clip_that_is_made_again_for_nobody_is_not_in_flight(ledger: AttemptLedger) -> None:
+def test_a_clip_that_is_made_again_for_nobody_is_not_in_flight(ledger: LocalLedger) -> None:
     """Its worker died after it had given the clip out; what Ray makes again goes nowhere."""
     for stage in ("load", "generate"):
         ledger.begin(CLIP, stage)
@@ -107,7 +107,7 @@ def test_a_clip_that_is_made_again_for_nobody_is_not_in_flight(ledger: AttemptLe
     assert ledger.num_begun() == 1
 
 
-def test_the_ledger_forgets_clips_that_have_left(ledger: AttemptLedger) -> None:
+def test_the_ledger_forgets_clips_that_have_left(ledger: LocalLedger) -> None:
     for stage in ("load", "generate", "finish"):
         ledger.begin(CLIP, stage)
         ledger.explain(CLIP, stage, "it hung")
@@ -115,7 +115,7 @@ def test_the_ledger_forgets_clips_that_have_left(ledger: AttemptLedger) -> None:
     assert (ledger._tries, ledger._in_flight) == ({}, set())
 
 
-def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: AttemptLedger) -> None:
+def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: LocalLedger) -> None:
     ledger.begin(CLIP, "generate")
     ledger.begin("loading", "load")
     ledger.drain()
@@ -128,7 +128,7 @@ def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: A
     assert ledger.begin("a worker", "start of finish").verdict == "begin"
 
 
-def test_a_clip_that_is_loaded_again_is_counted_once(ledger: AttemptLedger) -> None:
+def test_a_clip_that_is_loaded_again_is_counted_once(ledger: LocalLedger) -> None:
     """Its neighbour in the batch ended the worker."""
     for _ in range(3):
         ledger.begin(CLIP, "load")

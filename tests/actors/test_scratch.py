@@ -18,25 +18,26 @@ import threading, time
 from fractions import Fraction
 import numpy as np, psutil
 from actors import scratch, video
+from actors.contracts import Row
 from actors.settings import VideoSettings
-from actors.stages.attempts import Attempts
-from actors.stages.ledger import AttemptLedger
+from actors.tries.guard import Guard
+from actors.tries.ledger import LocalLedger
 
 def frames():
     yield np.zeros((64, 64, 3), np.uint8)
     (ffmpeg,) = psutil.Process().children()
     ffmpeg.suspend()
     print(ffmpeg.pid, flush=True)
-    threading.Thread(target=attempts._end_process, args=("a", "finish", "it hung"), daemon=True).start()
+    threading.Thread(target=guard._end_process, args=("a", "finish", "it hung"), daemon=True).start()
     time.sleep(600)
 
-def make(row):
+def make():
     with scratch.folder() as folder:
         rate = Fraction(7)
         video.encode(frames(), folder / "a.mp4", width=64, height=64, frame_rate=rate, settings=VideoSettings(), tag="")
 
-attempts = Attempts(AttemptLedger(3))
-attempts.attempt({"clip_id": "a", "stage": ""}, "finish", make)
+guard = Guard(LocalLedger(3))
+guard.call(Row("a", 0, 0, "", {}), "finish", make)
 """
 
 

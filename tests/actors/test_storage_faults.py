@@ -26,9 +26,9 @@ LOCAL = Storage()
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits between attempts, which take no time here."""
+    """The waits between tries, which take no time here."""
     waited: list[float] = []
-    monkeypatch.setattr("actors.retries.wait_s", lambda attempt: waited.append(attempt) or 0.0)
+    monkeypatch.setattr("actors.retries.wait_s", lambda number: waited.append(number) or 0.0)
     return waited
 
 
@@ -83,9 +83,9 @@ def test_a_web_server_that_never_recovers(waits: list[float]) -> None:
         with pytest.raises(
             StorageError, match=r"a.jpg could not be read: the server answered 503 .*\(tried 3 times\)$"
         ):
-            Storage(attempts=3).read_bytes(f"{url}/a.jpg")
+            Storage(tries=3).read_bytes(f"{url}/a.jpg")
         with pytest.raises(StorageError, match=r"answered 503 Service Unavailable$"):
-            Storage(attempts=1).read_bytes(f"{url}/a.jpg")
+            Storage(tries=1).read_bytes(f"{url}/a.jpg")
     assert waits == [1, 2]
 
 
@@ -361,7 +361,7 @@ def test_a_dead_store_is_reported_soon(waits: list[float]) -> None:
 def test_through_a_failing_network(
     s3_server: "S3Server", s3_storage: Storage, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.retries.wait_s", lambda attempt: wait_s(attempt) / 10)
+    monkeypatch.setattr("actors.retries.wait_s", lambda number: wait_s(number) / 10)
     shares = {"share_503": 0.05, "share_reset": 0.05, "share_stall": 0.03, "share_truncate": 0.05}
 
     def work(number: int) -> str:
@@ -384,7 +384,7 @@ def test_through_a_failing_network(
         return ""
 
     with faulty_proxy(s3_server.endpoint, stall_s=0.5, seed=4, **shares) as proxy:
-        storage = Storage({"s3": replace(s3_server, endpoint=proxy.endpoint).options()}, attempts=8)
+        storage = Storage({"s3": replace(s3_server, endpoint=proxy.endpoint).options()}, tries=8)
         with ThreadPoolExecutor(10) as pool:
             faults = [fault for fault in pool.map(work, range(50)) if fault]
     assert faults == []

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from actors.errors import ConfigError
-from actors.records import ClipParameters
+from actors.generators.svd.settings import SvdParameters
 from actors.svd.conditioning import Conditioning, guidance, resize_antialiased
 from actors.svd.model import SvdModel, load
 from actors.svd.sampler import NoiseSchedule, Shortcuts, check_size, denoise, generate, generate_frames, noise_schedule
@@ -31,11 +31,16 @@ Frames = npt.NDArray[np.float32]
 PARITY = 2e-4  # on frames of 0..1: rounding through the whole network, many times over, and that of summed weights
 SAME_CLIP = 1e-5
 
-CLIP = ClipParameters(
+
+def changed(clip: SvdParameters, **changes: Any) -> SvdParameters:
+    return clip.model_copy(update=changes)
+
+
+CLIP = SvdParameters(
     seed=11, fps=7, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1.0, max_guidance_scale=3.0
 )
-UNGUIDED = replace(CLIP, seed=12, fps=24, motion_bucket_id=30, max_guidance_scale=1.0)
-FALLING = replace(CLIP, seed=13, fps=3, noise_aug_strength=0.3, min_guidance_scale=2.5, max_guidance_scale=0.5)
+UNGUIDED = changed(CLIP, seed=12, fps=24, motion_bucket_id=30, max_guidance_scale=1.0)
+FALLING = changed(CLIP, seed=13, fps=3, noise_aug_strength=0.3, min_guidance_scale=2.5, max_guidance_scale=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +64,13 @@ def images(count: int, *, width: int = 24, height: int = 16) -> Pixels:
     return np.round((np.stack(waves) + 1) * 127.5).astype(np.uint8)
 
 
-def ours(model: SvdModel, images_BHWC: Pixels, clips: Sequence[ClipParameters], **settings: Any) -> Frames:
+def ours(model: SvdModel, images_BHWC: Pixels, clips: Sequence[SvdParameters], **settings: Any) -> Frames:
     """Our frames (B, F, H, W, C), 0..1."""
     frames_BFCHW = torch.stack(list(generate_frames(model, images_BHWC, clips, **settings)))
     return (frames_BFCHW / 2 + 0.5).clamp(0, 1).permute(0, 1, 3, 4, 2).numpy()
 
 
-def theirs(pipeline: Any, image_HWC: Pixels, clip: ClipParameters, **settings: Any) -> Frames:
+def theirs(pipeline: Any, image_HWC: Pixels, clip: SvdParameters, **settings: Any) -> Frames:
     """The stock pipeline's frames (F, H, W, C), 0..1, with a generator of the clip's seed."""
     height, width = image_HWC.shape[:2]
     made = pipeline(
@@ -95,7 +100,7 @@ def difference(a: Frames, b: Frames) -> float:
     ("num_frames", "width", "height"), [(14, 24, 16), (25, 16, 24)], ids=["svd", "svd_xt_portrait"]
 )
 def test_frames_are_the_stock_pipelines(
-    model: SvdModel, pipeline: Any, clip: ClipParameters, num_frames: int, width: int, height: int
+    model: SvdModel, pipeline: Any, clip: SvdParameters, num_frames: int, width: int, height: int
 ) -> None:
     image = images(1, width=width, height=height)
     settings = {"num_frames": num_frames, "num_inference_steps": 4}
@@ -116,7 +121,7 @@ def test_every_parameter_moves_the_frames_far_beyond_the_tolerance(model: SvdMod
         {"max_guidance_scale": 3.1},
     ]
     for change in changes:
-        after = ours(model, images(1), [replace(CLIP, **change)], **settings)
+        after = ours(model, images(1), [changed(CLIP, **change)], **settings)
         assert difference(before, after) > 10 * PARITY, change
 
 
@@ -129,11 +134,11 @@ def test_a_single_step_is_the_stock_pipelines_too(model: SvdModel, pipeline: Any
 def test_a_single_frame_has_the_guidance_of_the_first(model: SvdModel) -> None:
     settings = {"num_frames": 1, "num_inference_steps": 2}
     made = ours(model, images(1), [CLIP], **settings)
-    assert difference(made, ours(model, images(1), [replace(CLIP, max_guidance_scale=1.0)], **settings)) <= SAME_CLIP
+    assert difference(made, ours(model, images(1), [changed(CLIP, max_guidance_scale=1.0)], **settings)) <= SAME_CLIP
 
 
 def test_guidance_below_one_is_no_guidance_as_in_the_stock_pipeline(model: SvdModel, pipeline: Any) -> None:
-    clip = replace(CLIP, min_guidance_scale=0.2, max_guidance_scale=0.9)
+    clip = changed(CLIP, min_guidance_scale=0.2, max_guidance_scale=0.9)
     settings = {"num_frames": 3, "num_inference_steps": 2}
     assert (
         difference(ours(model, images(1), [clip], **settings)[0], theirs(pipeline, images(1)[0], clip, **settings))
@@ -192,7 +197,7 @@ def test_deep_features_are_computed_in_one_of_so_many_steps(model: SvdModel, mon
 
 def test_the_steps_in_the_middle_are_guided(model: SvdModel, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"num_frames": 2, "num_inference_steps": 5}
-    unguided = ours(model, images(1), [replace(CLIP, max_guidance_scale=1.0)], **settings)
+    unguided = ours(model, images(1), [changed(CLIP, max_guidance_scale=1.0)], **settings)
     exact = ours(model, images(1), [CLIP], **settings)
     seen = evaluations(model, monkeypatch)
     partly = ours(model, images(1), [CLIP], shortcuts=Shortcuts(guided_share=0.5), **settings)
@@ -207,10 +212,10 @@ def test_guidance_begins_with_a_whole_evaluation_and_leaves_half_of_its_features
     model: SvdModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With scales of 1, guidance takes the conditional half alone: going without it changes nothing."""
-    clip = replace(CLIP, min_guidance_scale=1.0, max_guidance_scale=1.0 + 1e-6)
+    clip = changed(CLIP, min_guidance_scale=1.0, max_guidance_scale=1.0 + 1e-6)
     settings = {"num_frames": 2, "num_inference_steps": 8}
     cached = Shortcuts(cache_interval=2)
-    unguided = ours(model, images(1), [replace(clip, max_guidance_scale=1.0)], shortcuts=cached, **settings)
+    unguided = ours(model, images(1), [changed(clip, max_guidance_scale=1.0)], shortcuts=cached, **settings)
     seen = evaluations(model, monkeypatch)
     partly = ours(model, images(1), [clip], shortcuts=replace(cached, guided_share=0.5), **settings)
     assert seen == [(1, True), (1, False), (1, False), (2, True), (2, True), (2, True), (2, False), (1, False)]
@@ -242,7 +247,7 @@ def test_frames_are_rounded_to_bytes(model: SvdModel) -> None:
 
 def test_a_clip_that_is_not_finite_is_told_and_does_not_touch_its_neighbours(model: SvdModel) -> None:
     settings = {"num_frames": 2, "num_inference_steps": 2}
-    made = generate(model, images(3), [CLIP, replace(CLIP, noise_aug_strength=math.inf), UNGUIDED], **settings)
+    made = generate(model, images(3), [CLIP, changed(CLIP, noise_aug_strength=math.inf), UNGUIDED], **settings)
     assert made.finite == (True, False, True)
     well = generate(model, images(3)[[0, 2]], [CLIP, UNGUIDED], **settings)
     np.testing.assert_array_equal(made.frames_BFHWC[[0, 2]], well.frames_BFHWC)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from actors.stages import watchdog
+from actors.tries import watchdog
 
 
 @pytest.fixture(autouse=True)

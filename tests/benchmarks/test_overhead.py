@@ -24,7 +24,7 @@ def test_memory_at_the_ends_of_the_executions_at_which_the_process_was_there() -
     [
         ("ray::MapWorker(MapBatches(Generate)).submit", "Generate"),
         ("ray::MapWorker(MapBatches(Finish))", "Finish"),
-        ("ray::MapBatches(load_images)->StreamingRepartition", "load_images"),
+        ("ray::MapBatches(Load)->StreamingRepartition", "Load"),
         ("ray::_LedgerActor", "_LedgerActor"),
         ("ray::IDLE", "IDLE"),
     ],

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.records import ClipParameters
-from actors.settings import NO_SHORTCUTS, FastSettings, GenerationSettings, ModelSettings
+from actors.contracts import Pixels
+from actors.generators.svd.settings import NO_SHORTCUTS, FastSettings, SvdModelSettings, SvdParameters
 from actors.svd.animator import Animator
-from actors.svd.sampler import Pixels
 from benchmarks.make_checkpoints import TINY_SIZES
 from tests.gpu.pair import precision
 
@@ -30,7 +29,7 @@ MANY_WEIGHTS = replace(
 )
 # Compiled in seconds, and again it is the decoder whose activations take the most.
 FEW_LAYERS = replace(TINY_SIZES, vae_channels=(64, 64, 64, 64))
-CLIP = ClipParameters(
+CLIP = SvdParameters(
     seed=5, fps=7, motion_bucket_id=127, noise_aug_strength=0.02, min_guidance_scale=1.0, max_guidance_scale=3.0
 )
 
@@ -39,8 +38,8 @@ def animator(
     checkpoint: Path, device: torch.device, *, frames: int = 4, fast: FastSettings = NO_SHORTCUTS, **model: Any
 ) -> Animator:
     """Uncompiled, where `model` does not say otherwise."""
-    settings = ModelSettings(**{"source": str(checkpoint), "precision": precision(device), "compile": False} | model)
-    generation = GenerationSettings(num_frames=frames, num_inference_steps=2)
+    settings = SvdModelSettings(**{"source": str(checkpoint), "precision": precision(device), "compile": False} | model)
+    generation = SvdParameters(num_frames=frames, num_inference_steps=2)
     return Animator(checkpoint, settings, generation, fast, device=device)
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from actors.contracts import Pixels
 from actors.rife.runner import PRECISIONS, Precision
 from actors.svd.model import SvdModel, compile_networks
-from actors.svd.sampler import Pixels
 from benchmarks.make_checkpoints import TINY_SIZES
 from benchmarks.speed.cases import Case
 from benchmarks.speed.clips import by_own, own_model, own_noise, picture, random_pipeline

@@ -1,6 +1,5 @@
 """The same clip has the same bytes: a second time, on another worker, in a batch."""
 
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -23,7 +22,7 @@ def test_on_another_worker_which_compiles_for_itself(pair: Pair) -> None:
 
 
 def test_in_a_batch(pair: Pair) -> None:
-    clips = [replace(parameters(CASE), seed=seed) for seed in (1, parameters(CASE).seed)]
+    clips = [parameters(CASE).model_copy(update={"seed": seed}) for seed in (1, parameters(CASE).seed)]
     images = np.stack([pair.image[::-1], pair.image])
     made = generate(pair.compiled, images, clips, num_frames=CASE.num_frames, num_inference_steps=CASE.steps)
     assert np.array_equal(made.frames_BFHWC[1], pair.clip("compiled"))

@@ -1,19 +1,22 @@
 """The committer: what it writes, and that an interrupted write can be repeated."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.contracts import Ending, Failed, Made, Row
 from actors.errors import RunError, StorageError
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Failure, Outcome
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import clip_schema, work_schema
 from actors.storage import Storage
-from pipelines.commit import Committer
-from pipelines.plan import WorkFile
+from pipelines.dataset.commit import Committer
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.work import WorkFile
 
 STORAGE = Storage()
+CLIP_SCHEMA, WORK_SCHEMA = clip_schema(SvdGenerator), work_schema(SvdGenerator)
 
 
 def work_file(folder: Path, clips: list[str], part: int = 0) -> WorkFile:
@@ -24,15 +27,15 @@ def work_file(folder: Path, clips: list[str], part: int = 0) -> WorkFile:
     return WorkFile(str(path), len(rows))
 
 
-def outcome(clip: str, *, failed: bool = False, part: int = 0) -> Outcome:
-    ending: dict[str, Any] = {"failure": Failure("load", "ImageError", "broken")}
-    if not failed:
-        ending = {"clip": dict.fromkeys(CLIP_SCHEMA.names) | {"clip_id": clip, "image_uri": clip}}
-    return Outcome(clip, part, clip, 1, "2026-01-02T03:04:05+00:00", **ending)
+def ending(clip: str, *, failed: bool = False, part: int = 0) -> Ending:
+    row = Row(clip, part, 0, clip, {})
+    if failed:
+        return Failed(row, "load", "ImageError", "broken")
+    return Made(row.with_columns(**dict.fromkeys(set(CLIP_SCHEMA.names) - {"clip_id", "image_uri"})))
 
 
 def committer(output: Path, clips: list[str]) -> Committer:
-    made = Committer(str(output), STORAGE, pa.schema([]), {0: len(clips)}, lambda: None)
+    made = Committer(Layout(str(output)), STORAGE, CLIP_SCHEMA, pa.schema([]), {0: len(clips)}, lambda: None)
     made.begin([work_file(output / "work", clips)])
     return made
 
@@ -45,7 +48,7 @@ def test_rows_are_added_to_those_of_earlier_runs(tmp_path: Path) -> None:
     for clips in (["b"], ["a", "c"]):
         writer = committer(tmp_path, clips)
         for clip in clips:
-            writer.add(outcome(clip))
+            writer.add(ending(clip))
         writer.flush()
     assert ids(tmp_path / "data/part-00000/metadata.parquet") == ["a", "b", "c"]
 
@@ -55,8 +58,8 @@ def test_a_write_that_was_interrupted_is_repeated_without_doubles(
     broken_write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = committer(tmp_path, ["a", "b"])
-    writer.add(outcome("a"))
-    writer.add(outcome("b", failed=True))
+    writer.add(ending("a"))
+    writer.add(ending("b", failed=True))
     put, calls = Committer._put, []
 
     def interrupted_once(self: Committer, uri: str, table: pa.Table) -> None:
@@ -77,11 +80,11 @@ def test_a_crash_between_the_two_files_leaves_a_clip_in_neither_and_never_in_bot
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = committer(tmp_path, ["a", "b"])
-    writer.add(outcome("a", failed=True))
-    writer.add(outcome("b", failed=True))
+    writer.add(ending("a", failed=True))
+    writer.add(ending("b", failed=True))
     writer.flush()
     retry = committer(tmp_path, ["a"])
-    retry.add(outcome("a"))
+    retry.add(ending("a"))
 
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
@@ -96,10 +99,10 @@ def test_a_crash_between_the_two_files_leaves_a_clip_in_neither_and_never_in_bot
 
 def test_parts_are_let_go_when_their_rows_have_come(tmp_path: Path) -> None:
     writer = committer(tmp_path, ["a", "b"])
-    writer.add(outcome("a"))
+    writer.add(ending("a"))
     writer.flush()
     assert list(writer._parts) == [0]
-    writer.add(outcome("b"))
+    writer.add(ending("b"))
     writer.flush()
     assert list(writer._parts) == []
 
@@ -107,7 +110,7 @@ def test_parts_are_let_go_when_their_rows_have_come(tmp_path: Path) -> None:
 def test_a_store_that_fails_for_a_while_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A timed flush leaves its rows to the next one; the last one is tried again."""
     writer = committer(tmp_path, ["a", "b"])
-    writer.add(outcome("a"))
+    writer.add(ending("a"))
     put, failures = Storage.put_bytes, []
 
     def fail_twice(self: Storage, uri: str, data: bytes) -> None:
@@ -117,10 +120,10 @@ def test_a_store_that_fails_for_a_while_costs_nothing(tmp_path: Path, monkeypatc
         put(self, uri, data)
 
     monkeypatch.setattr(Storage, "put_bytes", fail_twice)
-    monkeypatch.setattr("pipelines.commit.wait_s", lambda attempt: 0.0)
+    monkeypatch.setattr("pipelines.dataset.commit.wait_s", lambda attempt: 0.0)
     writer.flush_if_older(0)
     assert ids(tmp_path / "data/part-00000/metadata.parquet") == []
-    writer.add(outcome("b"))
+    writer.add(ending("b"))
     writer.flush()
     assert ids(tmp_path / "data/part-00000/metadata.parquet") == ["a", "b"]
     assert len(failures) == 2
@@ -130,9 +133,9 @@ def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:
     def lost() -> None:
         raise RunError("another run has taken it over")
 
-    writer = Committer(str(tmp_path), STORAGE, pa.schema([]), {0: 1}, lost)
+    writer = Committer(Layout(str(tmp_path)), STORAGE, CLIP_SCHEMA, pa.schema([]), {0: 1}, lost)
     writer.begin([work_file(tmp_path / "work", ["a"])])
-    writer.add(outcome("a"))
+    writer.add(ending("a"))
     for write in (writer.flush, lambda: writer.flush_if_older(0)):
         with pytest.raises(RunError):
             write()
@@ -142,12 +145,12 @@ def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["memory_mode", "tier"])
 def test_a_part_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path, column: str) -> None:
     writer = committer(tmp_path, ["a"])
-    writer.add(outcome("a"))
+    writer.add(ending("a"))
     writer.flush()
     path = tmp_path / "data/part-00000/metadata.parquet"
     pq.write_table(pq.read_table(path).drop_columns([column]), path)
     later = committer(tmp_path, ["b"])
-    later.add(outcome("b"))
+    later.add(ending("b"))
     later.flush()
     assert ids(path) == ["a", "b"]
     assert pq.read_schema(path).names == CLIP_SCHEMA.names

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from actors.errors import ConfigError
-from actors.settings import describe_tier
-from pipelines.config import Config, load_config, to_yaml
+from actors.generators.svd.settings import describe_tier
+from pipelines.config import load_config, to_yaml
+from pipelines.config.schema import config_class
 
 CONF = Path(__file__).parents[2] / "conf"
 MINIMAL = ["manifest=a.csv", "output=out", "model.source=model"]
@@ -20,9 +21,9 @@ def mistakes(files: list[str], overrides: list[str]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["demo", "svd", "svd_xt"])
+@pytest.mark.parametrize("name", ["demo", "null", "svd", "svd_xt"])
 def test_shipped_configs_are_valid_and_show_every_option(name: str) -> None:
-    required = [] if name == "demo" else ["manifest=m.parquet", "output=out"]
+    required = [] if name in ("demo", "null") else ["manifest=m.parquet", "output=out"]
     config = load_config([str(CONF / f"{name}.yaml")], required)
     written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
 
@@ -123,11 +124,17 @@ def test_missing_package_is_explained() -> None:
             "interpolation.target_fps: 5 is below generation.fps 7",
         ),
         (["storage.options={s4: {key: x}}"], "s4"),
-        (["fast.cache_interval=3"], "fast: would be ignored, because model.tier is exact"),
-        (["model.tier=few_step", "fast.fp8=true"], "fast: would be ignored, because model.tier is few_step"),
-        (["model.tier=fast", "fast.cache_interval=1"], "fast: no shortcut is switched on"),
-        (["model.tier=fast", "fast.fp8=true"], "fast.fp8: needs model.precision=bf16, which is fp16"),
-        (["model.tier=fast", "fast.guided_share=1.5"], "fast.guided_share: input should be less than or equal to 1"),
+        (["model.fast.cache_interval=3"], "model.fast: would be ignored, because model.tier is exact"),
+        (
+            ["model.tier=few_step", "model.fast.fp8=true"],
+            "model.fast: would be ignored, because model.tier is few_step",
+        ),
+        (["model.tier=fast", "model.fast.cache_interval=1"], "model.fast: no shortcut is switched on"),
+        (["model.tier=fast", "model.fast.fp8=true"], "model.fast.fp8: needs model.precision=bf16, which is fp16"),
+        (
+            ["model.tier=fast", "model.fast.guided_share=1.5"],
+            "model.fast.guided_share: input should be less than or equal to 1",
+        ),
         (["model.tier=quick"], "model.tier: input should be 'exact', 'fast' or 'few_step'"),
     ],
 )
@@ -138,12 +145,17 @@ def test_settings_that_contradict_or_would_be_ignored(overrides: list[str], expe
 def test_tiers_are_described_by_what_is_switched_on() -> None:
     def described(*overrides: str) -> str:
         config = load_config([], [*MINIMAL, *overrides])
-        return describe_tier(config.model.tier, config.fast)
+        return describe_tier(config.model.tier, config.model.fast)
 
     assert described() == "exact"
     assert described("model.tier=few_step") == "few_step"
     assert described("model.tier=fast") == "fast(cache_interval=2)"
-    every = ("fast.cache_interval=3", "fast.guided_share=0.5", "fast.fp8=true", "model.precision=bf16")
+    every = (
+        "model.fast.cache_interval=3",
+        "model.fast.guided_share=0.5",
+        "model.fast.fp8=true",
+        "model.precision=bf16",
+    )
     assert described("model.tier=fast", *every) == "fast(cache_interval=3, guided_share=0.5, fp8=True)"
 
 
@@ -171,4 +183,4 @@ def test_rates_are_exact_and_survive_saving() -> None:
         [*MINIMAL, "interpolation.weights=w.pkl", "interpolation.factor=null", "interpolation.target_fps=30000/1001"],
     )
     assert config.interpolation.target_fps == Fraction(30000, 1001)
-    assert Config.model_validate(yaml.safe_load(to_yaml(config))) == config
+    assert config_class("svd").model_validate(yaml.safe_load(to_yaml(config))) == config

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,29 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
+from actors.contracts import Ending, Failed, Generated, Loaded, Made, Planned, Stage
 from actors.errors import CheckpointError, WorkerDiedError
-from actors.records import WORK_SCHEMA, Outcome, Provenance
-from actors.stages.attempts import Attempts
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import work_schema
+from actors.runner.actor import MakeStage
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
-from actors.stages.load import load_image
-from actors.stages.row import pack, unpack
+from actors.stages.load import Load
 from actors.storage import Storage
 from pipelines.config import Config, load_config
-from pipelines.graph import Graph, Pools, Stages
-from pipelines.plan import WorkFile
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.work import WorkFile
+from pipelines.graph import Graph
+from pipelines.job import Job
+from pipelines.pools import Pools
 from tests.jobs import write_config, write_pictures
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module and all that it needs
 
 pytestmark = pytest.mark.slow
 
-PROVENANCE = Provenance("model", "revision", "fp32", "exact", 2, "crop")
-POOLS = Pools(generate_actors=1, generate_gpus=0, interpolate_actors=1, interpolate_gpus=0)
+WORK_SCHEMA = work_schema(SvdGenerator)
+POOLS = Pools(generate_actors=1, generate_gpus=0, finish_actors=1, finish_gpus=0)
 WAIT_S = 120
 
 
@@ -60,7 +64,7 @@ def cluster() -> Iterator[Cluster]:
             cluster.shutdown()
 
 
-class Job:
+class Work:
     """A work file of `count` pictures, the graph over it, and a folder in which the faults leave marks."""
 
     def __init__(self, folder: Path, config: Config, count: int) -> None:
@@ -69,22 +73,42 @@ class Job:
         self.clip_ids = [f"{number:02d}" * 32 for number in range(count)]
         rows = [
             {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": path.name, "image_bytes": path.read_bytes()}
-            | {"problem": "", "seed": 1, "fps": 7, "motion_bucket_id": 127, "noise_aug_strength": 0.02}
+            | {
+                "problem": "",
+                "num_frames": 3,
+                "num_inference_steps": 2,
+                "seed": 1,
+                "fps": 7,
+                "motion_bucket_id": 127,
+                "noise_aug_strength": 0.02,
+            }
             | {"min_guidance_scale": 1.0, "max_guidance_scale": 3.0}
             for clip_id, path in zip(self.clip_ids, write_pictures(folder / "images", count))
         ]
         self.work = WorkFile(str(folder / "work.parquet"), count)
         pq.write_table(pa.Table.from_pylist(rows, WORK_SCHEMA), self.work.uri)
 
-    def graph(self, stages: Stages, pools: Pools = POOLS) -> Graph:
-        return Graph(self.config, PROVENANCE, Storage(), pools, stages)
+    def graph(self, stages: dict[str, MakeStage], pools: Pools = POOLS) -> Graph:
+        layout = Layout(self.config.output)
+        return Graph(Job(self.config, Storage(), layout, ("revision", "weights")), pools, stages)
 
-    def run(self, stages: Stages, pools: Pools = POOLS) -> dict[str, Outcome]:
+    def run(self, stages: dict[str, MakeStage], pools: Pools = POOLS) -> dict[str, Ending]:
         with self.graph(stages, pools) as graph:
-            outcomes = list(graph.outcomes([self.work]))
-            assert graph.in_flight() == []
-        assert sorted(outcome.clip_id for outcome in outcomes) == self.clip_ids  # each exactly once
-        return {outcome.clip_id: outcome for outcome in outcomes}
+            endings = list(graph.endings([self.work]))
+            assert graph.ledger.in_flight() == []
+        assert sorted(ending.row.clip_id for ending in endings) == self.clip_ids  # each exactly once
+        return {ending.row.clip_id: ending for ending in endings}
+
+    def generate(self, stage: type[Generate]) -> MakeStage:
+        """What makes `stage`, which is a `Generate`, as the graph makes that."""
+        config = self.config
+        return partial(stage, SvdGenerator, config.model, config.generation, "revision", config.image, Storage())
+
+    def finish(self, stage: type[Finish]) -> MakeStage:
+        """The same for a `Finish`."""
+        config = self.config
+        place = Layout(config.output).video
+        return partial(stage, config.interpolation, config.video, config.image, place, Storage())
 
     def marks(self, name: str) -> list[str]:
         path = self.folder / name
@@ -92,52 +116,28 @@ class Job:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, cluster: Cluster, svd_checkpoint: Path, rife_weights: Path) -> Callable[..., Job]:
-    def make(count: int, **run: Any) -> Job:
+def make_job(tmp_path: Path, cluster: Cluster, svd_checkpoint: Path, rife_weights: Path) -> Callable[..., Work]:
+    def make(count: int, **run: Any) -> Work:
         path = write_config(tmp_path / "c.yaml", tmp_path, tmp_path / "out", svd_checkpoint, rife_weights)
         overrides = [f"run.{name}={value}" for name, value in run.items()]
-        return Job(tmp_path, load_config([str(path)], overrides), count)
+        return Work(tmp_path, load_config([str(path)], overrides), count)
 
     return make
 
 
-class StillImages:
-    """In place of `Generate`: it repeats the picture, and starts in no time."""
+class StillImages(Stage[Loaded, Generated]):
+    name = "generate"
 
-    def __init__(self, *settings: Any) -> None:
-        (self._attempts,) = (setting for setting in settings if isinstance(setting, Attempts))
-        with self._attempts.start("generate"):
-            self.start()
-
-    def start(self) -> None:
-        """For faults."""
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        (row,) = unpack(batch)
-        image_HWC = row.pop("image_HWC")
-        row |= {"frames_FHWC": np.zeros((0, 0, 0, 3), np.uint8), "generate_s": 0.0, "device": "", "memory_mode": ""}
-        row = self._attempts.attempt(row, "generate", lambda row: row | {"frames_FHWC": self.make(image_HWC)})
-        return pack(row)
-
-    def make(self, image_HWC: Any) -> Any:
-        return np.stack([image_HWC] * 2)
+    def __call__(self, image: Loaded) -> Generated:
+        return Generated(image.row, np.stack([image.image_HWC] * 2))
 
 
-class NoVideos:
-    """In place of `Finish`: it writes nothing."""
+class NoVideos(Stage[Generated, Made]):
+    name = "finish"
 
-    def __init__(self, *settings: Any) -> None:
-        (self._attempts,) = (setting for setting in settings if isinstance(setting, Attempts))
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        return {"outcome": [self._outcome(row) for row in unpack(batch)]}
-
-    def _outcome(self, row: dict[str, Any]) -> str:
-        if row["stage"] == "unstarted":
-            return ""
-        row = self._attempts.attempt(row, "finish", lambda row: row)
-        assert row["frames_FHWC"].shape[0] == 2, row["error"]
-        return Outcome(row["clip_id"], 0, "", 1, "", clip={"clip_id": row["clip_id"]}).to_json()
+    def __call__(self, clip: Generated) -> Made:
+        assert clip.frames_FHWC.shape[0] == 2
+        return Made(clip.row)
 
 
 def mark(folder: Path, name: str, text: object = "mark") -> int:
@@ -147,53 +147,51 @@ def mark(folder: Path, name: str, text: object = "mark") -> int:
     return len((folder / name).read_text().split())
 
 
-def killed_at(outcome: Outcome) -> str:
-    assert outcome.failure is not None
-    assert outcome.failure.error_type == "WorkerDiedError"
-    return f"{outcome.failure.stage}: {outcome.failure.error}"
+def killed_at(ending: Ending) -> str:
+    assert isinstance(ending, Failed)
+    assert ending.error_type == "WorkerDiedError"
+    return f"{ending.stage}: {ending.error}"
 
 
-def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Job]) -> None:
-    job = make_job(6, max_attempts=2)
+def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Work]) -> None:
+    job = make_job(6, max_deaths=2, clip_timeout_s=20)
     folder, at_load, at_generate, at_finish = job.folder, *job.clip_ids[:3]
 
-    def load(row: dict[str, Any], **options: Any) -> dict[str, Any]:
-        if row["clip_id"] == at_load:
-            row["image_bytes"] = Deadly()
-        return load_image(row, **options)
-
-    class Deadly(bytes):  # to decode it begins with a look at its length
-        def __len__(self) -> int:
-            mark(folder, "load")
-            os.kill(os.getpid(), signal.SIGKILL)
-            raise AssertionError
+    class DeadlyLoad(Load):
+        def __call__(self, work: Planned) -> Loaded:
+            if work.row.clip_id == at_load:
+                mark(folder, "load")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(work)
 
     class DeadlyGenerate(Generate):
-        def _animate(self, row: Any, image_HWC: Any) -> Any:
-            if row["clip_id"] == at_generate:
+        def __call__(self, image: Loaded) -> Generated:
+            if image.row.clip_id == at_generate:
                 mark(folder, "generate")
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
-            return super()._animate(row, image_HWC)
+            return super().__call__(image)
 
     class StuckFinish(Finish):
-        def _outcome(self, row: Any) -> Any:
-            self._attempts = replace(self._attempts, clip_timeout_s=1 if row["clip_id"] == at_finish else None)
-            return super()._outcome(row)
-
-        def _finish(self, row: Any) -> Any:
-            if row["clip_id"] == at_finish:
+        def __call__(self, clip: Generated) -> Made:
+            if clip.row.clip_id == at_finish:
                 mark(folder, "finish")
                 time.sleep(1000)
-            return super()._finish(row)
+            return super().__call__(clip)
 
-    outcomes = job.run(Stages(load, DeadlyGenerate, StuckFinish))
-    assert {clip_id for clip_id in job.clip_ids if outcomes[clip_id].clip} == set(job.clip_ids[3:])
+    endings = job.run(
+        {
+            "load": partial(DeadlyLoad, job.config.image, Storage()),
+            "generate": job.generate(DeadlyGenerate),
+            "finish": job.finish(StuckFinish),
+        }
+    )
+    assert {clip_id for clip_id in job.clip_ids if isinstance(endings[clip_id], Made)} == set(job.clip_ids[3:])
     twice = "the worker died 2 times while it had this clip at stage"
-    assert killed_at(outcomes[at_load]).startswith(f"load: {twice} load: a library crashed")
-    assert killed_at(outcomes[at_generate]) == (
+    assert killed_at(endings[at_load]).startswith(f"load: {twice} load: a library crashed")
+    assert killed_at(endings[at_generate]) == (
         f"generate: {twice} generate: RuntimeError: CUDA error: an illegal memory access was encountered"
     )
-    assert killed_at(outcomes[at_finish]) == f"finish: {twice} finish: it took longer than run.clip_timeout_s (1 s)"
+    assert killed_at(endings[at_finish]) == f"finish: {twice} finish: it took longer than run.clip_timeout_s (20 s)"
     # The images of a task are begun with together first, which is no try.
     assert [len(job.marks(stage)) for stage in ("load", "generate", "finish")] == [3, 2, 2]
 
@@ -224,22 +222,22 @@ def after(sign: Callable[[], object], action: Callable[[], None]) -> Iterator[No
         thread.join()
 
 
-def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Job]) -> None:
+def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Work]) -> None:
     job = make_job(4)
     folder, at_generate, at_finish = job.folder, job.clip_ids[1], job.clip_ids[2]
 
     class SlowOnce(Generate):
-        def _animate(self, row: Any, image_HWC: Any) -> Any:
-            if row["clip_id"] == at_generate and mark(folder, "generate", os.getpid()) == 1:
+        def __call__(self, image: Loaded) -> Generated:
+            if image.row.clip_id == at_generate and mark(folder, "generate", os.getpid()) == 1:
                 time.sleep(WAIT_S)
-            return super()._animate(row, image_HWC)
+            return super().__call__(image)
 
     class SlowOnceFinish(Finish):
-        def _finish(self, row: Any) -> Any:
-            clip = super()._finish(row)
-            if row["clip_id"] == at_finish and mark(folder, "finish", os.getpid()) == 1:  # uploaded, and not told
+        def __call__(self, clip: Generated) -> Made:
+            made = super().__call__(clip)
+            if clip.row.clip_id == at_finish and mark(folder, "finish", os.getpid()) == 1:  # uploaded, and not told
                 time.sleep(WAIT_S)
-            return clip
+            return made
 
     def kill(name: str) -> None:
         os.kill(int(job.marks(name)[0]), signal.SIGKILL)
@@ -248,21 +246,21 @@ def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Job]) 
         after(lambda: job.marks("generate"), lambda: kill("generate")),
         after(lambda: job.marks("finish"), lambda: kill("finish")),
     ):
-        outcomes = job.run(Stages(load_image, SlowOnce, SlowOnceFinish))
-    assert all(outcome.clip for outcome in outcomes.values())
+        endings = job.run({"generate": job.generate(SlowOnce), "finish": job.finish(SlowOnceFinish)})
+    assert all(isinstance(ending, Made) for ending in endings.values())
     assert [len(job.marks(stage)) for stage in ("generate", "finish")] == [2, 2]
     assert len(list(folder.rglob("*.mp4"))) == 4
 
 
-def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Job], cluster: Cluster) -> None:
+def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], cluster: Cluster) -> None:
     job = make_job(8)
     folder = job.folder
 
     class Traced(StillImages):
-        def make(self, image_HWC: Any) -> Any:
+        def __call__(self, image: Loaded) -> Generated:
             mark(folder, ray.get_runtime_context().get_node_id())
             time.sleep(0.5)
-            return super().make(image_HWC)
+            return super().__call__(image)
 
     # Room for one actor of `generate` on each node; what the lost one had waits until there is room on the other.
     workers = job.config.workers
@@ -270,9 +268,9 @@ def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Job], cluster
     job.config = job.config.model_copy(update={"workers": workers})
     node = cluster.add_node(num_cpus=3, object_store_memory=100 * 2**20)
     with after(lambda: job.marks(node.node_id), lambda: lose(cluster, node)):
-        outcomes = job.run(Stages(load_image, Traced, NoVideos), Pools(2, 0, 1, 0))
+        endings = job.run({"generate": Traced, "finish": NoVideos}, Pools(2, 0, 1, 0))
     assert job.marks(node.node_id), "nothing ran on the second node, so that nothing was tried"
-    assert all(outcome.clip for outcome in outcomes.values())
+    assert all(isinstance(ending, Made) for ending in endings.values())
 
 
 def lose(cluster: Cluster, node: Any) -> None:
@@ -284,7 +282,7 @@ def lose(cluster: Cluster, node: Any) -> None:
 
 
 def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can_ends_the_run(
-    make_job: Callable[..., Job],
+    make_job: Callable[..., Work],
 ) -> None:
     job = make_job(2)
     folder = job.folder
@@ -293,7 +291,7 @@ def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can
         error: Exception = OSError("the disk is away")
         times = 1
 
-        def start(self) -> None:
+        def __init__(self) -> None:
             if mark(folder, type(self.error).__name__) <= self.times:
                 raise self.error
 
@@ -305,36 +303,37 @@ def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can
         error = CheckpointError("unet is missing: copy the checkpoint again")
         times = 99
 
-    assert all(outcome.clip for outcome in job.run(Stages(load_image, Fails, NoVideos)).values())
+    endings = job.run({"generate": Fails, "finish": NoVideos})
+    assert all(isinstance(ending, Made) for ending in endings.values())
     with pytest.raises(WorkerDiedError, match="generate died 3 times while it started: MemoryError: no room"):
-        job.run(Stages(load_image, FailsAlways, NoVideos))
+        job.run({"generate": FailsAlways, "finish": NoVideos})
     with pytest.raises(CheckpointError, match=r"^unet is missing: copy the checkpoint again$"):
-        job.run(Stages(load_image, Missing, NoVideos))
+        job.run({"generate": Missing, "finish": NoVideos})
     assert [len(job.marks(name)) for name in ("OSError", "MemoryError", "CheckpointError")] == [2, 3, 1]
 
 
-def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Job]) -> None:
+def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Work]) -> None:
     job = make_job(12)
     folder = job.folder
 
     class HeldUp(StillImages):
         """Its second clip is not made before the run drains."""
 
-        def make(self, image_HWC: Any) -> Any:
+        def __call__(self, image: Loaded) -> Generated:
             if mark(folder, "begun") == 2:
                 assert comes((folder / "draining").exists)
-            return super().make(image_HWC)
+            return super().__call__(image)
 
-    with job.graph(Stages(load_image, HeldUp, NoVideos)) as graph:
-        running = graph.outcomes([job.work])
+    with job.graph({"generate": HeldUp, "finish": NoVideos}) as graph:
+        running = graph.endings([job.work])
         first = next(running)
         assert comes(lambda: len(job.marks("begun")) == 2)
-        graph.drain()
-        begun = set(graph.in_flight())
+        graph.ledger.drain()
+        begun = set(graph.ledger.in_flight())
         mark(folder, "draining")
-        rest = [outcome.clip_id for outcome in running]
-        assert graph.in_flight() == []
-    assert begun - {first.clip_id}, "nothing was under way, so that nothing was tried"
-    assert begun <= {first.clip_id, *rest}
+        rest = [ending.row.clip_id for ending in running]
+        assert graph.ledger.in_flight() == []
+    assert begun - {first.row.clip_id}, "nothing was under way, so that nothing was tried"
+    assert begun <= {first.row.clip_id, *rest}
     assert len(set(rest)) == len(rest) < 11
-    assert first.clip_id not in rest
+    assert first.row.clip_id not in rest

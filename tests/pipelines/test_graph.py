@@ -5,7 +5,8 @@ from ray.exceptions import RayError
 
 from actors.errors import CheckpointError, ConfigError, RunError
 from pipelines.config import Config, load_config
-from pipelines.graph import Pools, _explained, size_pools
+from pipelines.graph import Graph
+from pipelines.pools import Pools, size_pools
 
 RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2")
 
@@ -35,39 +36,52 @@ def test_without_rife_the_last_stage_only_encodes_and_takes_no_gpu() -> None:
 
 
 def test_a_stage_on_the_cpu_leaves_all_gpus_to_the_other() -> None:
-    assert size_pools(config(*RIFE, "workers.interpolate.num_gpus=0"), 4, 100) == Pools(4, 1, 1, 0)
+    assert size_pools(config(*RIFE, "workers.finish.num_gpus=0"), 4, 100) == Pools(4, 1, 1, 0)
 
 
 def test_numbers_are_taken_as_they_are() -> None:
-    fixed = ["workers.generate.actors=2", "workers.interpolate.actors=3"]
+    fixed = ["workers.generate.actors=2", "workers.finish.actors=3"]
     assert size_pools(config(*RIFE, *fixed), 4, 100) == Pools(2, 1, 3, 0.25)
 
 
 def test_pools_that_cannot_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"need 8.25 GPUs \(8 x 1 for workers.generate.*the cluster has 4"):
-        size_pools(config(*RIFE, "workers.generate.actors=8", "workers.interpolate.actors=1"), 4, 100)
+        size_pools(config(*RIFE, "workers.generate.actors=8", "workers.finish.actors=1"), 4, 100)
     with pytest.raises(ConfigError, match=r"reserve 12 CPUs .*loading needs 1 more, and the cluster has 12"):
-        size_pools(config(*RIFE, "workers.generate.num_cpus=1", "workers.interpolate.num_cpus=1.25"), 8, 12)
+        size_pools(config(*RIFE, "workers.generate.num_cpus=1", "workers.finish.num_cpus=1.25"), 8, 12)
 
 
 def test_an_autoscaling_cluster_may_grow() -> None:
-    grown = config(*RIFE, "workers.generate.actors=8", "workers.interpolate.actors=4", "ray.autoscaling=true")
+    grown = config(*RIFE, "workers.generate.actors=8", "workers.finish.actors=4", "ray.autoscaling=true")
     assert size_pools(grown, 0, 0) == Pools(8, 1, 4, 0.25)
 
 
+class Refused:
+    """A ledger in which a worker may have written why it cannot start."""
+
+    def __init__(self, refusal: tuple[str, str] | None) -> None:
+        self._refusal = refusal
+
+    def refusal(self) -> tuple[str, str] | None:
+        if self._refusal == ("", ""):
+            raise RayError("the ledger is gone")
+        return self._refusal
+
+
 @pytest.mark.parametrize(
-    ("text", "kind", "message"),
+    ("refusal", "kind", "message"),
     [
-        (
-            "Traceback\n  File x\nactors.errors.CheckpointError: unet is cut off: fetch it again\n",
-            CheckpointError,
-            "unet",
-        ),
-        ("Traceback\nValueError: a bug of ours\n", RunError, "the run broke off: ValueError: a bug of ours; the same"),
+        (("CheckpointError", "unet is cut off: fetch it again"), CheckpointError, "unet is cut off: fetch it again"),
+        (None, RunError, "the run broke off: ValueError: a bug of ours; the same command continues it"),
+        (("", ""), RunError, "the run broke off: ValueError: a bug of ours; the same command continues it"),
     ],
 )
-def test_what_ends_the_graph_is_one_sentence(text: str, kind: type[Exception], message: str) -> None:
-    error = _explained(RayError(text))
+def test_what_ends_the_graph_is_one_sentence(
+    refusal: tuple[str, str] | None, kind: type[Exception], message: str
+) -> None:
+    graph = object.__new__(Graph)
+    graph.ledger = Refused(refusal)  # type: ignore[assignment]
+    error = graph._explained(RayError("Traceback\nValueError: a bug of ours\n"))
     assert type(error) is kind
     assert str(error).startswith(message)
     assert "\n" not in str(error)

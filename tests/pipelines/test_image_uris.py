@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.image_uris import MAX_CHARACTERS, AllowedImages
+from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 
 SCHEME = "(storage.schemes can allow others)"
 MISSPELT = "a path, or begin with its scheme"

@@ -8,8 +8,8 @@ import time
 import pytest
 from rich.console import Console
 
-from pipelines import interruption
-from pipelines.interruption import Interruption
+from pipelines.driver import interruption
+from pipelines.driver.interruption import Interruption
 
 
 class Stages:

@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ import pytest
 from actors import retries
 from actors.errors import RunError, StorageError
 from actors.storage import Storage
-from pipelines.lease import MAX_CLOCK_SKEW_S, held
+from pipelines.dataset import lease as leases
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.lease import MAX_CLOCK_SKEW_S, Lease
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -40,6 +42,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Storage]
     if request.param == "local":
         return str(tmp_path / "out"), LOCAL
     return f"{request.getfixturevalue('s3_bucket')}/out", request.getfixturevalue("s3_storage")
+
+
+@contextmanager
+def held(output: str, storage: Storage, **options: Any) -> Iterator[Lease]:
+    with leases.held(Layout(output), storage, **options) as lease:
+        yield lease
 
 
 def _generations(output: str, storage: Storage) -> list[str]:
@@ -115,7 +123,7 @@ def test_breaking_a_lease_stops_its_holder(place: tuple[str, Storage]) -> None:
 @pytest.fixture
 def _renewed_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tenth of a second, however long the lease is."""
-    monkeypatch.setattr("pipelines.lease._RENEWALS_PER_LEASE", LEASE_S / 0.1)
+    monkeypatch.setattr("pipelines.dataset.lease._RENEWALS_PER_LEASE", LEASE_S / 0.1)
 
 
 def _eventually(holds: Callable[[], bool]) -> None:
@@ -150,7 +158,7 @@ def test_a_holder_that_cannot_renew_stops_writing(tmp_path: Path, monkeypatch: p
             return False
         return True
 
-    monkeypatch.setattr("pipelines.lease.time.monotonic", lambda: clock() + passed_s[0])
+    monkeypatch.setattr("pipelines.dataset.lease.time.monotonic", lambda: clock() + passed_s[0])
     with held(str(tmp_path), LOCAL, run_id="r", lease_s=LEASE_S) as lease:
         with monkeypatch.context() as patch:
             patch.setattr(Storage, "put_bytes", full)
@@ -193,8 +201,9 @@ def test_an_unreadable_lease_is_reported(content: bytes, tmp_path: Path) -> None
 _HOLD = """
 import sys, time
 from actors.storage import Storage
-from pipelines.lease import held
-with held(sys.argv[1], Storage(), run_id="killed-run", lease_s=3600):
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.lease import held
+with held(Layout(sys.argv[1]), Storage(), run_id="killed-run", lease_s=3600):
     print("held", flush=True)
     time.sleep(600)
 """

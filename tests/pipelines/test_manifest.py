@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import ManifestError
+from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
-from pipelines.manifest import CHUNK_ROWS, ManifestColumns, ManifestReader, read_manifest
+from pipelines.manifest.columns import ManifestColumns
+from pipelines.manifest.reader import CHUNK_ROWS, ManifestReader, read_manifest
 
 LOCAL = Storage()
 
@@ -22,6 +24,7 @@ def read(
     return read_manifest(
         [str(source) for source in sources],
         columns=ManifestColumns(**columns),
+        parameters=SvdParameters,
         storage=storage,
         chunk_rows=chunk_rows,
         reserved=reserved,
@@ -277,8 +280,8 @@ def test_binary_column(tmp_path: Path) -> None:
 
 
 def test_embedded_images_come_in_small_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.formats.BATCH_BYTES", 3000)
-    monkeypatch.setattr("pipelines.manifest.CHUNK_BYTES", 9000)
+    monkeypatch.setattr("pipelines.manifest.files.BATCH_BYTES", 3000)
+    monkeypatch.setattr("pipelines.manifest.reader.CHUNK_BYTES", 9000)
     pictures = [bytes([i]) * 1000 for i in range(30)]
     manifest = write(tmp_path / "m.parquet", {"image": pa.array(pictures), "n": list(range(30))})
     chunks = list(read(manifest).chunks())
@@ -338,7 +341,7 @@ def test_overrides_have_their_types(tmp_path: Path) -> None:
         "noise_aug_strength": [None, 1.0],
         "min_guidance_scale": [None, None],
     }
-    assert table.schema.types[2:] == [pa.int64(), pa.int32(), pa.int32(), pa.float64(), pa.float64()]
+    assert table.schema.types[2:] == [pa.int64(), pa.int64(), pa.int64(), pa.float64(), pa.float64()]
     assert not reader.problems.counts
 
 

@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import ConfigError, ManifestError, StorageError
+from actors.records import RESERVED_NAMES
 from actors.storage import Storage
 from pipelines.config import load_config
-from pipelines.plan import RESERVED_NAMES, make_plan, read_holdings
+from pipelines.dataset.layout import Layout
+from pipelines.planning.holdings import read_holdings
+from pipelines.planning.planner import make_plan
 from tests.pipelines.test_manifest import read, refusal, rows, write
 
 OFFSETS, BYTES = pa.py_buffer(bytes([0, 0, 0, 0, 3, 0, 0, 0])), pa.py_buffer(b"/\xff\xfe")
@@ -101,9 +104,8 @@ def test_no_column_or_id_decides_about_a_path(tmp_path: Path) -> None:
     write(tmp_path / "in" / "m.parquet", columns)
     before = set(tmp_path.rglob("*"))
     config = load_config([], [f"manifest={tmp_path}/in/m.parquet", f"output={tmp_path}/out", "model.source=none"])
-    work_folder = f"{tmp_path}/out/_runs/r/work"
-    holdings = read_holdings(config.output, Storage())
-    plan = make_plan(config, Storage(), holdings, ("rev", "weights"), work_folder=work_folder)
+    layout = Layout(config.output)
+    plan = make_plan(config, Storage(), read_holdings(layout, Storage()), ("rev", "weights"), run=layout.run("r"))
     written = set(tmp_path.rglob("*")) - before
     assert written
     assert all(path.is_relative_to(tmp_path / "out") for path in written)
@@ -139,7 +141,7 @@ def test_the_configuration_says_which_schemes_images_may_have(tmp_path: Path) ->
 
     def refused(*overrides: str) -> int:
         config = load_config([], [f"manifest={manifest}", "output=s3://out", "model.source=none", *overrides])
-        nothing = read_holdings(f"{tmp_path}/none", Storage())
+        nothing = read_holdings(Layout(f"{tmp_path}/none"), Storage())
         return make_plan(config, Storage(), nothing, ("rev", "weights")).problems.counts.total()
 
     assert refused() == 2
@@ -173,8 +175,8 @@ def test_a_large_cell_passes_and_a_large_uri_is_a_problem(tmp_path: Path, name: 
 
 
 def test_large_rows_come_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.formats.BATCH_BYTES", 3000)
-    monkeypatch.setattr("pipelines.manifest.CHUNK_BYTES", 9000)
+    monkeypatch.setattr("pipelines.manifest.files.BATCH_BYTES", 3000)
+    monkeypatch.setattr("pipelines.manifest.reader.CHUNK_BYTES", 9000)
     lines = [json.dumps({"uri": f"/{i}.jpg", "c": "x" * 1000}) for i in range(30)]
     text = [f"/{i}{'x' * 1000}.jpg" for i in range(30)]
     for name, content in (("m.jsonl", lines), ("m.txt", text)):
@@ -184,7 +186,7 @@ def test_large_rows_come_in_small_batches(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_one_large_group_of_parquet_decides_the_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.formats.BATCH_BYTES", 10_000)
+    monkeypatch.setattr("pipelines.manifest.files.BATCH_BYTES", 10_000)
     table = pa.table(
         {"uri": [f"/{i}.jpg" for i in range(1000)], "c": [random.Random(i).randbytes(9) for i in range(1000)]}
     )
@@ -214,8 +216,9 @@ def test_memory_of_cells_of_100_megabytes(tmp_path: Path, kind: str) -> None:
                 writer.write_table(table)
     # By the kernel's record of this program alone: `ru_maxrss` begins with the peak of the process that started it.
     program = (
-        "import re, sys; from actors.storage import Storage; from pipelines.manifest import *\n"
-        "reader = read_manifest([sys.argv[1]], columns=ManifestColumns(), storage=Storage())\n"
+        "import re, sys; from actors.storage import Storage; from pipelines.manifest.columns import *\n"
+        "from pipelines.manifest.reader import *\n"
+        "reader = read_manifest([sys.argv[1]], columns=ManifestColumns(), parameters=Parameters, storage=Storage())\n"
         "rows = sum(len(chunk) for chunk in reader.chunks())\n"
         "print(rows, int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]) >> 10)"
     )

@@ -1,21 +1,32 @@
 """The plan: clip ids, what is already there, variants, parts, work files."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.contracts import Ending, Failed, Made, Row
 from actors.errors import ConfigError, ManifestError, StorageError
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Failure, Outcome
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import clip_schema, work_schema
+from actors.settings import NO_EFFECT
 from actors.storage import Storage
-from pipelines import plan as planning
-from pipelines.commit import Committer
 from pipelines.config import Config, load_config
-from pipelines.plan import WITHOUT_EFFECT_ON_CLIPS, Plan, Retry, expand_variants, make_plan, read_holdings
+from pipelines.dataset import work as work_files
+from pipelines.dataset.commit import Committer
+from pipelines.dataset.layout import Layout
+from pipelines.planning import clips as wanted
+from pipelines.planning import planner
+from pipelines.planning.clips import expand_variants
+from pipelines.planning.holdings import read_holdings
+from pipelines.planning.planner import Plan, Retry, make_plan
 
 STORAGE = Storage()
 REVISIONS = ("rev", "weights")
+CLIP_SCHEMA = clip_schema(SvdGenerator)
+WORK_SCHEMA = work_schema(SvdGenerator)
 
 
 def config_for(manifest: Path, output: Path, *overrides: str) -> Config:
@@ -32,37 +43,36 @@ def plan_of(config: Config, *, work: bool = True, retry: Retry | None = None) ->
     return make_plan(
         config,
         STORAGE,
-        read_holdings(config.output, STORAGE),
+        read_holdings(Layout(config.output), STORAGE),
         REVISIONS,
-        work_folder=f"{config.output}/_runs/r/work" if work else None,
+        run=Layout(config.output).run("r") if work else None,
         retry=retry,
     )
 
 
-def work_rows(plan: Plan) -> list[dict[str, object]]:
+def work_rows(plan: Plan) -> list[dict[str, Any]]:
     return [row for file in plan.work for row in pq.read_table(file.uri).to_pylist()]
 
 
-def fake_outcome(row: dict[str, object], error: str = "") -> Outcome:
-    clip = None if error else {name: row.get(name) for name in CLIP_SCHEMA.names}
-    failure = Failure("load", "ImageError", error) if error else None
-    return Outcome(
-        row["clip_id"], row["part"], row["image_uri"], row["attempts"] + 1, "2026-01-02T03:04:05+00:00", clip, failure
-    )
+def fake_ending(work: dict[str, Any], error: str = "") -> Ending:
+    row = Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {})
+    if error:
+        return Failed(row, "load", "ImageError", error)
+    return Made(row.with_columns(**{name: work.get(name) for name in CLIP_SCHEMA.names}))
 
 
 def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) -> None:
-    committer = Committer(config.output, STORAGE, plan.extras, plan.rows_per_part, lambda: None)
+    committer = Committer(Layout(config.output), STORAGE, CLIP_SCHEMA, plan.extras, plan.rows_per_part, lambda: None)
     committer.begin(plan.work)
     for row in work_rows(plan):
-        committer.add(fake_outcome(row, "broken" if row["image_uri"] in failing else ""))
+        committer.add(fake_ending(row, "broken" if row["image_uri"] in failing else ""))
     committer.flush()
 
 
 CHANGES = {
     "image": {"width": 640, "height": 512, "orientation": "portrait", "fit": "stretch", "pad_color": "[9,9,9]"},
     "model": {"variant": "fp16", "precision": "bf16", "decode_chunk_frames": 4, "tier": "few_step"},
-    "fast": {"cache_interval": 3, "guided_share": 0.5, "fp8": "true"},
+    "model.fast": {"cache_interval": 3, "guided_share": 0.5, "fp8": "true"},
     "generation": {
         "num_frames": 5,
         "num_inference_steps": 5,
@@ -95,15 +105,17 @@ WITH_RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2", "image.fit
 def clip_id_of(tmp_path: Path, *overrides: str, revisions: tuple[str, str] = REVISIONS) -> str:
     pq.write_table(pa.table({"image_uri": ["/images/0.jpg"]}), tmp_path / "m.parquet")
     config = config_for(tmp_path / "m.parquet", tmp_path / "out", *overrides)
-    folder = str(tmp_path / "work")
-    plan = make_plan(config, STORAGE, read_holdings(config.output, STORAGE), revisions, work_folder=folder)
+    layout = Layout(config.output)
+    plan = make_plan(config, STORAGE, read_holdings(layout, STORAGE), revisions, run=layout.run("r"))
     return str(work_rows(plan)[0]["clip_id"])
 
 
 def test_every_setting_of_a_clip_is_part_of_its_id_or_declared_to_be_without_effect(tmp_path: Path) -> None:
     for section, changes in CHANGES.items():
-        fields = set(type(getattr(config_for(tmp_path, tmp_path), section)).model_fields)
-        assert fields == set(changes) | WITHOUT_EFFECT_ON_CLIPS.get(section, set()), section
+        tree = config_for(tmp_path, tmp_path)
+        fields = type(tree.model.fast if section == "model.fast" else getattr(tree, section)).model_fields
+        without_effect = {name for name, field in fields.items() if field.json_schema_extra == NO_EFFECT}
+        assert set(fields) == set(changes) | without_effect | ({"fast"} if section == "model" else set()), section
     ids = [clip_id_of(tmp_path, *WITH_RIFE)]
     for section, changes in CHANGES.items():
         for name, value in changes.items():
@@ -136,12 +148,12 @@ def test_what_does_not_change_the_clip_does_not_change_its_id(tmp_path: Path) ->
 def test_a_shortcut_that_is_off_is_not_part_of_the_id(tmp_path: Path) -> None:
     fast = clip_id_of(tmp_path, "model.tier=fast")
     assert fast != clip_id_of(tmp_path)
-    assert clip_id_of(tmp_path, "model.tier=fast", "fast.cache_interval=2", "fast.guided_share=1") == fast
+    assert clip_id_of(tmp_path, "model.tier=fast", "model.fast.cache_interval=2", "model.fast.guided_share=1") == fast
 
 
 def test_clip_ids_stay_what_they_are_from_version_to_version(tmp_path: Path) -> None:
     # A change here makes every scheduled run remake its whole dataset: raise _PIXELS_VERSION only when pixels change.
-    assert clip_id_of(tmp_path) == "8854b2e5e70a0c4ee4b2561e6c08d1b7b774a1b2d70799f48075df716cd32606"
+    assert clip_id_of(tmp_path) == "cf9217316b716f0f903fe6e93a462067aca9023540d77a2aebb07ab17b232979"
 
 
 def test_rows_that_are_faster_than_the_target_rate_are_planned_to_fail(tmp_path: Path) -> None:
@@ -230,7 +242,8 @@ def test_duplicate_rows_are_made_once(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_found_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "WORK_ROWS", 2)
+    monkeypatch.setattr(wanted, "WORK_ROWS", 2)
+    monkeypatch.setattr(work_files, "WORK_ROWS", 2)
     pq.write_table(pa.table({"image_uri": ["/a.jpg", "/b.jpg", "/c.jpg", "/a.jpg", "/b.jpg"]}), tmp_path / "m.parquet")
     plan = plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out"))
     assert (plan.duplicates, plan.to_do, len(plan.work)) == (2, 3, 2)
@@ -260,7 +273,7 @@ def test_variants_multiply() -> None:
 
 
 def test_parts_are_filled_before_the_next_one_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "PART_CLIPS", 4)
+    monkeypatch.setattr(planner, "PART_CLIPS", 4)
     config = config_for(write_manifest(tmp_path / "m.parquet", 6), tmp_path / "out")
     first = plan_of(config)
     assert dict(first.rows_per_part) == {0: 4, 1: 2}

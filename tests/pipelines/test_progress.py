@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines import progress
-from pipelines.progress import Progress
+from pipelines.driver import progress
+from pipelines.driver.progress import Progress
 
 
 def test_a_log_gets_plain_lines_with_rate_and_eta(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors import video
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA, file_tag
+from actors.file_tag import file_tag
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import clip_schema, work_schema
 from actors.settings import VideoSettings
 from actors.storage import Storage
-from pipelines.recover import recover
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.recover import recover
 
 STORAGE = Storage()
+CLIP_SCHEMA, WORK_SCHEMA = clip_schema(SvdGenerator), work_schema(SvdGenerator)
 RUN = "_runs/20260101T000000Z-abcdef"
 
 
@@ -50,23 +54,23 @@ def rows_of(output: Path) -> dict[str, dict]:
 def test_stored_clips_are_committed_from_their_own_record(tmp_path: Path) -> None:
     work = leave_work(tmp_path, ["a", "b", "c"])
     path = store_video(tmp_path, "b")
-    assert recover(str(tmp_path), STORAGE, lambda: None) == 1
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 1
     ((clip, row),) = rows_of(tmp_path).items()
     assert (clip, row["seed"], row["caption"], row["model"]) == ("b", 5, "of b", "/models/svd")
     assert row["tier"] == "fast(cache_interval=2)"
     assert (row["bytes"], row["sha256"]) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
     assert not work.exists()
-    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 0
 
 
 def test_recovering_again_adds_nothing_twice(tmp_path: Path) -> None:
     leave_work(tmp_path, ["a", "b"]).read_bytes()
     store_video(tmp_path, "a")
     kept = (tmp_path / RUN / "work/work-00000.parquet").read_bytes()
-    recover(str(tmp_path), STORAGE, lambda: None)
+    recover(Layout(str(tmp_path)), STORAGE, lambda: None)
     (tmp_path / RUN / "work/work-00000.parquet").write_bytes(kept)  # as after a kill before the file was removed
     store_video(tmp_path, "b")
-    assert recover(str(tmp_path), STORAGE, lambda: None) == 1
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 1
     assert set(rows_of(tmp_path)) == {"a", "b"}
 
 
@@ -79,7 +83,7 @@ def test_a_file_that_is_not_the_clips_own_is_made_again(fault: str, tmp_path: Pa
     elif fault == "without a tag":
         frames = np.zeros((3, 16, 16, 3), np.uint8)
         video.encode(frames, path, width=16, height=16, frame_rate=Fraction(7), settings=VideoSettings(), tag="")
-    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 0
     assert rows_of(tmp_path) == {}
 
 
@@ -88,7 +92,7 @@ def test_half_an_upload_is_cleared_away(tmp_path: Path) -> None:
     path = store_video(tmp_path, "a")
     half = path.with_name(f".{path.name}.0123.tmp")
     half.write_bytes(path.read_bytes()[:100])
-    recover(str(tmp_path), STORAGE, lambda: None)
+    recover(Layout(str(tmp_path)), STORAGE, lambda: None)
     assert {file.name for file in path.parent.iterdir()} == {"a.mp4", "metadata.parquet"}
 
 
@@ -96,7 +100,7 @@ def test_a_stored_clip_of_nobody_stands_in_nobodys_way(tmp_path: Path) -> None:
     """A worker that outlived its run, say, has stored what the next run no longer planned."""
     work = leave_work(tmp_path, ["a"])
     path = store_video(tmp_path, "z")
-    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 0
     assert not work.exists()
     assert path.exists()
 
@@ -105,5 +109,5 @@ def test_other_files_among_the_runs_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / RUN / "notes.parquet"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no Parquet")
-    assert recover(str(tmp_path), STORAGE, lambda: None) == 0
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 0
     assert path.exists()

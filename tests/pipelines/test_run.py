@@ -18,11 +18,14 @@ import pytest
 import yaml
 from datasets import load_dataset
 
-from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import FAILURE_SCHEMA, clip_schema
 from actors.storage import Storage
 from tests.jobs import ROOT, stillreel, write_config, write_pictures
 
 pytestmark = pytest.mark.slow
+
+CLIP_SCHEMA = clip_schema(SvdGenerator)
 
 
 @pytest.fixture(scope="module")

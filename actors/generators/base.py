@@ -1,0 +1,113 @@
+"""What a generator is: a model, or something like one, that makes a clip's frames of a picture.
+
+A new one is a module with a class, and a line in `actors.generators`. Nothing here, nor at the top of a generator's
+module, may import torch: the driver reads these classes, too, and must not wait for it.
+
+Axes: F frames, H height, W width, C channels (RGB).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Self, TypeVar
+
+import pyarrow as pa
+
+from actors.contracts import Pixels, Value
+from actors.fingerprint import StorageOptions
+from actors.generators.parameters import Parameters
+from actors.settings import Section
+from actors.storage import Storage
+
+
+class ModelSection(Section):
+    """The section `model` of the configuration: what a generator loads, and how. Here: nothing."""
+
+    # Settings that people know from elsewhere, and that have no place here: name -> the reason.
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def wants_cuda(self) -> bool:
+        """Whether it asks for a GPU, and not for one where there is one."""
+        return False
+
+    def revision_of_content(self, options: StorageOptions) -> str:
+        """What identifies the content of the checkpoint: the same after a move, another one after training.
+
+        Raises CheckpointError, ConfigError or StorageError where there is none.
+        """
+        return ""
+
+    def pinned(self, revision: str) -> Self:
+        """With what might move during a run (a branch) fixed to `revision`."""
+        return self
+
+    def with_absolute_paths(self) -> Self:
+        """Local paths made absolute: a worker's current folder is not ours."""
+        return self
+
+    def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What is wrong with settings taken together: where in the section, and a clause."""
+        return iter(())
+
+    def described(self) -> dict[str, Value]:
+        """Those of the generator's `columns` that all clips of a run share; `model` is always one of them."""
+        return {"model": ""}
+
+
+M = TypeVar("M", bound=ModelSection)
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Animation:
+    """One clip: frames uint8, and those of the generator's `columns` that differ from clip to clip."""
+
+    frames_FHWC: Pixels
+    columns: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Generator(ABC, Generic[M, P]):
+    """Makes clips, one after the other, in one process.
+
+    Class attributes:
+        name: as in `generator: <name>` of the configuration.
+        Parameters: of its clips; the section `generation`.
+        Model: the section `model`.
+        columns: what a clip's record says beside the parameters, `model` and `model_revision`.
+    """
+
+    name: ClassVar[str]
+    Parameters: ClassVar[type[Parameters]]
+    Model: ClassVar[type[ModelSection]]
+    columns: ClassVar[pa.Schema] = pa.schema([])
+
+    @abstractmethod
+    def __init__(self, model: M, parameters: P, storage: Storage) -> None:
+        """Load what it needs.
+
+        Args:
+            parameters: those of a clip that nothing overrides; in those that are the same for all, of every clip.
+
+        Raises:
+            CheckpointError, ConfigError, StorageError: it cannot be loaded.
+        """
+
+    def check(self, *, width: int, height: int) -> None:
+        """Raise ConfigError if it cannot make clips of this size (pixels) with its parameters."""
+
+    def warm_up(self, *, width: int, height: int) -> None:
+        """Have all that is compiled or chosen for clips of this size (pixels) ready."""
+
+    @abstractmethod
+    def animate(self, image_HWC: Pixels, parameters: P) -> Animation:
+        """One clip of the picture, uint8 RGB, in its size.
+
+        Raises:
+            GenerationError, GpuMemoryError: this clip cannot be made.
+        """
+
+    @property
+    def device_name(self) -> str:
+        """What it runs on, e.g. "NVIDIA H200", or "cpu"."""
+        return "cpu"

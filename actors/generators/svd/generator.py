@@ -1,0 +1,71 @@
+"""SVD, resident in its process. Axes: F frames, H height, W width, C channels."""
+
+from typing import ClassVar
+
+import pyarrow as pa
+
+from actors import logs
+from actors.contracts import Pixels
+from actors.errors import GenerationError
+from actors.generators.base import Animation, Generator
+from actors.generators.svd.settings import SvdModelSettings, SvdParameters, shortcuts_of
+from actors.storage import Storage
+from actors.svd.checkpoint import cache_folder, locate
+
+
+class SvdGenerator(Generator[SvdModelSettings, SvdParameters]):
+    """Wraps `actors.svd.animator.Animator`, which holds the networks."""
+
+    name = "svd"
+    Parameters: ClassVar[type[SvdParameters]] = SvdParameters
+    Model: ClassVar[type[SvdModelSettings]] = SvdModelSettings
+    columns = pa.schema(
+        [
+            pa.field("precision", pa.string()),
+            pa.field("tier", pa.string()),
+            pa.field("memory_mode", pa.string()),  # how memory was saved: `actors.svd.animator.MemoryMode`
+        ]
+    )
+
+    def __init__(self, model: SvdModelSettings, parameters: SvdParameters, storage: Storage) -> None:
+        """Fetch the checkpoint where it is remote, and load it."""
+        # torch and diffusers take seconds to import: the driver, which imports this module too, goes without.
+        from actors import compiling
+        from actors.device import choose_device
+        from actors.svd.animator import Animator
+
+        folder = locate(
+            model.source,
+            revision=model.revision,
+            variant=model.variant,
+            cache_dir=model.cache_dir,
+            storage_options=storage.options,
+        )
+        compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
+        shortcuts = shortcuts_of(model.tier, model.fast)
+        self._animator = Animator(folder, model, parameters, shortcuts, device=choose_device(model.device))
+
+    def check(self, *, width: int, height: int) -> None:
+        """As in `Generator`."""
+        self._animator.check(width=width, height=height)
+
+    def warm_up(self, *, width: int, height: int) -> None:
+        """As in `Generator`."""
+        self._animator.warm_up(width=width, height=height)
+
+    def animate(self, image_HWC: Pixels, parameters: SvdParameters) -> Animation:
+        """As in `Generator`."""
+        before = self._animator.memory_mode
+        clips = self._animator.animate(image_HWC, parameters)
+        if (now := self._animator.memory_mode) != before:
+            logs.degraded(
+                "tighter memory", f"the GPU's memory is short: clips are made {now} from here on, not {before}"
+            )
+        if not clips.finite[0]:
+            raise GenerationError("the model made frames that are not numbers")
+        return Animation(clips.frames_BFHWC[0], {"memory_mode": self._animator.memory_mode})
+
+    @property
+    def device_name(self) -> str:
+        """As in `Generator`."""
+        return self._animator.device_name

@@ -1,0 +1,27 @@
+"""What is in a folder: of this machine, of S3 page by page, or of any other store."""
+
+import os
+from typing import Any, cast
+
+
+def list_s3_page(request: dict[str, str], filesystem: Any, _path: str) -> dict[str, Any]:
+    """One page of a listing."""
+    return cast(dict[str, Any], filesystem.call_s3("list_objects_v2", **request))
+
+
+def scan(_filesystem: object, path: str) -> tuple[list[str], list[str]]:
+    """The files and the folders in a local folder; a link to a folder is neither."""
+    files, folders = [], []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{path.rstrip('/')}/{entry.name}")
+            elif not entry.is_dir():
+                files.append(f"{path.rstrip('/')}/{entry.name}")
+    return files, folders
+
+
+def list_folders_of(filesystem: Any, path: str) -> list[str]:
+    """The folders directly in a folder."""
+    entries = filesystem.ls(path, detail=True)
+    return [filesystem.unstrip_protocol(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "directory"]

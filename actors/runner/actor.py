@@ -1,0 +1,81 @@
+"""A stage as Ray calls it: in the actors of a pool, or in tasks."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+
+from actors.contracts import Item, Planned, Stage
+from actors.runner.packing import pack, planned, unpack
+from actors.runner.runner import Runner, started
+from actors.tries.guard import Guard
+from actors.tries.orphans import end_with_parent
+
+MakeStage = Callable[[], Stage[Any, Any]]
+Batch = dict[str, Any]
+
+
+class StageInActor:
+    """What a pool's actor holds: the stage, made once, and called for each item of a batch."""
+
+    def __init__(self, make: MakeStage, name: str, guard: Guard) -> None:
+        guard.log_as(name)
+        self._runner: Runner[Any, Any] = started(make, name, guard)
+
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
+        """The batch's items, one after the other, each in a batch of its own."""
+        # All before the first is given out: of generators Ray runs several at a time, and where one is run again after
+        # its worker died, what it had given out is taken as given.
+        made = [self._runner(item) for item in unpack(batch, self._runner.takes)]
+        return (pack(item, self._runner.gives) for item in made)
+
+
+def as_actor(name: str) -> type:
+    """`StageInActor`, made and called in one thread, in a process that ends with Ray's node.
+
+    Ray Data makes an actor in one thread and calls it in another. What cuDNN chooses for each convolution and attention
+    is kept by thread (`thread_local` in PyTorch's `Conv_v8.cpp` and `MHA.cpp`): what a warm-up has chosen in the one,
+    the first clip would choose again in the other, in seconds, and differently where memory is short by then.
+    """
+
+    class Actor:
+        def __init__(self, *args: Any) -> None:
+            end_with_parent()  # here: the thread in which Ray makes an actor lives as long as the process
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+            self._stage = self._thread.submit(StageInActor, *args).result()
+
+        def __call__(self, batch: Batch) -> Iterator[Batch]:
+            return self._thread.submit(self._stage, batch).result()
+
+    Actor.__name__ = Actor.__qualname__ = name.capitalize()  # under which Ray shows it
+    return Actor
+
+
+def as_task(name: str) -> Callable[..., Iterator[Batch]]:
+    """`run_task`, under the name by which Ray shows it."""
+
+    def task(batch: pa.Table, *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
+        return run_task(batch, make=make, guard=guard)
+
+    task.__name__ = task.__qualname__ = name.capitalize()
+    return task
+
+
+def run_task(batch: pa.Table, *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
+    """A first stage without a model, over work rows; its items are given out one by one.
+
+    Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
+    same order, and the ledger counts each row's tries for itself.
+    """
+    guard.end_with_node()
+    runner: Runner[Any, Any] = Runner(make(), guard)
+    guard.log_as(runner.name)
+    items: list[Item] = [planned(work) for work in batch.to_pylist()]
+    try:
+        begun = [item.row.clip_id for item in items if isinstance(item, Planned)]
+        answers = guard.begin_together(begun, runner.name)
+        for item in items:
+            yield pack(runner(item, answers.get(item.row.clip_id)), runner.gives)
+    finally:
+        guard.ledger.flush()  # a task's ledger ends with it

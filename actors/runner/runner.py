@@ -1,0 +1,52 @@
+"""A stage with all that surrounds each of its calls."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Generic, cast
+
+from actors import logs
+from actors.contracts import Failed, In, Out, Stage, Unstarted
+from actors.retries import take_retries
+from actors.runner.contract import check_kept, gives, seconds_column, takes
+from actors.tries.guard import Guard
+from actors.tries.ledger import Answer
+
+
+class Runner(Generic[In, Out]):
+    """Calls a stage for one item after the other. What goes wrong is the clip's failure; nothing is raised for it."""
+
+    def __init__(self, stage: Stage[In, Out], guard: Guard) -> None:
+        self._stage, self._guard = stage, guard
+        self.name = stage.name
+        self.takes: type[In] = takes(type(stage))
+        self.gives: type[Out] = gives(type(stage))
+
+    def __call__(self, item: In | Failed | Unstarted, answer: Answer | None = None) -> Out | Failed | Unstarted:
+        """The stage's item for this one; a row that came to its end before passes as it is.
+
+        `answer` is the ledger's, where it was asked before.
+        """
+        if isinstance(item, Failed | Unstarted):
+            return item
+        return self._guard.call(item.row, self.name, lambda: self._call(item), answer)
+
+    def _call(self, item: In) -> Out:
+        started = time.perf_counter()
+        given = self._stage(item)
+        seconds = time.perf_counter() - started
+        if again := take_retries():
+            logs.degraded("store asked again", f"the store had to be asked again, {again} times for this clip", again)
+        check_kept(self._stage, item.row, given)
+        row = given.row.with_columns(**{seconds_column(self.name): seconds})
+        return cast(Out, replace(cast(Any, given), row=row))
+
+
+def started(make: Callable[[], Stage[In, Out]], name: str, guard: Guard) -> Runner[In, Out]:
+    """The runner of a stage that keeps a model: a start that fails is tried again in a new process.
+
+    Raises as `Guard.start` does.
+    """
+    with guard.start(name):
+        stage = make()
+    return Runner(stage, guard)

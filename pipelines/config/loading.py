@@ -1,0 +1,134 @@
+"""Configuration files and overrides -> one frozen tree, or every mistake at once."""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from actors.errors import ConfigError
+from actors.generators import DEFAULT_GENERATOR, GENERATORS
+from pipelines.config.mistakes import Origins, PathTo, explain, listed, sentence, without_tags
+from pipelines.config.schema import Config, config_class, cross_check
+
+
+def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
+    """Merge `files` in order, then `overrides`, into one validated tree.
+
+    Raises:
+        ConfigError: with every mistake on a line of its own.
+    """
+    origins: Origins = {}
+    mistakes: list[str] = []
+    merged = OmegaConf.create()
+    read = [_read_file(name) for name in files]
+    for source in [*read, *map(_read_override, overrides)]:
+        if isinstance(source, str):
+            mistakes.append(source)
+            continue
+        tree, tree_origins = source
+        origins |= tree_origins
+        try:
+            merged = OmegaConf.merge(merged, tree)
+        except (TypeError, ValueError, OmegaConfBaseException):
+            keys, origin = next(iter(tree_origins.items()))
+            mistakes.append(
+                f"{'.'.join(map(str, keys))}: a section and a single value cannot stand for each other ({origin})"
+            )
+    if any(isinstance(source, str) for source in read):  # what such a file may say would be missed, too
+        raise ConfigError(listed(mistakes))
+    values, unresolved = _resolve(merged, origins)
+    mistakes += unresolved
+    kind = _class_for(values)
+    try:
+        config = kind.model_validate(values)
+        mistakes += [sentence(path, text, origins) for path, text in cross_check(config)]
+    except ValidationError as error:
+        # Each branch of a union complains for itself; the first complaint about a place says enough.
+        mistakes += {
+            without_tags(detail["loc"]): explain(detail, kind, origins) for detail in reversed(error.errors())
+        }.values()
+    if mistakes:
+        raise ConfigError(listed(mistakes))
+    return config
+
+
+def _read_file(name: str) -> tuple[Any, Origins] | str:
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = OmegaConf.create(text)
+    except FileNotFoundError:
+        return f"{name}: no such file"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{name}: cannot be read ({error})"
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        return f"{name}: not valid YAML ({' '.join(str(error).split())})"
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        return f"{name}: must be a mapping of names to values, like conf/demo.yaml"
+    return tree, {path: f"{name}:{line}" for path, line in _lines(root)}
+
+
+def _lines(node: Any, path: PathTo = ()) -> Iterator[tuple[PathTo, int]]:
+    """Every key below `node` with the line that it stands on, from 1."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, index), value.start_mark.line + 1
+            yield from _lines(value, (*path, index))
+
+
+def _read_override(text: str) -> tuple[Any, Origins] | str:
+    key, equals, _ = text.partition("=")
+    if not equals or not key or key.startswith("-"):
+        return f"{text!r}: an override looks like key=value or section.key=value"
+    try:
+        tree = OmegaConf.from_dotlist([text])
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        return f"{text!r}: {' '.join(str(error).split())}"
+    return tree, {tuple(key.split(".")): f"override {text!r}"}
+
+
+def _package_dir(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            f"the package {name!r} is not installed; the demo's photographs need `pip install -e '.[demo]'`"
+        )
+    return str(Path(spec.origin).parent)
+
+
+# ${package_dir:skimage} in a config is the folder of that installed package: where the demo's photographs are.
+OmegaConf.register_resolver("package_dir", _package_dir, replace=True)
+
+
+def _resolve(merged: Any, origins: Origins) -> tuple[Any, list[str]]:
+    try:
+        return _without_missing(OmegaConf.to_container(merged, resolve=True)), []
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        first_line = str(error).splitlines()[0]
+        reason = first_line.partition("while resolving interpolation: ")[2] or first_line
+        values = _without_missing(OmegaConf.to_container(merged, resolve=False))
+        return values, [sentence(tuple(key.split(".")), reason, origins)]
+
+
+def _without_missing(tree: Any) -> Any:
+    """The tree without the keys that a file leaves to the user (`key: ???`)."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without_missing(value) for key, value in tree.items() if value != "???"}
+
+
+def _class_for(values: Any) -> type[Config]:
+    """The tree of the generator that is named; of the usual one where none is, or there is no such generator."""
+    name = values.get("generator", DEFAULT_GENERATOR) if isinstance(values, dict) else DEFAULT_GENERATOR
+    name = "null" if name is None else name
+    return config_class(name if name in GENERATORS else DEFAULT_GENERATOR)

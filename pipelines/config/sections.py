@@ -1,0 +1,83 @@
+"""The sections that are the driver's own: workers, run and ray. Those that workers need, too, are `actors.settings`."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from actors.settings import Section
+
+
+class TaskPool(Section):
+    """Resources of one task of a stage that keeps no model."""
+
+    num_cpus: float = Field(1.0, gt=0, description="CPUs reserved per task")
+
+
+class ActorPool(Section):
+    """An actor pool: how many actors, and what each reserves."""
+
+    actors: int | Literal["auto"] = Field("auto", description="a number, or auto: as many as the cluster's GPUs carry")
+    num_gpus: float = Field(1.0, ge=0, description="GPUs reserved per actor, whole or exactly 1/n; 0 runs on the CPU")
+    num_cpus: float = Field(1.0, ge=0, description="CPUs reserved per actor")
+
+    @model_validator(mode="after")
+    def _is_schedulable(self) -> "ActorPool":
+        if isinstance(self.actors, int) and self.actors < 1:
+            raise ValueError("actors must be 1 or more")
+        # Ray cannot place fractions such as 0.3 on several nodes without stranding the rest (ray-project/ray#52133).
+        share = self.num_gpus if self.num_gpus >= 1 or self.num_gpus == 0 else 1 / self.num_gpus
+        if abs(share - round(share)) > 1e-6:
+            raise ValueError("num_gpus must be a whole number or exactly 1/n (0.5, 0.25, ...)")
+        return self
+
+
+class GenerationPool(ActorPool):
+    """The actors that keep the generator resident."""
+
+    batch_size: int = Field(
+        1, ge=1, description="clips per call of an actor, made one after the other: the files are the same"
+    )
+
+
+class FinishPool(ActorPool):
+    """The actors that keep RIFE resident."""
+
+    num_gpus: float = Field(0.25, ge=0, description="GPUs reserved per actor, whole or exactly 1/n; 0 runs on the CPU")
+
+
+class WorkerSettings(Section):
+    """The stages' share of the cluster."""
+
+    load: TaskPool = Field(TaskPool(), description="fetch and decode images")
+    generate: GenerationPool = Field(GenerationPool(), description="the generator")
+    finish: FinishPool = Field(FinishPool(), description="RIFE, encode, upload")
+
+
+class RunSettings(Section):
+    """How a run behaves."""
+
+    flush_s: float = Field(30.0, gt=0, description="seconds between two commits of metadata")
+    log_interval_s: float = Field(10.0, gt=0, description="seconds between two progress lines where no terminal is")
+    lease_s: float = Field(
+        120.0,
+        ge=1,
+        le=86_400,
+        description="seconds without a sign of life after which another run may write to the output",
+    )
+    max_deaths: int = Field(3, ge=1, description="a clip fails after so many deaths of the worker that has it")
+    clip_timeout_s: float | None = Field(
+        3600.0, gt=0, description="a worker that takes longer over one stage of a clip is ended; null: never"
+    )
+    grace_s: float = Field(120.0, ge=0, description="seconds that clips under way get when the run is told to end")
+    max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
+
+
+class RaySettings(Section):
+    """Which Ray cluster."""
+
+    address: str | None = Field(
+        None, description="null: the job's own cluster under `ray job submit`, else a local one"
+    )
+    num_cpus: int | None = Field(None, ge=1, description="of a local cluster; null: all cores")
+    object_store_mb: int | None = Field(None, ge=80, description="of a local cluster; null: Ray's default")
+    autoscaling: bool = Field(False, description="true: do not refuse to start when the GPUs are not there yet")

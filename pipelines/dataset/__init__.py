@@ -1,0 +1,10 @@
+"""The dataset on its store: the one place that knows where everything in it is.
+
+layout     every path and name
+records    its Parquet files of records, read
+work       work files: the rows of a run that are still to be made
+commit     how rows become records
+recover    what an interrupted run left behind
+lease      one writer at a time
+card       its README.md
+"""

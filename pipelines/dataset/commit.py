@@ -1,0 +1,176 @@
+"""Records become rows of the dataset: `data/part-*/metadata.parquet` and `failures/part-*.parquet`.
+
+The driver is the only writer of a run. The files of a part are rewritten as a whole, each in one atomic step, so a
+reader always finds complete Parquet files; a clip's video is stored before its row is.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from actors.contracts import Ending, Made
+from actors.errors import StorageError
+from actors.records import FAILURE_SCHEMA
+from actors.retries import wait_s
+from actors.storage import Storage
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.records import read_records
+from pipelines.dataset.work import WorkFile, read_work
+
+
+class Committer:
+    """Collects endings and writes the parts that they belong to.
+
+    Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work under way.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        storage: Storage,
+        clip_schema: pa.Schema,
+        extras: pa.Schema,
+        rows_per_part: Mapping[int, int],
+        check_lease: Callable[[], None],
+    ) -> None:
+        self._check_lease = check_lease  # raises where another run may be writing by now
+        self._layout = layout
+        self._clip_schema = clip_schema
+        self._storage = storage
+        self._once = replace(storage, tries=1)
+        self._tries = storage.tries
+        self._extras_schema = extras
+        self._expected = dict(rows_per_part)
+        self._parts: dict[int, _Part] = {}
+        self._extras = extras.empty_table()
+        self._position: dict[str, int] = {}
+        self._flushed_at = time.monotonic()
+
+    def begin(self, work: Sequence[WorkFile]) -> None:
+        """Take the pass-through columns of the rows that are about to be made."""
+        self.flush()
+        names = ["clip_id", *self._extras_schema.names]
+        table = pa.concat_tables([read_work(file.uri, names, self._storage) for file in work])
+        self._position = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
+        self._extras = table.drop_columns(["clip_id"])
+
+    def add(self, ending: Ending) -> None:
+        """Take one row's ending; it is in the dataset after the next `flush`."""
+        self._parts.setdefault(ending.row.part, _Part()).new[ending.row.clip_id] = _record(ending)
+
+    def flush_if_older(self, seconds: float) -> None:
+        """Flush where the last time is `seconds` ago; where the store fails, the next time is another try.
+
+        For how long, the lease decides: where that cannot be renewed either, `RunError` ends the run.
+        """
+        if time.monotonic() - self._flushed_at >= seconds:
+            with suppress(StorageError):
+                self._write_all()
+
+    def flush(self) -> None:
+        """Write every part that changed; parts with no row outstanding are let go.
+
+        Raises:
+            StorageError: the store failed at all of `storage.tries` tries.
+            RunError: the lease is lost. What was not written then is recovered by the next run.
+        """
+        for number in range(1, self._tries):
+            try:
+                return self._write_all()
+            except StorageError:
+                time.sleep(wait_s(number))
+        return self._write_all()
+
+    def _write_all(self) -> None:
+        self._flushed_at = time.monotonic()
+        for number, part in list(self._parts.items()):
+            if part.new:
+                self._write(number, part)
+            if self._expected.get(number, 0) <= 0:
+                del self._parts[number]
+
+    def _write(self, number: int, part: "_Part") -> None:
+        """Write the part's files. Nothing is taken over before both are stored: an interrupted write can be repeated.
+
+        Failures go first: a clip that succeeded in a later run is, for a moment, in neither file, where the next
+        plan would find it missing; the other way round it would stay in both for good.
+        """
+        clips_uri, failures_uri = self._layout.metadata(number), self._layout.failures_of(number)
+        if part.clips is None or part.failed is None:
+            part.clips = self._read(clips_uri, self._clip_schema)
+            part.failed = self._read(failures_uri, FAILURE_SCHEMA)
+        tried = pa.array(list(part.new), pa.string())
+        made = [record for record in part.new.values() if "error_type" not in record]
+        failed = [record for record in part.new.values() if "error_type" in record]
+        failures = self._replaced(part.failed, tried, failed, FAILURE_SCHEMA)
+        clips = self._replaced(part.clips, tried, made, self._clip_schema)
+        if failures.num_rows:
+            self._put(failures_uri, failures)
+        elif part.failed.num_rows:
+            self._check_lease()
+            self._storage.remove(failures_uri)
+        if made:
+            self._put(clips_uri, clips)
+        self._expected[number] = self._expected.get(number, 0) - len(part.new)
+        part.clips, part.failed, part.new = clips, failures, {}
+
+    def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        """`table` without the clips that were `tried`, and with the new `rows`, sorted."""
+        kept = table.filter(pc.invert(pc.is_in(table["clip_id"], tried)))
+        fresh = pa.Table.from_pylist(rows, schema=schema)
+        extras = self._extras.take(pa.array([self._position[row["clip_id"]] for row in rows], pa.int64()))
+        for field in self._extras_schema:
+            fresh = fresh.append_column(field, extras[field.name])
+        return pa.concat_tables([kept, fresh]).sort_by("clip_id")
+
+    def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
+        full = pa.schema([*schema, *self._extras_schema])
+        stored = read_records(uri, self._storage)
+        if stored is None:
+            return full.empty_table()
+        for field in full:
+            if field.name not in stored.column_names:  # written before there was such a column
+                stored = stored.append_column(field, pa.nulls(stored.num_rows, field.type))
+        return stored.select(full.names).cast(full)
+
+    def _put(self, uri: str, table: pa.Table) -> None:
+        """One request, right after the lease was seen to be ours: a later try could undo what another run wrote."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self._check_lease()
+        self._once.put_bytes(uri, sink.getvalue().to_pybytes())
+
+
+class _Part:
+    """The rows of one part: what is stored (None: not read yet), and what has come since."""
+
+    __slots__ = ("clips", "failed", "new")
+
+    def __init__(self) -> None:
+        self.clips: pa.Table | None = None
+        self.failed: pa.Table | None = None
+        self.new: dict[str, dict[str, Any]] = {}  # records, by clip_id
+
+
+def _record(ending: Ending) -> dict[str, Any]:
+    """The line that a row's ending becomes: of `clip_schema`, or of `FAILURE_SCHEMA`."""
+    now = datetime.now(UTC)
+    if isinstance(ending, Made):
+        return {**ending.record, "created_at": now}
+    row = ending.row
+    return {
+        "clip_id": row.clip_id,
+        "image_uri": row.image_uri,
+        "stage": ending.stage,
+        "error_type": ending.error_type,
+        "error": ending.error,
+        "attempts": row.attempts + 1,
+        "created_at": now,
+    }

@@ -1,0 +1,147 @@
+"""Where everything in a dataset is, and how it is called. Nobody else puts such paths together.
+
+<root>/
+  README.md                              the card
+  data/part-00000/metadata.parquet       one record per clip
+  data/part-00000/<clip_id>.mp4          (.mkv) the clips
+  failures/part-00000.parquet            one record per row that failed
+  _lease/00000001.json                   who is writing
+  _runs/<run_id>/config.yaml, summary.json, ray.log, warnings.log
+  _runs/<run_id>/work/work-00000.parquet  until the run is done
+"""
+
+import re
+from dataclasses import dataclass
+
+from actors.errors import StorageError
+from actors.storage import Storage
+
+# Clips in one part: its metadata file is rewritten as a whole at each commit, and a folder of so many files lists fast.
+PART_CLIPS = 512
+
+_METADATA = "metadata.parquet"
+_PARQUET = ".parquet"
+_PART = re.compile(r"part-(\d{5,})")
+_GENERATION = re.compile(r"(?:.*/)?(\d{8})\.json")
+_WORK_FILE = re.compile(r"(.*)/work/work-\d+\.parquet")
+
+_join = Storage.join
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """What a run leaves in the dataset beside clips."""
+
+    uri: str
+
+    @property
+    def config(self) -> str:
+        """The resolved configuration; written before the work files, with which the next run may read it."""
+        return _join(self.uri, "config.yaml")
+
+    @property
+    def summary(self) -> str:
+        """What the run did."""
+        return _join(self.uri, "summary.json")
+
+    def log(self, name: str) -> str:
+        """A log, such as `ray.log`."""
+        return _join(self.uri, name)
+
+    @property
+    def work(self) -> str:
+        """The folder of the work files."""
+        return _join(self.uri, "work")
+
+    def work_file(self, number: int) -> str:
+        """One of them."""
+        return _join(self.work, f"work-{number:05d}{_PARQUET}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The places in the dataset at `root`, a folder or a URI."""
+
+    root: str
+
+    @property
+    def card(self) -> str:
+        """What readers see first."""
+        return _join(self.root, "README.md")
+
+    @property
+    def data(self) -> str:
+        """The folder of the clips and their records."""
+        return _join(self.root, "data")
+
+    @property
+    def failures(self) -> str:
+        """The folder of the records of rows that failed."""
+        return _join(self.root, "failures")
+
+    @property
+    def runs(self) -> str:
+        """The folder of the runs' own folders."""
+        return _join(self.root, "_runs")
+
+    @property
+    def lease(self) -> str:
+        """The folder of the lease."""
+        return _join(self.root, "_lease")
+
+    def part(self, part: int) -> str:
+        """The folder of a part."""
+        return _join(self.data, _part_name(part))
+
+    def video(self, part: int, file_name: str) -> str:
+        """The file of a clip."""
+        return _join(self.part(part), file_name)
+
+    def metadata(self, part: int) -> str:
+        """The records of a part's clips."""
+        return metadata_in(self.part(part))
+
+    def failures_of(self, part: int) -> str:
+        """The records of a part's rows that failed."""
+        return _join(self.failures, _part_name(part) + _PARQUET)
+
+    def lease_generation(self, number: int) -> str:
+        """The lease's file of that number."""
+        return _join(self.lease, f"{number:08d}.json")
+
+    def run(self, run_id: str) -> RunFolder:
+        """The folder of a run."""
+        return RunFolder(_join(self.runs, run_id))
+
+
+def metadata_in(part_folder: str) -> str:
+    """The records in a part's folder."""
+    return _join(part_folder, _METADATA)
+
+
+def part_of(uri: str) -> int:
+    """The number of the part of a file of records, or of a part's folder.
+
+    Raises:
+        StorageError: it is no name of ours.
+    """
+    stem = uri.removesuffix(f"/{_METADATA}").rpartition("/")[2].removesuffix(_PARQUET)
+    if not (match := _PART.fullmatch(stem)):
+        raise StorageError(f"{uri} is not a part of a stillreel dataset: move it elsewhere, or write to another output")
+    return int(match[1])
+
+
+def lease_number(uri: str) -> int | None:
+    """The number of a lease's file; None for another file."""
+    match = _GENERATION.fullmatch(uri)
+    return int(match[1]) if match else None
+
+
+def run_of_work_file(uri: str) -> RunFolder | None:
+    """The run that wrote a work file; None for another file."""
+    match = _WORK_FILE.fullmatch(uri)
+    return RunFolder(match[1]) if match else None
+
+
+def _part_name(part: int) -> str:
+    return f"part-{part:05d}"

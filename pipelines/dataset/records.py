@@ -1,0 +1,23 @@
+"""The dataset's Parquet files of records, read."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actors.errors import StorageError
+from actors.records import RESERVED_NAMES
+from actors.storage import NotFound, Storage
+
+
+def read_records(uri: str, storage: Storage) -> pa.Table | None:
+    """One metadata or failures file; None where there is none, such as before the first commit of a part."""
+    try:
+        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    except NotFound:
+        return None
+    except pa.ArrowInvalid as error:
+        raise StorageError(f"{uri} is not a Parquet file ({error}): restore it, or write to another output") from error
+
+
+def extras_of(schema: pa.Schema) -> pa.Schema:
+    """The pass-through columns among those of a file."""
+    return pa.schema([schema.field(name) for name in schema.names if name not in RESERVED_NAMES])

@@ -1,0 +1,118 @@
+"""What an interrupted run left behind: clips that were stored and whose rows were not committed yet.
+
+A run keeps its work files until each of their rows has ended, so those that lie about are of a run that did not come to
+its end. A clip of theirs whose file is there is finished: the file carries the record, and nothing is made again.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from actors import video
+from actors.contracts import Made, Row
+from actors.errors import VideoError
+from actors.generators import DEFAULT_GENERATOR, GENERATORS
+from actors.records import clip_schema
+from actors.storage import Storage
+from pipelines.dataset.commit import Committer
+from pipelines.dataset.layout import Layout, RunFolder, metadata_in
+from pipelines.dataset.records import read_records
+from pipelines.dataset.work import WorkFile, extras_of_work, left_work, read_work
+
+# Requests and downloads under way at once: listing a store is latency, and a clip is a few megabytes.
+_READERS = 16
+
+
+def recover(layout: Layout, storage: Storage, check_lease: Callable[[], None]) -> int:
+    """Commit the finished clips of interrupted runs and remove their work files; the number of clips.
+
+    Only the holder of the lease may call it: the work files of a run that is alive look the same.
+    """
+    recovered = 0
+    for uri, run in left_work(layout, storage):
+        recovered += _recover_file(layout, uri, run, storage, check_lease)
+        storage.remove(uri)
+    return recovered
+
+
+def _recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, check_lease: Callable[[], None]) -> int:
+    rows = read_work(uri, ["clip_id", "part", "image_uri", "attempts"], storage)
+    with ThreadPoolExecutor(_READERS) as readers:
+        stored = _stored_without_row(layout, rows, storage, readers)
+        if not stored:
+            return 0
+        schema, model = _schema_and_model(run, storage)
+        endings = readers.map(
+            lambda row: _made(row, stored[row["clip_id"]], schema, model, storage),
+            (row for row in rows.to_pylist() if row["clip_id"] in stored),
+        )
+        committer = Committer(layout, storage, schema, extras_of_work(uri, storage), {}, check_lease)
+        committer.begin([WorkFile(uri, rows.num_rows)])
+        recovered = [made for made in endings if made is not None]
+        for made in recovered:
+            committer.add(made)
+        committer.flush()
+    return len(recovered)
+
+
+def _stored_without_row(
+    layout: Layout, rows: pa.Table, storage: Storage, readers: ThreadPoolExecutor
+) -> dict[str, str]:
+    """clip_id -> URI of the files of `rows` that no metadata lists."""
+    folders = [layout.part(part) for part in pc.unique(rows["part"]).to_pylist()]
+    stored: dict[str, str] = {}
+    for found in readers.map(lambda folder: dict(_files_without_row(folder, storage)), folders):
+        stored |= found
+    wanted = set(rows["clip_id"].to_pylist())
+    return {clip_id: uri for clip_id, uri in stored.items() if clip_id in wanted}
+
+
+def _files_without_row(folder: str, storage: Storage) -> Iterator[tuple[str, str]]:
+    table = read_records(metadata_in(folder), storage)
+    listed = set() if table is None else set(table["file_name"].to_pylist())
+    for uri in storage.walk(folder):
+        name = uri.rpartition("/")[2]
+        if name.startswith("."):  # half a local upload of a worker that was killed
+            storage.remove(uri)
+        elif name.endswith(video.EXTENSIONS) and name not in listed:
+            yield name.partition(".")[0], uri
+
+
+def _made(work: Mapping[str, Any], uri: str, schema: pa.Schema, model: str, storage: Storage) -> Made | None:
+    """The ending that the interrupted run did not get to commit; None for a file that does not say so itself."""
+    data = storage.read_bytes(uri)
+    with tempfile.NamedTemporaryFile(prefix="stillreel-", suffix=Path(uri).suffix) as copy:
+        Path(copy.name).write_bytes(data)
+        try:
+            tag = video.read_tag(Path(copy.name))
+        except VideoError:
+            return None
+    record = _record(tag)
+    if record.get("clip_id") != work["clip_id"]:
+        return None
+    columns = {name: record.get(name) for name in schema.names if name != "clip_id"}
+    columns |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "model": model}
+    return Made(Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {}, columns))
+
+
+def _record(tag: str | None) -> dict[str, Any]:
+    try:
+        record = json.loads(tag or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _schema_and_model(run: RunFolder, storage: Storage) -> tuple[pa.Schema, str]:
+    """The columns of a run's clips, and `model.source`, from the configuration saved beside its work files."""
+    config = yaml.safe_load(storage.read_bytes(run.config))
+    generator = GENERATORS[config.get("generator", DEFAULT_GENERATOR)]
+    return clip_schema(generator), str(config["model"].get("source", ""))

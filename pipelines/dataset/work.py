@@ -1,0 +1,100 @@
+"""Work files: the rows that a run is to make, kept beside the dataset until each of them has ended.
+
+So they are, too, the list of what an interrupted run had begun.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actors import scratch
+from actors.records import RESERVED_NAMES
+from actors.storage import Storage
+from pipelines.dataset.layout import Layout, RunFolder, run_of_work_file
+
+# Rows of one work file, and of one Ray Data execution: the driver keeps about 8 kB for each (ray-project/ray#66016).
+WORK_ROWS = 100_000
+# A work file with images in it is written before it takes up more memory than this.
+_WORK_BYTES = 256 * 2**20
+# Rows that a reader of a work file decodes at once.
+_ROW_GROUP = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFile:
+    """One Parquet file of rows to make (`actors.records.work_schema`, then the pass-through columns)."""
+
+    uri: str
+    rows: int
+
+
+class WorkWriter:
+    """Collects planned rows into work files of at most `WORK_ROWS` rows and, with images in them, `_WORK_BYTES`."""
+
+    def __init__(self, run: RunFolder, storage: Storage) -> None:
+        self.files: list[WorkFile] = []
+        self._run = run
+        self._storage = storage
+        self._waiting: list[pa.Table] = []
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows; they are stored after the next `flush`."""
+        waiting = sum(table.num_rows for table in self._waiting)
+        size = sum(table.nbytes for table in self._waiting)
+        if self._waiting and (waiting + rows.num_rows > WORK_ROWS or size + rows.nbytes > _WORK_BYTES):
+            self.flush()
+        self._waiting.append(rows)
+
+    def flush(self) -> None:
+        """Store what was taken."""
+        if not self._waiting:
+            return
+        work = pa.concat_tables(self._waiting)
+        uri = self._run.work_file(len(self.files))
+        with scratch.folder() as temporary:
+            local = temporary / "work.parquet"
+            pq.write_table(work, local, row_group_size=_ROW_GROUP)
+            self._storage.put_file(uri, local)
+        self.files.append(WorkFile(uri, work.num_rows))
+        self._waiting = []
+
+
+def read_work(uri: str, columns: Sequence[str], storage: Storage) -> pa.Table:
+    """Only these columns of a work file: it may carry the images themselves."""
+    with storage.open(uri) as file:
+        return pq.read_table(file, columns=list(columns))
+
+
+def extras_of_work(uri: str, storage: Storage) -> pa.Schema:
+    """The pass-through columns of a work file."""
+    with storage.open(uri) as file:
+        return pa.schema([field for field in pq.read_schema(file) if field.name not in RESERVED_NAMES])
+
+
+def left_work(layout: Layout, storage: Storage) -> Iterator[tuple[str, RunFolder]]:
+    """The work files that lie about, which are of runs that did not come to their end; each with its run."""
+    for uri in storage.list_files(layout.runs, suffix=".parquet"):
+        if run := run_of_work_file(uri):
+            yield uri, run
+
+
+def remove_work(run: RunFolder, files: Sequence[WorkFile], storage: Storage) -> None:
+    """Each row has ended: else the next run would look in them for clips whose records did not arrive."""
+    for file in files:
+        storage.remove(file.uri)
+    storage.prune(run.work)
+
+
+def executions(work: Sequence[WorkFile]) -> list[list[WorkFile]]:
+    """Work files put together into executions of at most `WORK_ROWS` rows."""
+    together: list[list[WorkFile]] = []
+    room = 0
+    for file in work:
+        if file.rows > room:
+            together.append([])
+            room = WORK_ROWS
+        together[-1].append(file)
+        room -= file.rows
+    return together

@@ -1,0 +1,126 @@
+"""All that this job uses of Ray beside its public interface, each with what it is for and what happens without it.
+
+Ray may change any of it in any release. Where something is not there, the run goes on without that comfort and says so
+in one line. `tests/pipelines/test_ray_private.py` names what a new release of Ray has changed.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+logger = logging.getLogger("stillreel.driver")
+
+# Settings of Ray's C++ side (src/ray/common/ray_config_def.h) and of Ray Data's logging, as environment variables, for
+# a Ray that the run starts itself; on a cluster, whoever starts it decides. One that Ray does not know has no effect.
+FLAGS = {
+    # Ray's head keeps kilobytes for each of the last 100,000 tasks, for a dashboard that is not started here. This ends
+    # that. Without it: some hundred MB more in the head.
+    "RAY_task_events_report_interval_ms": "0",
+    # `ray.init` waits for workers that are started ahead, and where one of them dies it waits for ever, so that not
+    # even Ctrl-C is heard (Ray 2.60). Without it: that may happen, and the first tasks start half a second sooner.
+    "RAY_prestart_worker_first_driver": "0",
+    # Of Ray Data's workers: DEBUG is a line a row. Without it: larger logs in Ray's session folder.
+    "RAY_DATA_LOG_LEVEL": "INFO",
+}
+# Processes of a Ray on this machine without which nothing goes on. Some time after their end (15 s, for the raylet) Ray
+# ends the driver wherever that is, without a word; until then there is time to commit.
+VITAL_PROCESSES = ("raylet", "gcs_server")
+_DATA_LOGGER = "ray.data"
+
+
+def set_flags() -> None:
+    """Set `FLAGS`, unless the environment does; before Ray starts."""
+    for name, value in FLAGS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def reports_into(log: Path) -> Iterator[None]:
+    """Send what Ray's processes report (the end of a node's log, where one has died) into a file.
+
+    Ray's driver prints it, whatever it is told about logs. Without this: dozens of lines on standard error.
+    """
+    from ray._private import worker
+
+    def append(report: dict[str, Any], *_: Any, **__: Any) -> None:
+        with log.open("a") as file:
+            file.writelines(f"{line}\n" for line in report.get("lines", ()))
+
+    printing = getattr(worker, "print_to_stdstream", None)
+    if printing is None:
+        _note("print_to_stdstream", "reports of Ray's processes appear on standard error")
+        yield
+        return
+    worker.print_to_stdstream = append
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
+
+
+def data_logs_into(log: Path) -> None:
+    """Send Ray Data's log into a file; it prints the whole traceback of a worker that cannot start.
+
+    The logger's name is all that is private here. Without it: tracebacks on standard error.
+    """
+    own = logging.getLogger(_DATA_LOGGER)
+    own.setLevel(logging.INFO)
+    own.handlers = [logging.FileHandler(log)]
+    own.propagate = False
+
+
+def own_processes() -> list[Any]:
+    """The `subprocess.Popen`s of those `VITAL_PROCESSES` that `ray.init` has started here.
+
+    Without them: a local Ray that has ended ends the driver, too; what was not committed is recovered by the next run.
+    """
+    import ray
+
+    try:
+        started = ray._private.worker._global_node.all_processes
+        return [info.process for name in VITAL_PROCESSES for info in started.get(name, [])]
+    except AttributeError:
+        _note("_global_node.all_processes", "the end of Ray's node on this machine is not noticed in time")
+        return []
+
+
+def blocks_of(dataset: Any) -> Iterator[pa.Table]:
+    """What a Ray Data pipeline gives out, block by block, as it comes.
+
+    Without the internal iterator: `iter_batches`, which costs the driver, the one process that cannot be multiplied, a
+    quarter more a row.
+    """
+    import ray
+
+    bundles: Callable[[], Iterator[Any]] | None = getattr(dataset, "iter_internal_ref_bundles", None)
+    if bundles is None:
+        _note("Dataset.iter_internal_ref_bundles", "the driver has a quarter more to do for each row")
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        return
+    for bundle in bundles():
+        yield from ray.get(list(bundle.block_refs))
+
+
+def set_data_context() -> None:
+    """How Ray Data runs: no progress bars (progress is ours to print), rows in any order.
+
+    `memory_usage_poll_interval_s` is the private one. Without it: a thread for each row and stage, which costs time.
+    """
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    if hasattr(context, "memory_usage_poll_interval_s"):
+        context.memory_usage_poll_interval_s = None
+    else:
+        _note("DataContext.memory_usage_poll_interval_s", "each row costs a little more")
+
+
+def _note(what: str, effect: str) -> None:
+    logger.warning("this Ray has no %s: %s", what, effect)

@@ -1,0 +1,73 @@
+"""What workers report, while a run goes on: into the run's folder, and what degrades the run also to the user."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+
+from actors import logs
+from actors.logs import Report
+from actors.retries import take_retries
+
+# A line about a worker that died should come while somebody still looks; a call a second costs nothing.
+_INTERVAL_S = 1.0
+# A ledger whose node is lost may never answer: it is not worth waiting for at the end of a run.
+_LAST_LOOK_S = 5.0
+# Of one kind the first lines are shown and the others only counted: a store that is down would fill the screen.
+_LINES_OF_A_KIND = 5
+
+
+class WorkerLog:
+    """A context manager: a thread takes the reports of all workers, and of the driver itself, until the block ends."""
+
+    def __init__(
+        self, run_id: str, take: Callable[[], list[Report]], log: Path, counts: Counter[str], console: Console
+    ) -> None:
+        """`counts` is filled: degradations by their kind."""
+        self._take, self._log, self._counts, self._console = take, log, counts, console
+        self._has_left = threading.Event()
+        self._own: list[Report] = []
+        self._shown: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._watch, name="worker-log", daemon=True)
+        logs.start(run_id, "driver", self._own.append)
+
+    def __enter__(self) -> "WorkerLog":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._has_left.set()
+        self._thread.join(_LAST_LOOK_S)
+
+    def _watch(self) -> None:
+        while not self._has_left.wait(_INTERVAL_S):
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        try:
+            reports = self._take()
+        except Exception:  # Ray is gone, or its ledger starts again: others say so
+            reports = []
+        own, self._own[:] = list(self._own), []
+        if again := take_retries():
+            own.append(["store asked again", again, f"driver: the store had to be asked again, {again} times"])
+        for kind, count, line in [*reports, *own]:
+            self._write(kind, count, line)
+
+    def _write(self, kind: str, count: int, line: str) -> None:
+        with self._log.open("a") as file:
+            file.write(f"{line}\n")
+        if not kind:
+            return
+        self._counts[kind] += count
+        self._shown[kind] += 1
+        if self._shown[kind] <= _LINES_OF_A_KIND:
+            self._console.print(f"{kind}: {line}", markup=False, highlight=False)
+        elif self._shown[kind] == _LINES_OF_A_KIND + 1:
+            self._console.print(f"{kind}: more of it is in warnings.log of this run", markup=False, highlight=False)

@@ -1,0 +1,115 @@
+"""What a run works on: the configuration with all that is to be looked up first, and the dataset."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from actors import scratch
+from actors.errors import ConfigError
+from actors.generators import GENERATORS
+from actors.records import clip_schema
+from actors.storage import Storage
+from pipelines.config import Config
+from pipelines.dataset.commit import Committer
+from pipelines.dataset.layout import Layout, RunFolder
+from pipelines.dataset.lease import Lease, held
+from pipelines.planning.holdings import read_holdings
+from pipelines.planning.identity import model_revisions
+from pipelines.planning.planner import Plan, Retry, make_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A configuration and the dataset that it writes to.
+
+    Attributes:
+        revisions: of the model's content, and of the interpolation weights'.
+        run_id: of a run; of none, "-".
+    """
+
+    config: Config
+    storage: Storage
+    layout: Layout
+    revisions: tuple[str, str]
+    run_id: str = "-"
+
+    @classmethod
+    def of(cls, config: Config) -> "Job":
+        """Look up what the models are.
+
+        Raises:
+            StillreelError: there is no such model.
+        """
+        storage = Storage(config.storage.options, tries=config.storage.tries)
+        revisions = model_revisions(config)
+        return cls(config, storage, Layout(Storage.absolute(config.output)), revisions)
+
+    @classmethod
+    def to_run(cls, config: Config) -> "Job":
+        """The same for a run: paths made absolute, the model pinned, the output known to be possible.
+
+        Raises:
+            ConfigError: the output cannot be a folder.
+        """
+        interpolation, absolute = config.interpolation, Storage.absolute
+        if interpolation.weights is not None:
+            interpolation = interpolation.model_copy(update={"weights": absolute(interpolation.weights)})
+        changes = {"output": absolute(config.output), "model": config.model.with_absolute_paths()}
+        job = cls.of(config.model_copy(update=changes | {"interpolation": interpolation}))
+        _check_output(job.layout.root, job.storage)
+        pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
+        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        return cls(pinned, job.storage, job.layout, job.revisions, run_id)
+
+    @property
+    def folder(self) -> RunFolder:
+        """What the run leaves in the dataset beside clips."""
+        return self.layout.run(self.run_id)
+
+    def lease(self, *, break_lease: bool) -> AbstractContextManager[Lease]:
+        """The right to write, for the length of a block; `break_lease` takes it from whoever has it."""
+        lease_s = self.config.run.lease_s
+        return held(self.layout, self.storage, run_id=self.run_id, lease_s=lease_s, break_lease=break_lease)
+
+    def plan(self, retry: Retry | None, *, with_work: bool) -> Plan:
+        """What is to be made; `with_work` writes work files into the run's folder."""
+        holdings = read_holdings(self.layout, self.storage)
+        run = self.folder if with_work else None
+        return make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+
+    def forget(self) -> None:
+        """Remove the run's folder, in which there is no more than the configuration."""
+        self.storage.remove(self.folder.config)
+        self.storage.prune(self.folder.uri)
+
+    def committer(self, plan: Plan, lease: Lease) -> Committer:
+        """What writes the dataset."""
+        schema = clip_schema(GENERATORS[self.config.generator])
+        return Committer(self.layout, self.storage, schema, plan.extras, plan.rows_per_part, lease.check)
+
+    @contextmanager
+    def log(self, name: str) -> Iterator[Path]:
+        """A local file that ends up in the run's folder, where anything was written into it."""
+        with scratch.folder() as temporary:
+            log = temporary / name
+            log.touch()
+            try:
+                yield log
+            finally:
+                if log.stat().st_size:
+                    self.storage.put_file(self.folder.log(name), log)
+
+
+def _check_output(output: str, storage: Storage) -> None:
+    """Raise ConfigError for a local folder that cannot be one; what a store allows is known when it is written to."""
+    if storage.is_local(output):
+        folder = Path(storage.native_path(output))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"output={output} cannot be a folder ({error.strerror}): name one that can be written to"
+            ) from error

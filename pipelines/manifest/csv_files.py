@@ -1,0 +1,126 @@
+"""CSV and TSV as a manifest: all columns are text; an empty field is null, `""` is empty text."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from actors.errors import ManifestError
+from actors.storage import Storage
+from pipelines.manifest.files import Batch
+from pipelines.manifest.opening import check_names, one_line, opened_text, text_lines
+
+# pyarrow reads up to 32 blocks of CSV ahead. A row of one line may be longer than a block, up to what follows.
+_CSV_BLOCK_BYTES = 4 * 2**20
+_CSV_LINE_BYTES = 512 * 2**20
+
+
+class CsvManifest:
+    """CSV with a header; quoted fields may span lines."""
+
+    def __init__(self, storage: Storage, uri: str, delimiter: str) -> None:
+        self.uri, self._storage, self._delimiter = uri, storage, delimiter
+        with text_lines(storage, uri) as lines:
+            header = _csv_header(uri, lines, delimiter)
+        # pandas writes its index under an empty name.
+        self._header = [name.strip() or f"column_{number}" for number, name in enumerate(header, 1)]
+        check_names(uri, self._header)
+        self.schema = pa.schema([pa.field(name, pa.string()) for name in self._header])
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        first = 2
+        last_value: str | None = None
+        with opened_text(self._storage, self.uri) as stream:
+            blocks = _CsvBlocks(stream)
+            for batch in self._read(blocks):
+                table = pa.Table.from_batches([batch])
+                last_value = table.column(table.num_columns - 1)[-1].as_py() if len(table) else last_value
+                for start in range(0, len(table), max_rows):
+                    rows = table.slice(start, max_rows)
+                    yield Batch(rows.select(list(names)), pa.array(range(first, first + len(rows)), pa.int64()))
+                    first += len(rows)
+            if last_value and "\n" in last_value and blocks.end != b'"':
+                raise ManifestError(f"{self.uri}, row {first - 1}: a quotation mark is opened and never closed")
+
+    def _read(self, stream: "_CsvBlocks") -> Iterator[pa.RecordBatch]:
+        ragged: list[pa_csv.InvalidRow] = []
+        rows = 1
+
+        def refuse(row: pa_csv.InvalidRow) -> str:
+            ragged.append(row)
+            return "error"
+
+        try:
+            for batch in pa_csv.open_csv(
+                stream,
+                # One thread, because otherwise a ragged row does not know its number.
+                pa_csv.ReadOptions(
+                    use_threads=False,
+                    block_size=_CSV_BLOCK_BYTES + _CSV_LINE_BYTES,
+                    column_names=self._header,
+                    skip_rows_after_names=1,
+                ),
+                pa_csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=refuse),
+                pa_csv.ConvertOptions(
+                    column_types=self.schema,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            ):
+                yield batch
+                rows += len(batch)
+        except pa.ArrowInvalid as error:
+            raise ManifestError(f"{self.uri}{_csv_complaint(ragged, rows, error)}") from error
+
+
+class _CsvBlocks:
+    """A stream for pyarrow, which needs the end of a line in every block.
+
+    Attributes:
+        end: the last byte read that is not white space.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.end = b""
+        self.closed = False
+
+    def read(self, _size: int = -1) -> bytes:
+        pieces = [self._stream.read(_CSV_BLOCK_BYTES)]
+        while pieces[-1] and not _has_line_end(pieces[-1]) and len(pieces) * _CSV_BLOCK_BYTES <= _CSV_LINE_BYTES:
+            pieces.append(self._stream.read(_CSV_BLOCK_BYTES) or b"\n")
+        data = b"".join(pieces)
+        if data.strip():
+            self.end = data.rstrip()[-1:]
+        return data
+
+
+def _has_line_end(data: bytes) -> bool:
+    return b"\n" in data or b"\r" in data
+
+
+def _csv_header(uri: str, lines: Iterator[str], delimiter: str) -> list[str]:
+    try:
+        return next(row for row in csv.reader(lines, delimiter=delimiter) if row)
+    except StopIteration:
+        raise ManifestError(f"{uri} is empty: expected a header with the names of the columns") from None
+    except csv.Error as error:
+        raise ManifestError(f"{uri} does not begin with a header: {error}") from error
+
+
+def _csv_complaint(ragged: Sequence[pa_csv.InvalidRow], rows: int, error: pa.ArrowInvalid) -> str:
+    if ragged:
+        row = ragged[0]
+        count = f"{row.actual_columns} fields where the header has {row.expected_columns}"
+        return f", row {row.number}: {count}: {one_line(row.text)[:60]}"
+    if "invalid UTF8" in str(error):
+        return f" is not UTF-8 text ({error}): save it as UTF-8"
+    if "straddl" in str(error):
+        return (
+            f": a row after row {rows} is too long, or a quotation mark in it is never closed; rows of several lines "
+            f"may have {_CSV_BLOCK_BYTES // 2**20} MiB here: write larger ones as Parquet"
+        )
+    return f" cannot be read as CSV: {error}"

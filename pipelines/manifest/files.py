@@ -1,0 +1,71 @@
+"""What a manifest consists of: files of a few formats, each of which gives batches of rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from actors.storage import Storage
+
+Format = Literal["parquet", "csv", "tsv", "jsonl", "text", "images"]
+
+EXTENSIONS: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "text",
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"), "images"),
+}
+URI_COLUMN = "image_uri"  # of the formats that have no header
+
+# Bytes of rows held at once: a batch of embedded images must not be a hundred thousand of them.
+BATCH_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one file.
+
+    Attributes:
+        table: the columns asked for.
+        rows: each row's number in the file as a person would count: lines from 1 in text and JSON lines, rows from 1 in
+            Parquet, rows in CSV with the header as row 1 (blank lines left out).
+        misnamed: mask of the files whose names are not UTF-8, odd bytes of which the table spells as in `b\\udcff.jpg`.
+    """
+
+    table: pa.Table
+    rows: pa.Array
+    misnamed: pa.Array | None = None
+
+
+class ManifestFile(Protocol):
+    """One file, or one list of images."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All its columns."""
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        """The columns `names`, at most `max_rows` rows at a time.
+
+        Raises:
+            ManifestError: the file is damaged.
+            StorageError: it cannot be read.
+        """
+
+
+def format_of(uri: str) -> Format | None:
+    """By the extension; None where it says nothing. `.gz` after a text format is looked through."""
+    path = uri.partition("?")[0] if Storage.scheme(uri) in ("http", "https") else uri
+    stem, _, extension = path.rpartition("/")[2].lower().rpartition(".")
+    if extension == "gz":
+        kind = EXTENSIONS.get("." + stem.rpartition(".")[2])
+        return None if kind in ("parquet", "images") else kind
+    return EXTENSIONS.get("." + extension) if stem else None

@@ -1,0 +1,79 @@
+"""Parquet as a manifest: dictionary-encoded columns, and the 64-bit and view variants of text, count as plain ones."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actors.errors import ManifestError
+from actors.storage import Storage
+from pipelines.manifest import files
+from pipelines.manifest.files import Batch
+from pipelines.manifest.opening import check_names, one_line, refuse_empty
+
+_PARQUET_BUFFER_BYTES = 2**20  # pages are streamed: a column chunk of images may be gigabytes
+
+
+class ParquetManifest:
+    """A Parquet file, read in batches across its row groups."""
+
+    def __init__(self, storage: Storage, uri: str) -> None:
+        self.uri, self._storage = uri, storage
+        with self._opened() as file:
+            self._fields = file.schema_arrow
+            self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in self._fields])
+            self._bytes_per_row = _bytes_per_row(file.metadata)
+        check_names(uri, self.schema.names)
+
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        schema = pa.schema([self.schema.field(name) for name in names])
+        size = max(1, min(max_rows, int(files.BATCH_BYTES / max(self._bytes_per_row, 1.0))))
+        first = 1
+        with self._opened() as file:
+            for batch in file.iter_batches(size, columns=list(names)):
+                table = pa.Table.from_batches([batch]).select(list(names)).cast(schema)
+                _check_text(self.uri, first, table)
+                yield Batch(table, pa.array(range(first, first + len(table)), pa.int64()))
+                first += len(table)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        with self._storage.open(self.uri) as stream:
+            refuse_empty(self.uri, stream)
+            try:
+                yield pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER_BYTES)
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                reason = one_line(str(error))
+                raise ManifestError(f"{self.uri} is not a whole Parquet file, though named so ({reason})") from error
+
+
+def _check_text(uri: str, first: int, table: pa.Table) -> None:
+    """Refuse text that is not UTF-8: Parquet's readers and writers trust each other in that."""
+    for name, column in zip(table.column_names, table.columns):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            last = first + len(table) - 1
+            raise ManifestError(f"{uri}: column {name} is damaged in one of rows {first} to {last}: {error}") from error
+
+
+def _bytes_per_row(metadata: pq.FileMetaData) -> float:
+    """Uncompressed size of a row, averaged over the row group where it is largest.
+
+    Columns that nobody reads count, too: pyarrow ends the process when asked for the size of a column whose statistics
+    are damaged.
+    """
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0.0)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without its encoding."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    return kind

@@ -1,0 +1,319 @@
+"""Any manifest as a stream of Arrow tables with one fixed schema; never the whole manifest in memory.
+
+    sources -> files -> rows as they stand there -> rows of the schema below -> chunks
+
+A chunk's columns: `image_uri` (string, never null), `image_bytes` (binary; only where the manifest embeds images, null
+where a row does not), `problem` (string; why the row cannot be used, else null), the overrides that the manifest has
+(parameters of the generator; null leaves the configured value), then the pass-through columns.
+
+A row that cannot be used stays in its chunk, with its `problem`: it is the plan's to record. A file that cannot be read
+is a ManifestError.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, groupby
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from actors.errors import ManifestError, StorageError
+from actors.generators.parameters import Parameters
+from actors.storage import Storage
+from pipelines.manifest.columns import ColumnRoles, ManifestColumns, check_override, column_roles, no_such_column
+from pipelines.manifest.files import URI_COLUMN, Batch, Format, ManifestFile
+from pipelines.manifest.formats import open_file
+from pipelines.manifest.image_uris import AllowedImages
+from pipelines.manifest.json_lines import JsonLinesManifest
+from pipelines.manifest.rows import Marks, RowProblems, extra, image_columns, is_image_struct, override
+from pipelines.manifest.sources import find_files
+from pipelines.manifest.uri_lists import ImageList
+
+# What Ray Data's driver can hold of one execution (about 8 kB a row), and 10 to 50 MB of ordinary rows.
+CHUNK_ROWS = 100_000
+# A chunk of embedded images ends earlier.
+CHUNK_BYTES = 256 * 2**20
+# Put before the name of a pass-through column that would meet one of the dataset's own.
+RENAME_PREFIX = "source_"
+
+# Of a long path the end, because that is where files differ.
+_SHOWN_CHARACTERS = 50
+_OWN_COLUMNS = ("image_uri", "image_bytes", "problem")
+_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Files of one format and one set of columns; the first of them has been looked into."""
+
+    first: ManifestFile
+    others: Iterator[ManifestFile]
+    roles: ColumnRoles
+    allowed: AllowedImages
+
+
+def read_manifest(
+    sources: Sequence[str],
+    *,
+    columns: ManifestColumns,
+    parameters: type[Parameters],
+    storage: Storage,
+    chunk_rows: int = CHUNK_ROWS,
+    reserved: Collection[str] = (),
+    output: str | None = None,
+    schemes: Sequence[str] | None = None,
+) -> "ManifestReader":
+    """Look at the sources' columns, so that the schema is known before the first row.
+
+    Args:
+        sources: files, folders, globs and images, in any mixture; each kind of file has its own columns, and a chunk
+            has those of all.
+        parameters: of the generator; columns of their names override them.
+        reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
+        output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
+        schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
+
+    Raises:
+        ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
+    """
+    with _as_manifest_errors():
+        found = [(source, *find_files(source, columns.format, storage)) for source in sources]
+        _refuse_columns_of_none([kind for _, kind, _ in found], columns)
+        base = [] if columns.base is None else [columns.base]
+        opened: list[_Source] = []
+        for kind, group in groupby(found, key=lambda one: one[1]):
+            alike = list(group)
+            if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
+                images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
+                allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
+                opened.append(_Source(images, iter(()), ColumnRoles(URI_COLUMN, None, (), ()), allowed))
+                continue
+            for source, _, uris in alike:
+                allowed = AllowedImages.beside([source, *base], output, schemes)
+                opened.append(_open_source(kind, uris, columns, parameters, storage, allowed))
+        return ManifestReader(opened, columns, parameters, chunk_rows, reserved)
+
+
+class ManifestReader:
+    """The rows of a manifest, to be streamed once.
+
+    Attributes:
+        schema: of every chunk.
+        overrides: names of the parameters that the manifest has a column for.
+        extras: the pass-through columns, as the chunks name them.
+        notes: what was decided about columns and the user may want to know.
+        problems: filled while the chunks are read.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[_Source],
+        columns: ManifestColumns,
+        parameters: type[Parameters],
+        chunk_rows: int,
+        reserved: Collection[str],
+    ) -> None:
+        self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
+        varying = parameters.varying()
+        self.overrides = tuple(name for name in varying if any(name in source.roles.overrides for source in sources))
+        kinds = _passthrough_types(sources, columns)
+        self._renamed = _renamed(kinds, {*reserved, *_OWN_COLUMNS, *varying})
+        self.extras = pa.schema([pa.field(self._renamed[name], kind) for name, kind in kinds.items()])
+        embeds = any(source.roles.image for source in sources)
+        self.schema = pa.schema(
+            [
+                pa.field("image_uri", pa.string()),
+                *([pa.field("image_bytes", pa.binary())] if embeds else []),
+                pa.field("problem", pa.string()),
+                *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
+                *self.extras,
+            ]
+        )
+        self.notes = [
+            f"column {name} of the manifest travels as {new}, because that name is taken"
+            for name, new in self._renamed.items()
+            if new != name
+        ] + list(dict.fromkeys(chain.from_iterable(_left_out(source, columns) for source in sources)))
+        self.problems = RowProblems()
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """Tables of `schema`, of at most `chunk_rows` rows.
+
+        Raises:
+            ManifestError: a file is damaged or unlike those before it, or there is no row at all.
+        """
+        with _as_manifest_errors():
+            rows = _limited(self._tables(), self._columns.limit)
+            empty = True
+            for chunk in _regrouped(rows, self._chunk_rows):
+                empty = False
+                yield chunk
+            if empty:
+                raise ManifestError(f"the manifest has no rows: {', '.join(s.first.uri for s in self._sources)}")
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for source in self._sources:
+            for file in chain([source.first], source.others):
+                _check_part(file, source, self._columns, self._parameters)
+                there = set(file.schema.names)
+                present = [name for name in source.roles.columns if name in there]
+                for batch in file.batches(present, self._chunk_rows):
+                    yield self._normalised(batch, file, source.roles, source.allowed)
+
+    def _normalised(self, batch: Batch, file: ManifestFile, roles: ColumnRoles, allowed: AllowedImages) -> pa.Table:
+        """The rows of one file as rows of `schema`."""
+        marks = Marks(file.uri, batch.rows, self.problems)
+        if batch.misnamed is not None:
+            ends = pc.utf8_slice_codeunits(batch.table[URI_COLUMN], -_SHOWN_CHARACTERS)
+            marks.mark(batch.misnamed, "the file's name must be UTF-8 text", ends)
+        there = set(batch.table.column_names)
+        given = {
+            name: batch.table[name].combine_chunks() if name in there else pa.nulls(len(batch.rows))
+            for name in roles.columns
+        }
+        base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
+        uris, images = (None if name is None else given[name] for name in (roles.uri, roles.image))
+        empty = " and ".join(filter(None, (roles.uri, roles.image)))
+        columns = image_columns(uris, images, base, empty, allowed, marks)
+        for name in roles.overrides:
+            columns[name] = override(name, given[name], self._parameters, marks)
+        for name in roles.passthrough:
+            kept = self.extras.field(self._renamed[name])
+            columns[kept.name] = extra(name, given[name], kept.type, marks)
+        columns["problem"] = pa.array(marks.texts, pa.string())
+        size = len(batch.rows)
+        return pa.table([columns.get(col.name, pa.nulls(size, col.type)) for col in self.schema], schema=self.schema)
+
+
+def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -> None:
+    for setting in ("uri_column", "bytes_column"):
+        if getattr(columns, setting) is not None and {"text", "images"}.issuperset(kinds):
+            raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
+
+
+def _open_source(
+    kind: Format,
+    files: Iterator[str],
+    columns: ManifestColumns,
+    parameters: type[Parameters],
+    storage: Storage,
+    allowed: AllowedImages,
+) -> _Source:
+    opened = (open_file(storage, uri, kind) for uri in files)
+    first = next(opened)
+    roles = ColumnRoles(URI_COLUMN, None, (), ()) if kind == "text" else column_roles(first, columns, parameters)
+    return _Source(first, opened, roles, allowed)
+
+
+def _passthrough_types(sources: Sequence[_Source], columns: ManifestColumns) -> dict[str, pa.DataType]:
+    """The pass-through columns of all sources, in order, with their types."""
+    kinds: dict[str, pa.DataType] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        for name in source.roles.passthrough:
+            kind = source.first.schema.field(name).type
+            # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
+            kind = _TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
+            if kinds.setdefault(name, kind) != kind:
+                raise ManifestError(_other_type(name, kinds[name], origins[name], kind, source.first.uri))
+            origins.setdefault(name, source.first.uri)
+    known = list(dict.fromkeys(chain.from_iterable(source.first.schema.names for source in sources)))
+    asked = [] if columns.passthrough == "all" else columns.passthrough
+    for setting, names, there in (("passthrough", asked, known), ("types", columns.types, list(kinds))):
+        for name in names:
+            if name not in there:
+                raise ManifestError(f"columns.{setting} names {name}, {no_such_column(name, there)}")
+    return kinds
+
+
+def _other_type(name: str, kind: pa.DataType, uri: str, other: pa.DataType, other_uri: str) -> str:
+    return (
+        f"column {name} is {kind} in {uri} and {other} in {other_uri}: give it one type with "
+        f"columns.types={{{name}: ...}}, or leave it out of columns.passthrough"
+    )
+
+
+def _renamed(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """New names for columns, unlike those `taken` and each other in every case, as DuckDB and others want them."""
+    used = {name.casefold() for name in taken}
+    renamed: dict[str, str] = {}
+    for name in names:
+        new = name
+        while new.casefold() in used:
+            new = RENAME_PREFIX + new
+        used.add(new.casefold())
+        renamed[name] = new
+    return renamed
+
+
+def _left_out(source: _Source, columns: ManifestColumns) -> list[str]:
+    """Notes on image columns that are neither animated nor passed through."""
+    if columns.passthrough != "all":
+        return []
+    structs = [field_.name for field_ in source.first.schema if is_image_struct(field_.type)]
+    return [
+        f"column {name} of the manifest holds files and stays out of the metadata; columns.passthrough can name it"
+        for name in structs
+        if name != source.roles.image
+    ]
+
+
+def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
+    """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
+    first = source.first
+    may_lack = isinstance(file, JsonLinesManifest)  # there, a key that no line has is as good as null
+    known, there = set(first.schema.names), set(file.schema.names)
+    for name in source.roles.columns:
+        if name not in there:
+            if not may_lack:
+                raise ManifestError(f"column {name} is in {first.uri} and not in {file.uri}: all parts need the same")
+            continue
+        kind, other = first.schema.field(name).type, file.schema.field(name).type
+        if name in source.roles.overrides:
+            check_override(name, file, parameters)
+        elif other not in (kind, pa.null()) and name not in columns.types:
+            raise ManifestError(_other_type(name, kind, first.uri, other, file.uri))
+    new = [name for name in file.schema.names if name not in known]
+    if new and columns.passthrough == "all":
+        raise ManifestError(
+            f"column {new[0]} is in {file.uri} and not in {first.uri}: all parts need the same, or name those to "
+            "keep in columns.passthrough"
+        )
+
+
+def _limited(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
+    left = limit
+    for table in tables:
+        yield table if left is None else table.slice(0, left)
+        if left is not None:
+            left -= len(table)
+            if left <= 0:
+                return
+
+
+def _regrouped(tables: Iterable[pa.Table], max_rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `max_rows`, and fewer where CHUNK_BYTES come first."""
+    waiting: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        if waiting and size + table.nbytes > CHUNK_BYTES:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, rows, size = [], 0, 0
+        while rows + len(table) >= max_rows:
+            head = table.slice(0, max_rows - rows)
+            yield pa.concat_tables([*waiting, head]).combine_chunks()
+            table, waiting, rows, size = table.slice(len(head)), [], 0, 0  # noqa: PLW2901
+        if len(table):
+            waiting.append(table)
+            rows, size = rows + len(table), size + table.nbytes
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+@contextmanager
+def _as_manifest_errors() -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        raise ManifestError(f"the manifest cannot be read: {error}") from error

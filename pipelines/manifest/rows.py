@@ -1,0 +1,245 @@
+"""The columns of a manifest as the job needs them: URIs resolved, numbers in their types and ranges, faults marked.
+
+Pure functions on Arrow arrays. A value that cannot be used becomes null and its row gets a problem; no row is dropped.
+"""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from actors.generators.parameters import Bounds, Parameters
+from actors.storage import Storage
+from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
+
+# Rows of each kind of problem that are kept as examples.
+EXAMPLES = 3
+_HAS_ROOT = r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"
+_HAS_DOT_SEGMENT = r"(^|/)\.\.?(/|$)"
+
+
+@dataclass(slots=True)
+class RowProblems:
+    """The rows that cannot be used: all counted by reason, the first few of each kept."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, text: str) -> None:
+        """Count one; `text` is the reason with its place and value."""
+        self.counts[reason] += 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(text)
+
+
+class Marks:
+    """What is wrong with the rows of one batch: a text for each, or None."""
+
+    def __init__(self, uri: str, rows: pa.Array, problems: RowProblems) -> None:
+        self._uri, self._rows, self._problems = uri, rows, problems
+        self.texts: list[str | None] = [None] * len(rows)
+
+    def mark(self, bad: pa.Array, reason: str, values: pa.Array | None = None) -> None:
+        """The rows where `bad` is true have a problem; `values` are what stands there."""
+        for index in np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist():
+            said = reason if values is None else f"{reason}, not {values[index].as_py()!r:.60}"
+            self._problems.add(reason, f"{self._uri}, row {self._rows[index]}: {said}")
+            before = self.texts[index]
+            self.texts[index] = f"{before}; {said}" if before else f"{self._uri}, row {self._rows[index]}: {said}"
+
+    def names(self) -> pa.Array:
+        """A name for each row's image that is the same whenever the manifest is read."""
+        return pc.binary_join_element_wise(f"{self._uri}#row=", pc.cast(self._rows, pa.string()), "")
+
+
+def image_columns(
+    uris: pa.Array | None, images: pa.Array | None, base: str, empty: str, allowed: AllowedImages, marks: Marks
+) -> dict[str, pa.Array]:
+    """`image_uri`, and `image_bytes` where there is an image column.
+
+    Embedded bytes come before a URI, which then is only a name: it is left as it stands.
+
+    Args:
+        uris: the URI column, text.
+        images: the image column, binary or a struct of `bytes` and `path`.
+        base: folder that relative URIs start from.
+        empty: what to call the columns in the problem of a row that has neither.
+        allowed: which URIs may be fetched; the others are a problem.
+    """
+    size = len(marks.texts)
+    data, name = pa.nulls(size, pa.binary()), pa.nulls(size, pa.string())
+    if images is not None:
+        data, name = _embedded(images)
+    if uris is not None:
+        name = pc.coalesce(_text_or_null(uris), name)
+    embedded = pc.is_valid(data)
+    marks.mark(pc.and_(pc.is_null(name), pc.invert(embedded)), f"no image: {empty} is empty")
+    fetched = pc.if_else(embedded, pa.scalar(None, pa.string()), name)
+    _mark_refused(fetched, base, allowed, marks)
+    resolved = pc.if_else(embedded, name, _resolved(name, base))
+    # A name of megabytes would stand in every table that this row comes into.
+    resolved = pc.if_else(pc.greater(pc.utf8_length(name), MAX_CHARACTERS), pa.scalar(None, pa.string()), resolved)
+    if resolved.null_count:
+        resolved = pc.coalesce(resolved, marks.names())
+    return {"image_uri": resolved} if images is None else {"image_uri": resolved, "image_bytes": data}
+
+
+def _mark_refused(uris: pa.Array, base: str, allowed: AllowedImages, marks: Marks) -> None:
+    reasons = [None if uri is None else allowed.why_not(uri, base) for uri in uris.to_pylist()]
+    for reason in dict.fromkeys(filter(None, reasons)):
+        marks.mark(pa.array([other == reason for other in reasons]), reason, uris)
+
+
+def _embedded(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The bytes and the paths of an image column; empty ones are null."""
+    if is_image_struct(column.type):
+        # struct_field, unlike field(), knows that the members of a null are null.
+        data, path = (pc.struct_field(column, name) for name in ("bytes", "path"))
+        path = _text_or_null(pc.cast(path, pa.string()))
+    else:
+        data, path = column, pa.nulls(len(column), pa.string())
+    data = pc.cast(data, pa.binary())
+    return pc.if_else(pc.equal(pc.binary_length(data), 0), pa.scalar(None, pa.binary()), data), path
+
+
+def _text_or_null(texts: pa.Array) -> pa.Array:
+    texts = pc.cast(texts, pa.string())
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.string()), texts)
+
+
+def _resolved(uris: pa.Array, base: str) -> pa.Array:
+    """Relative URIs made absolute, from the folder `base`."""
+    relative = pc.invert(pc.match_substring_regex(uris, _HAS_ROOT))
+    if not pc.any(relative).as_py():
+        return uris
+    resolved = pc.if_else(relative, pc.binary_join_element_wise(base.rstrip("/"), uris, "/"), uris)
+    dotted = pc.fill_null(pc.and_(relative, pc.match_substring_regex(uris, _HAS_DOT_SEGMENT)), False)
+    if not pc.any(dotted).as_py():
+        return resolved
+    joined = [Storage.join(base, uri) for uri in uris.filter(dotted).to_pylist()]
+    return pc.replace_with_mask(resolved, dotted, pa.array(joined, pa.string()))
+
+
+def override(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:
+    """A parameter's column as its own type; null where it is not given, or is wrong and marked so."""
+    bounds = parameters.bounds(name)
+    if bounds is None:
+        return _words(name, values, parameters, marks)
+    return _numbers(name, values, parameters.arrow_type(name), bounds, marks)
+
+
+def _numbers(name: str, values: pa.Array, kind: pa.DataType, bounds: Bounds, marks: Marks) -> pa.Array:
+    low, high = bounds
+    whole = pa.types.is_integer(kind)
+    numbers, bad = _converted(values, kind)
+    least = -sys.float_info.max if low is None else low
+    most = sys.float_info.max if high is None else high
+    inside = pc.and_(pc.greater_equal(numbers, least), pc.less_equal(numbers, most))  # false for NaN, too
+    bad = pc.or_(bad, pc.fill_null(pc.invert(inside), False))
+    upto = f"from {low} to {high}" if high is not None else f"of at least {low}"
+    marks.mark(bad, f"{name} must be a {'whole ' if whole else ''}number {upto}", values)
+    return pc.if_else(bad, pa.scalar(None, numbers.type), numbers)
+
+
+def _words(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:
+    """Of a parameter that is no number: text as it stands, or one of several words, or true and false."""
+    kind = parameters.arrow_type(name)
+    converted, bad = _converted(values, kind)
+    faults = {value: _fault(name, value, parameters) for value in set(converted.to_pylist()) - {None}}
+    for fault in dict.fromkeys(filter(None, faults.values())):
+        marks.mark(pa.array([faults.get(value) == fault for value in converted.to_pylist()]), fault, values)
+    marks.mark(bad, f"{name} must be {kind}", values)
+    return pa.array([None if faults.get(value) else value for value in converted.to_pylist()], kind)
+
+
+def _fault(name: str, value: Any, parameters: type[Parameters]) -> str | None:
+    try:
+        parameters.checked(name, value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        return f"{name}: {message[:1].lower()}{message[1:]}"
+    return None
+
+
+def extra(name: str, values: pa.Array, kind: pa.DataType, marks: Marks) -> pa.Array:
+    """A pass-through column: untouched, or as the type that `columns.types` gives it."""
+    if values.type == kind:
+        return values
+    converted, bad = _converted(values, kind)
+    marks.mark(bad, f"{name} must be {kind}", _within_python(values))
+    return converted
+
+
+def _converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
+    """`values` as `kind`, null where that cannot be; and the mask of these. Empty text and NaN are no value at all."""
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    try:
+        return pc.cast(values, kind), pa.array(np.zeros(len(values), bool))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # at least one value: look at each
+        given = [
+            None if isinstance(value, str) and not value.strip() else value
+            for value in _within_python(values).to_pylist()
+        ]
+        parsed = [None if value is None else _parsed(value, kind) for value in given]
+        bad = [value is not None and result is None for value, result in zip(given, parsed, strict=True)]
+        return pa.array(parsed, kind), pa.array(bad, pa.bool_())
+
+
+def _within_python(values: pa.Array) -> pa.Array:
+    """Dates and times as text, because Arrow's reach farther than Python's; all others as they are."""
+    return pc.cast(values, pa.string()) if pa.types.is_temporal(values.type) else values
+
+
+def _parsed(value: Any, kind: pa.DataType) -> Any:
+    """One value as `kind`, or None."""
+    if kind == pa.string():
+        return str(value)
+    text = str(value).strip().lower()
+    if kind == pa.bool_():
+        return {"true": True, "1": True, "false": False, "0": False}.get(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    if pa.types.is_floating(kind):
+        return float(number)
+    if number.is_nan():
+        return None
+    # The size comes first: the int of 1e999999999 would take minutes.
+    return int(number) if -(2**63) <= number < 2**63 and number == int(number) else None
+
+
+def is_image_struct(kind: pa.DataType) -> bool:
+    """Hugging Face's way to embed an image or a sound."""
+    if not pa.types.is_struct(kind) or sorted(field_.name for field_ in kind) != ["bytes", "path"]:
+        return False
+    types = pa.types
+    data, path = (kind.field(name).type for name in ("bytes", "path"))
+    is_data = any(is_kind(data) for is_kind in (types.is_binary, types.is_large_binary, types.is_binary_view))
+    is_path = any(is_kind(path) for is_kind in (types.is_string, types.is_large_string, types.is_string_view))
+    return (is_data or types.is_null(data)) and (is_path or types.is_null(path))
+
+
+def is_convertible(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column of this type may hold a parameter of the type `wanted`."""
+    types = pa.types
+    if types.is_boolean(kind):
+        return bool(types.is_boolean(wanted))
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            types.is_integer,
+            types.is_floating,
+            types.is_decimal,
+            types.is_string,
+            types.is_null,
+        )
+    )

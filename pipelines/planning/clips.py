@@ -1,0 +1,115 @@
+"""The clips that a manifest asks for: each of its rows, times the variants, each with its id."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from actors.errors import ConfigError
+from actors.generators import GENERATORS
+from actors.records import RESERVED_NAMES, WORK_FIELDS
+from actors.storage import Storage
+from pipelines.config import Config
+from pipelines.dataset.work import WORK_ROWS
+from pipelines.manifest.reader import ManifestReader, read_manifest
+from pipelines.planning.identity import Identity, derived_seed
+
+# What a work row has that is known only when it is given its place.
+_PLACED = ("part", "attempts")
+
+
+def open_manifest(config: Config, storage: Storage) -> ManifestReader:
+    """The manifest of a configuration.
+
+    Raises:
+        ManifestError: it cannot be read.
+        ConfigError: a variant names a column of it.
+    """
+    reader = read_manifest(
+        config.sources,
+        columns=config.columns,
+        parameters=GENERATORS[config.generator].Parameters,
+        storage=storage,
+        chunk_rows=WORK_ROWS,
+        reserved=RESERVED_NAMES,
+        output=config.output,
+        schemes=config.storage.schemes,
+    )
+    if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):
+        raise ConfigError(
+            f"variants: {', '.join(clash)} is also a column of the manifest, so one of the two would be ignored; "
+            "rename the column or remove it from variants"
+        )
+    return reader
+
+
+def expand_variants(variants: Sequence[Mapping[str, Sequence[Any]]]) -> list[dict[str, Any]]:
+    """Every combination of parameters that the config's `variants` name; one empty combination where there are none.
+
+    `[{seed: [1, 2], motion_bucket_id: [40, 127]}, {seed: [3]}]` gives five.
+    """
+    if not variants:
+        return [{}]
+    combinations = []
+    for variant in variants:
+        combinations += [dict(zip(variant, values)) for values in itertools.product(*variant.values())]
+    return combinations
+
+
+def clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identity: Identity) -> pa.Table:
+    """A chunk of the manifest as rows of a work file, but for their part and attempts."""
+    size = chunk.num_rows
+    own = {name: _values(name, chunk, variant, config) for name in type(config.generation).varying()}
+    problems = _problems(chunk, own["fps"], config)
+    images = [f"{problem}\0{image}" if problem else image for image, problem in zip(_image_identities(chunk), problems)]
+    clip_ids = list(identity.clip_ids(own, images))
+    own["seed"] = [derived_seed(clip_id) if seed is None else seed for clip_id, seed in zip(clip_ids, own["seed"])]
+    columns = {
+        "clip_id": clip_ids,
+        "image_uri": chunk["image_uri"],
+        "image_bytes": chunk["image_bytes"] if "image_bytes" in chunk.column_names else pa.nulls(size, pa.binary()),
+        "problem": problems,
+        **{name: [value] * size for name, value in config.parameters_of_all().items()},
+        **own,
+    }
+    fields = [field for field in WORK_FIELDS if field.name not in _PLACED] + type(config.generation).columns()
+    return pa.table({field.name: columns[field.name] for field in fields}, schema=pa.schema(fields))
+
+
+def wanted_clips(reader: ManifestReader, config: Config, identity: Identity) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The manifest's chunks as clips, and the pass-through columns beside them; a chunk once for each variant."""
+    variants = expand_variants(config.variants)
+    for chunk in reader.chunks():
+        extras = chunk.select(reader.extras.names)
+        for variant in variants:
+            yield clips_of(chunk, variant, config, identity), extras
+
+
+def _values(name: str, chunk: pa.Table, variant: Mapping[str, Any], config: Config) -> list[Any]:
+    default = getattr(config.generation, name)
+    given = [variant[name]] * chunk.num_rows if name in variant else []
+    if name in chunk.column_names:
+        given = chunk[name].to_pylist()
+    return [default if value is None else value for value in given] or [default] * chunk.num_rows
+
+
+def _problems(chunk: pa.Table, rates: Sequence[int], config: Config) -> list[str]:
+    target_fps = config.interpolation.target_fps
+    return [
+        problem
+        or (f"fps {fps} is above interpolation.target_fps {target_fps}" if target_fps and fps > target_fps else "")
+        for problem, fps in zip(chunk["problem"].to_pylist(), rates)
+    ]
+
+
+def _image_identities(chunk: pa.Table) -> list[str]:
+    """An image is known by its URI, or by the hash of its bytes where the manifest carries these."""
+    uris: list[str] = chunk["image_uri"].to_pylist()
+    if "image_bytes" not in chunk.column_names:
+        return uris
+    return [
+        uri if data is None else f"sha256:{hashlib.sha256(data).hexdigest()}"
+        for uri, data in zip(uris, chunk["image_bytes"].to_pylist())
+    ]

@@ -1,0 +1,67 @@
+"""What a clip is known by: `clip_id`, the SHA-256 of everything that changes its pixels or the bytes of its file."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from actors import video
+from actors.errors import CheckpointError
+from actors.fingerprint import fingerprint
+from actors.storage import NotFound
+from pipelines.config import Config
+
+# Raised when the same parameters begin to give other pixels, so that old clips and new ones keep different ids.
+_PIXELS_VERSION = 2
+
+
+def model_revisions(config: Config) -> tuple[str, str]:
+    """What identifies the content of the generator's model and of the interpolation weights ("" where there are none).
+
+    Raises:
+        StillreelError: there is no such model, or there are no such weights.
+    """
+    options = config.storage.options
+    weights = config.interpolation.weights
+    revision = config.model.revision_of_content(options)
+    try:
+        return revision, fingerprint(weights, options) if weights else ""
+    except NotFound as error:
+        raise CheckpointError(
+            f"interpolation.weights={weights} does not exist: name a file of RIFE weights, or null for none"
+        ) from error
+
+
+class Identity:
+    """Gives clip_ids. What all clips of a run share is hashed once."""
+
+    def __init__(self, config: Config, revision: str, weights_revision: str) -> None:
+        """Every setting of these sections counts unless it is marked as without effect (`actors.settings`)."""
+        fixed = config.parameters_of_all()
+        shared = {
+            "pixels_version": _PIXELS_VERSION,
+            "generator": config.generator,
+            "model_revision": revision,
+            "model": config.model.identity(),
+            "image": config.image.identity(),
+            "parameters": fixed,
+            "interpolation": config.interpolation.identity(),
+            "weights_revision": weights_revision,
+            "video": video.resolved(config.video).identity(),
+        }
+        self._shared = hashlib.sha256(json.dumps(shared, sort_keys=True).encode())
+
+    def clip_ids(self, parameters: Mapping[str, Sequence[Any]], images: Sequence[str]) -> Iterator[str]:
+        """The id of each clip, from its own parameters and what its image is known by."""
+        names = sorted(parameters)
+        for image, *values in zip(images, *(parameters[name] for name in names)):
+            digest = self._shared.copy()
+            # The image comes last: whatever a URI holds, it cannot pass for a parameter.
+            text = f"{json.dumps(dict(zip(names, values)))}\0{image}"
+            digest.update(text.encode("utf-8", "surrogatepass"))
+            yield digest.hexdigest()
+
+
+def derived_seed(clip_id: str) -> int:
+    """32 bits of the id, because torch's CPU generator uses no more of a seed."""
+    return int(clip_id[-8:], 16)

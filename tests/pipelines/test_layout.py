@@ -1,0 +1,45 @@
+"""The dataset's layout, frozen: readers, and datasets that exist, rely on it. Nobody else knows these names."""
+
+import re
+from pathlib import Path
+
+from pipelines.dataset.layout import Layout, RunFolder, lease_number, part_of, run_of_work_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_place_is_where_it_always_was() -> None:
+    layout = Layout("s3://b/out")
+    run = layout.run("20260101T000000Z-abcdef")
+    assert [layout.card, layout.metadata(7), layout.video(7, "ab.mp4"), layout.failures_of(123456)] == [
+        "s3://b/out/README.md",
+        "s3://b/out/data/part-00007/metadata.parquet",
+        "s3://b/out/data/part-00007/ab.mp4",
+        "s3://b/out/failures/part-123456.parquet",
+    ]
+    assert [layout.lease_generation(3), run.config, run.summary, run.log("ray.log"), run.work_file(2)] == [
+        "s3://b/out/_lease/00000003.json",
+        "s3://b/out/_runs/20260101T000000Z-abcdef/config.yaml",
+        "s3://b/out/_runs/20260101T000000Z-abcdef/summary.json",
+        "s3://b/out/_runs/20260101T000000Z-abcdef/ray.log",
+        "s3://b/out/_runs/20260101T000000Z-abcdef/work/work-00002.parquet",
+    ]
+
+
+def test_names_are_read_back() -> None:
+    layout = Layout("/out")
+    assert [part_of(uri) for uri in (layout.metadata(7), layout.failures_of(123456), layout.part(0))] == [7, 123456, 0]
+    assert lease_number(layout.lease_generation(12)) == 12
+    assert lease_number("/out/_lease/notes.txt") is None
+    assert run_of_work_file(layout.run("r").work_file(1)) == RunFolder("/out/_runs/r")
+    assert run_of_work_file("/out/_runs/r/other/work-00001.parquet") is None
+
+
+def test_only_the_layout_puts_paths_of_the_dataset_together() -> None:
+    names = re.compile(r"""["'/](_runs|_lease|failures|metadata\.parquet|summary\.json|part-)""")
+    for path in sorted((ROOT / "pipelines").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py")):
+        code = re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text())  # docstrings and comments may name them
+        found = set(names.findall(code)) if path.name not in ("layout.py", "card.py") else set()
+        if path.name == "report.py":  # `summary.json` has a list of failures
+            found.discard("failures")
+        assert not found, f"{path}: {found}"

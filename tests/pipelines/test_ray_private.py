@@ -1,0 +1,76 @@
+"""What is used of Ray beside its public interface is there, and a run does without where it is not.
+
+A test that fails here after an update of Ray names what has changed.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+from ray._private import worker
+from ray._private.node import Node
+from ray.data import DataContext, Dataset
+
+from pipelines.driver import ray_private
+
+
+def test_reports_of_rays_processes_can_be_sent_into_a_file(tmp_path: Path) -> None:
+    assert callable(worker.print_to_stdstream)
+    with ray_private.reports_into(tmp_path / "ray.log"):
+        worker.print_to_stdstream({"lines": ["raylet died"], "pid": "raylet"}, None)
+    assert (tmp_path / "ray.log").read_text() == "raylet died\n"
+
+
+def test_the_processes_of_a_local_ray_are_known() -> None:
+    assert hasattr(worker, "_global_node")
+    assert "all_processes" in vars(Node) or "all_processes" in Node.__init__.__code__.co_names
+    source = Path(Node.start_raylet.__code__.co_filename).read_text() + Path(worker.__file__).read_text()
+    constants = Path(ray.__file__).with_name("_private") / "ray_constants.py"
+    for name in ray_private.VITAL_PROCESSES:
+        assert f'"{name}"' in source + constants.read_text(), name
+
+
+@pytest.mark.parametrize("flag", [name for name in ray_private.FLAGS if name != "RAY_DATA_LOG_LEVEL"])
+def test_rays_own_settings_are_still_called_so(flag: str) -> None:
+    library = Path(ray.__file__).with_name("_raylet.so").read_bytes()
+    assert flag.removeprefix("RAY_").encode() in library
+
+
+def test_ray_data_reads_its_log_level_and_logs_under_its_name() -> None:
+    source = (Path(ray.__file__).parent / "data/_internal/logging.py").read_text()
+    assert "RAY_DATA_LOG_LEVEL" in source
+    assert logging.getLogger("ray.data").name == "ray.data"
+
+
+def test_blocks_come_out_as_they_are() -> None:
+    assert callable(Dataset.iter_internal_ref_bundles)
+    assert "memory_usage_poll_interval_s" in DataContext.__dataclass_fields__
+
+
+class OtherDataset:
+    """One of a Ray that has no internal iterator."""
+
+    def iter_batches(self, **options: Any) -> Iterator[pa.Table]:
+        assert options == {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
+        yield pa.table({"item": ["a", "b"]})
+
+
+def test_a_run_does_without_what_another_ray_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(worker, "print_to_stdstream")
+    monkeypatch.setattr(worker, "_global_node", SimpleNamespace())
+    monkeypatch.setattr(DataContext, "get_current", lambda: SimpleNamespace(execution_options=SimpleNamespace()))
+    with ray_private.reports_into(tmp_path / "ray.log"):
+        pass
+    assert ray_private.own_processes() == []
+    assert [block["item"].to_pylist() for block in ray_private.blocks_of(OtherDataset())] == [["a", "b"]]
+    ray_private.set_data_context()
+    lacks = ("print_to_stdstream", "_global_node.all_processes", "iter_internal_ref_bundles", "memory_usage_poll")
+    for what in lacks:
+        assert any(what in message for message in caplog.messages), what
