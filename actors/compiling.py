@@ -35,11 +35,12 @@ if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # befo
 def is_compiled(choice: Compile, device: torch.device) -> bool:
     """`auto` compiles on CUDA where Triton is installed and what it compiles its own launcher with."""
     if choice == "auto":
-        return device.type == "cuda" and find_spec("triton") is not None and _can_build_launcher()
+        return device.type == "cuda" and find_spec("triton") is not None and can_build_launcher()
     return choice
 
 
-def _can_build_launcher() -> bool:
+def can_build_launcher() -> bool:
+    """Whether a C compiler and Python's headers are here: Triton compiles what launches its kernels."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     return compiler is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
@@ -53,3 +54,4 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def keep_in(folder: Path) -> None:
     """Keep what is compiled, for later processes of this node; a folder that the environment names goes before."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))  # of kernels that no compiled network has

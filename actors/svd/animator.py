@@ -13,7 +13,7 @@ from actors.errors import GpuMemoryError, first_line
 from actors.generators.svd.settings import NO_SHORTCUTS, FastSettings, SvdModelSettings, SvdParameters
 from actors.gpu_errors import is_out_of_memory
 from actors.svd import fp8
-from actors.svd.model import SvdModel, compile_networks, load, set_feed_forward_pieces
+from actors.svd.model import SvdModel, compile_networks, install_kernels, load, set_feed_forward_pieces
 from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate, noise_schedule
 
 # How a clip was made, from the fastest way to the smallest: `model.memory`, or "chunked" where all networks stayed and
@@ -156,6 +156,8 @@ class Animator:
         is_last_resort = streamed and settings.memory != "sequential"
         least_pieces = _FEED_FORWARD_PIECES if is_last_resort else 1
         set_feed_forward_pieces(model, max(settings.feed_forward_pieces, least_pieces))
+        if not streamed:
+            install_kernels(model)
         if self._is_compiled:
             compile_networks(model)
         return model

@@ -137,13 +137,12 @@ def compile_networks(model: SvdModel) -> None:
     # The activations have their layout: left to choose, the compiler takes tokens, N F T C, for images and puts the
     # frames innermost.
     options = {**compiling.OPTIONS["options"], "layout_optimization": False}
-    install_kernels(model)
     for network in (model.unet, model.vae_decoder):
         network.compile(**{**compiling.OPTIONS, "options": options})
 
 
 def install_kernels(model: SvdModel) -> None:
-    """Let the UNet and the decoder use kernels of our own where these pay, in place; weights stay on the device."""
+    """Let the UNet and the decoder use kernels of our own where these pay, in place; not if they are streamed."""
     if fused.pays(model.device, model.dtype):
         for network in (model.unet, model.vae_decoder):
             fused.install(network)

@@ -15,11 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from actors.svd.fused import Fusible
+from actors.svd.fused import CHANNEL_MULTIPLE, MOST_FRAMES, Fusible
 from actors.svd.views import as_images, as_sheets, from_images, from_sheets
 
-# What the kernels take of channels: they load so many at a time.
-_CHANNEL_MULTIPLE = 64
 # Below so many pixels of a frame a tile of the convolution over time is half empty, and cuDNN's kernel faster.
 _LEAST_PIXELS = 256
 
@@ -32,22 +30,23 @@ class GroupNorm(Fusible):
         self.norm = stock
 
     def fuse(self) -> None:
-        self.is_fused = self.norm.num_channels % _CHANNEL_MULTIPLE == 0
+        self.is_fused = self.norm.num_channels % CHANNEL_MULTIPLE == 0
 
     def of_frames(self, x_NFHWC: Tensor, added_NC: Tensor | None = None, *, silu: bool = True) -> Tensor:
         """Of `x + added`; x is used up where something is added."""
         if self.is_fused:
             frames = x_NFHWC.shape[1]
             added = None if added_NC is None else added_NC.repeat_interleave(frames, dim=0)
-            return self._fused(x_NFHWC, 2, added, silu=silu)
+            images = x_NFHWC.contiguous().flatten(2, 3).flatten(0, 1)
+            return self._fused(x_NFHWC, images, added, silu=silu)
         images = as_images(_with(x_NFHWC, added_NC))
         return from_images(self._plain(images, silu=silu), x_NFHWC.shape[:2])
 
-    def of_clips(self, x_NFHWC: Tensor, added_NC: Tensor | None = None) -> Tensor:
-        """Of `x + added`; x is used up where something is added."""
+    def of_clips(self, x_NFHWC: Tensor) -> Tensor:
+        """Over all frames of each clip."""
         if self.is_fused:
-            return self._fused(x_NFHWC, 1, added_NC)
-        return from_sheets(self._plain(as_sheets(_with(x_NFHWC, added_NC))), x_NFHWC.shape)
+            return self._fused(x_NFHWC, x_NFHWC.contiguous().flatten(1, 3))
+        return from_sheets(self._plain(as_sheets(x_NFHWC)), x_NFHWC.shape)
 
     def of_sum(self, x_NFHWC: Tensor, residual_NFHWC: Tensor, added_NC: Tensor | None) -> tuple[Tensor, Tensor]:
         """`x + residual + added`, and the norm over clips of that; x is used up."""
@@ -62,12 +61,11 @@ class GroupNorm(Fusible):
         )
         return summed.view(x_NFHWC.shape), normed.view(x_NFHWC.shape)
 
-    def _fused(self, x_NFHWC: Tensor, image_axes: int, added: Tensor | None, *, silu: bool = True) -> Tensor:
-        x = x_NFHWC.contiguous().flatten(image_axes, 3).flatten(0, image_axes - 1)
+    def _fused(self, x_NFHWC: Tensor, x_NRC: Tensor, added: Tensor | None = None, *, silu: bool = True) -> Tensor:
         norm = self.norm
         added = None if added is None else added.contiguous()
         normed: Tensor = torch.ops.stillreel.group_norm(
-            x, added, norm.weight, norm.bias, norm.num_groups, norm.eps, silu
+            x_NRC, added, norm.weight, norm.bias, norm.num_groups, norm.eps, silu
         )
         return normed.view(x_NFHWC.shape)
 
@@ -126,7 +124,7 @@ class TimeConvolution(Fusible):
         self.conv = over_time(stock)
 
     def fuse(self) -> None:
-        self.is_fused = self.conv.in_channels % _CHANNEL_MULTIPLE == 0 and self.conv.out_channels % 8 == 0
+        self.is_fused = self.conv.in_channels % CHANNEL_MULTIPLE == 0 and self.conv.out_channels % 8 == 0
 
     def forward(
         self,
@@ -149,7 +147,10 @@ class TimeConvolution(Fusible):
             return made.view(clips, frames, height, width, -1)
         made = from_sheets(self.conv(as_sheets(x_NFHWC)), (clips, frames, height, width, -1))
         made = _with(made, step_NC)
-        return made if residual_NFHWC is None else torch.add(residual_NFHWC, made, alpha=scale, out=made)
+        if residual_NFHWC is None:
+            return made
+        # In its place; the compiler sees to that itself, and takes no `out` that a convolution left in another order.
+        return torch.add(residual_NFHWC, made, alpha=scale, out=None if torch.compiler.is_compiling() else made)
 
 
 class Upsampling(nn.Module):
@@ -214,7 +215,7 @@ class SelfAttention(Fusible):
     def among_frames(self, x_NFTC: Tensor) -> Tensor:
         """Among the frames of each token."""
         qkv = self.qkv(x_NFTC)
-        if self.is_fused:
+        if self.is_fused and len(x_NFTC[0]) <= MOST_FRAMES:
             return self.out(torch.ops.stillreel.frame_attention(qkv, self.heads))  # type: ignore[no-any-return]
         clips = []
         for of_clip in qkv.view(*qkv.shape[:-1], 3, self.heads, -1):  # views: no frame is moved
@@ -248,7 +249,7 @@ class FeedForward(Fusible):
     def fuse(self) -> None:
         """Values and gates are paired for good: the plain way is gone."""
         outputs, channels = self.hidden.weight.shape
-        if self.is_fused or self.is_quantized or channels % _CHANNEL_MULTIPLE or outputs % (2 * _CHANNEL_MULTIPLE):
+        if self.is_fused or self.is_quantized or channels % CHANNEL_MULTIPLE or outputs % (2 * CHANNEL_MULTIPLE):
             return
         self.is_fused = True
         for name in ("weight", "bias"):

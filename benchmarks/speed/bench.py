@@ -14,7 +14,7 @@ from torch import Tensor
 
 from actors.contracts import Pixels
 from actors.svd.conditioning import condition
-from actors.svd.model import SvdModel, compile_networks
+from actors.svd.model import SvdModel, compile_networks, install_kernels
 from actors.svd.sampler import decode, noise_schedule, to_float
 from actors.svd.unet import StepTerms
 from benchmarks.psnr import psnr
@@ -194,6 +194,7 @@ class Bench:
     def compile(self) -> None:
         """Our model, once."""
         if not self.is_compiled:
+            install_kernels(self.own)
             compile_networks(self.own)
         self.is_compiled = True
 

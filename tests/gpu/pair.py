@@ -12,7 +12,7 @@ from torch import Tensor
 
 from actors.contracts import Pixels
 from actors.rife.runner import PRECISIONS, Precision
-from actors.svd.model import SvdModel, compile_networks
+from actors.svd.model import SvdModel, compile_networks, install_kernels
 from benchmarks.make_checkpoints import TINY_SIZES
 from benchmarks.speed.cases import Case
 from benchmarks.speed.clips import by_own, own_model, own_noise, picture, random_pipeline
@@ -74,6 +74,7 @@ class Pair:
     def another_compiled(self) -> SvdModel:
         """What another worker has."""
         model = own_model(self.stock, self._case, self.device)
+        install_kernels(model)
         compile_networks(model)
         return model
 

@@ -4,19 +4,40 @@ Each is an operator of PyTorch, `torch.ops.stillreel.*`, so that compiled and un
 computes what `actors.svd.primitives` computes without it, up to rounding. Importing this needs no Triton; `install`
 imports the kernels and tells the layers to use them.
 
-Whether they are used depends on the kind of GPU and on sizes alone, never on a measurement by the worker at hand: the
-same clip has the same bytes on every worker of one kind. `benchmarks/RESULTS.md` has the figures that decided.
+Whether they are used depends on the kind of GPU, on what is installed and on sizes alone, never on a measurement by the
+worker at hand: the same clip has the same bytes on every worker of one kind. `benchmarks/RESULTS.md` has the figures
+that decided.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import nn
 
+from actors import compiling
+
+# The kernels take channels by so many at a time.
+CHANNEL_MULTIPLE = 64
+# Frames whose attention fits into the registers of a warp.
+MOST_FRAMES = 32
 _KERNELS = ("frame_attention", "geglu", "group_norm", "residual_norm", "time_convolution")
 # Compute capabilities that the kernels were measured on: Hopper. They load tiles by its copy engine.
 _MEASURED_ON = {(9, 0)}
+
+
+def operator(function: Callable[..., Any]) -> Any:
+    """Make a function an operator of PyTorch: its first argument, a tensor, says on which GPU its kernels run."""
+
+    @wraps(function)
+    def on_its_device(x: torch.Tensor, *arguments: Any) -> Any:
+        with torch.cuda.device_of(x):
+            return function(x, *arguments)
+
+    return torch.library.custom_op(f"stillreel::{function.__name__}", on_its_device, mutates_args=())
 
 
 class Fusible(nn.Module):
@@ -35,12 +56,13 @@ def pays(device: torch.device, dtype: torch.dtype) -> bool:
         device.type == "cuda"
         and dtype in (torch.float16, torch.bfloat16)
         and find_spec("triton") is not None
+        and compiling.can_build_launcher()
         and torch.cuda.get_device_capability(device) in _MEASURED_ON
     )
 
 
 def install(network: nn.Module) -> None:
-    """Let the network's layers use the kernels, whose weights must be where it works."""
+    """Let the network's layers use the kernels; not for one whose weights come layer by layer."""
     load()
     for module in network.modules():
         if isinstance(module, Fusible):

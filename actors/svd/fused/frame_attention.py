@@ -6,10 +6,11 @@ read where the projection left them.
 Shapes: N clips, F frames, T pixels, H heads, D channels of a head.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from actors.svd.fused import MOST_FRAMES, operator
 
 _LEAST_TILE = 16  # rows of a matrix product
 
@@ -38,18 +39,20 @@ def _kernel(
     tl.store(out + row[:, None] * width + head * CHANNELS + channel[None, :], attended.to(value.dtype), mask=is_frame)
 
 
-@torch.library.custom_op("stillreel::frame_attention", mutates_args=())
+@operator
 def frame_attention(qkv: Tensor, heads: int) -> Tensor:
     """Scaled dot-product attention over F.
 
     Args:
-        qkv: N, F, T, (3, H, D), contiguous, in half precision; D a power of two from 16 on.
+        qkv: N, F, T, (3, H, D), contiguous, in half precision; F at most `MOST_FRAMES`; D a power of two, at least 16.
 
     Returns:
         N, F, T, (H, D).
     """
     clips, frames, pixels, width = qkv.shape
     channels = width // 3 // heads
+    assert qkv.is_contiguous(), qkv.stride()
+    assert frames <= MOST_FRAMES, frames
     out = qkv.new_empty(clips, frames, pixels, width // 3)
     _kernel[(clips * pixels * heads,)](
         qkv, out, pixels, channels**-0.5,

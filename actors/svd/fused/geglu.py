@@ -8,15 +8,16 @@ its gate's (`paired`).
 Shapes: C channels of a token, G channels that come out; the layer has 2 G outputs.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from actors.svd.fused import CHANNEL_MULTIPLE, operator
+
 # Tokens, outputs of the layer, and channels that are summed up at a time. Two tiles of this size share a
 # multiprocessor, so that one computes GELU while the other one multiplies: 15 % faster than one of twice the size.
-TILE_T, TILE_O, TILE_C = 128, 128, 64
+_TILE_T, _TILE_O, _TILE_C = 128, 2 * CHANNEL_MULTIPLE, CHANNEL_MULTIPLE
 # Tiles of so many token blocks follow one another, so that the weights they share stay in the cache.
 _GROUP = 8
 
@@ -56,7 +57,7 @@ def _kernel(
     out.store([block_t * TILE_T, block_o * (TILE_O // 2)], made.to(bias.dtype.element_ty))
 
 
-@torch.library.custom_op("stillreel::geglu", mutates_args=())
+@operator
 def geglu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`value * gelu(gate)` of a linear layer.
 
@@ -70,15 +71,18 @@ def geglu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     x_TC = x.reshape(-1, x.shape[-1])
     (tokens, channels), outputs = x_TC.shape, len(weight)
+    assert x_TC.is_contiguous(), x.stride()
+    assert channels % _TILE_C == outputs % _TILE_O == 0, weight.shape
+    assert x.dtype == weight.dtype == bias.dtype, (x.dtype, weight.dtype, bias.dtype)
     out = x.new_empty(tokens, outputs // 2)
-    programs = triton.cdiv(tokens, TILE_T) * (outputs // TILE_O)
+    programs = triton.cdiv(tokens, _TILE_T) * (outputs // _TILE_O)
     _kernel[(programs,)](
-        TensorDescriptor.from_tensor(x_TC, [TILE_T, TILE_C]),
-        TensorDescriptor.from_tensor(weight, [TILE_O, TILE_C]),
+        TensorDescriptor.from_tensor(x_TC, [_TILE_T, _TILE_C]),
+        TensorDescriptor.from_tensor(weight, [_TILE_O, _TILE_C]),
         bias,
-        TensorDescriptor.from_tensor(out, [TILE_T, TILE_O // 2]),
+        TensorDescriptor.from_tensor(out, [_TILE_T, _TILE_O // 2]),
         tokens,
-        OUTPUTS=outputs, CHANNELS=channels, TILE_T=TILE_T, TILE_O=TILE_O, TILE_C=TILE_C, GROUP=_GROUP,
+        OUTPUTS=outputs, CHANNELS=channels, TILE_T=_TILE_T, TILE_O=_TILE_O, TILE_C=_TILE_C, GROUP=_GROUP,
         num_warps=4, num_stages=3,
     )  # fmt: skip
     return out.view(*x.shape[:-1], outputs // 2)

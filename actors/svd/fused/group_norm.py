@@ -14,7 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_TILE_R, _TILE_C = 32, 64
+from actors.svd.fused import CHANNEL_MULTIPLE, operator
+
+_TILE_R, _TILE_C = 32, CHANNEL_MULTIPLE
 # Parts are made until about so many programs run: some for each multiprocessor of a large GPU, whichever that is, since
 # their number decides the order of the sums.
 _PROGRAMS = 2048
@@ -112,7 +114,7 @@ def _apply(
     tl.store(out + at, value.to(out.dtype.element_ty), mask=row < rows)
 
 
-@torch.library.custom_op("stillreel::group_norm", mutates_args=())
+@operator
 def group_norm(
     x: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
 ) -> Tensor:
@@ -129,7 +131,7 @@ def group_norm(
     return _normed(x, _statistics(x, None, None), added, weight, bias, groups, eps, silu)
 
 
-@torch.library.custom_op("stillreel::residual_group_norm", mutates_args=())
+@operator
 def residual_group_norm(
     x: Tensor, residual: Tensor, added: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
 ) -> tuple[Tensor, Tensor]:
@@ -150,6 +152,9 @@ def _statistics(
 ) -> tuple[Tensor, Tensor]:
     """Of every channel in every part of the rows, (N, S, C): the mean, and the sum of squared distances from it."""
     images, rows, channels = x.shape
+    assert x.is_contiguous(), x.stride()
+    assert channels % _TILE_C == 0, channels
+    assert residual is None or (residual.is_contiguous() and residual.shape == x.shape)
     part_rows = _part_rows(images, rows, channels)
     parts = triton.cdiv(rows, part_rows)
     means, squares = (x.new_empty(images, parts, channels, dtype=torch.float32) for _ in range(2))

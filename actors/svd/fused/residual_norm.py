@@ -8,6 +8,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from actors.svd.fused import operator
+
+# Channels of a row that one warp holds in its registers.
+_OF_A_WARP = 1024
+
 
 @triton.jit
 def _kernel(
@@ -32,7 +37,7 @@ def _kernel(
     tl.store(normed + at, (centred * scale + shift).to(normed.dtype.element_ty), mask=is_channel)
 
 
-@torch.library.custom_op("stillreel::residual_norm", mutates_args=())
+@operator
 def residual_norm(
     x: Tensor, delta: Tensor, term: Tensor, span: int, weight: Tensor, bias: Tensor, eps: float, store_term: bool
 ) -> tuple[Tensor, Tensor]:
@@ -49,11 +54,12 @@ def residual_norm(
         The sum and the normed sum, both shaped like x.
     """
     channels = x.shape[-1]
+    assert all(tensor.is_contiguous() for tensor in (x, delta, term)), (x.stride(), delta.stride(), term.stride())
     summed, normed = torch.empty_like(x), torch.empty_like(x)
     tile = triton.next_power_of_2(channels)
     _kernel[(x.numel() // channels,)](
         x, delta, term, weight, bias, summed, normed, span, len(term), eps,
-        CHANNELS=channels, TILE_C=tile, STORE_TERM=store_term, num_warps=1 if tile <= 1024 else 4,
+        CHANNELS=channels, TILE_C=tile, STORE_TERM=store_term, num_warps=1 if tile <= _OF_A_WARP else 4,
     )  # fmt: skip
     return summed, normed
 
