@@ -44,7 +44,12 @@ WORK_SCHEMA = pa.schema(
         pa.field("part", pa.int32()),
         pa.field("attempts", pa.int32()),  # earlier attempts that failed
         pa.field("image_uri", pa.string()),
-        pa.field("image_bytes", pa.binary()),  # null unless the manifest carries the image itself
+        # Where the manifest carries the image itself (else null): the Parquet file, the path of the column in its
+        # schema, the row group, and the row in that, both from 0.
+        pa.field("image_file", pa.string()),
+        pa.field("image_column", pa.string()),
+        pa.field("image_group", pa.int32()),
+        pa.field("image_row", pa.int32()),
         pa.field("problem", pa.string()),  # why the manifest's row cannot be used; "" where it can
         *PARAMETER_FIELDS,
     ]

@@ -127,6 +127,9 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
 
 
 def _init(config: Config, address: str | None, log: Path) -> None:
+    # Ray Data holds a stage back by what waits for the next one (`DataContext.downstream_capacity_backpressure_ratio`)
+    # only where so much of the object store is in use. Read when it is imported.
+    os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
     import ray
     import ray.data  # sets up its logging when it is imported, so that has to come before ours
 

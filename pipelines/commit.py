@@ -19,13 +19,14 @@ from actors.errors import StorageError
 from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, Outcome, part_name
 from actors.retries import wait_s
 from actors.storage import Storage
+from pipelines.pass_through import PassThrough
 from pipelines.plan import WorkFile, read_records
 
 
 class Committer:
     """Collects outcomes and writes the parts that they belong to.
 
-    Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work under way.
+    Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work files under way.
     """
 
     def __init__(
@@ -44,17 +45,13 @@ class Committer:
         self._extras_schema = extras
         self._expected = dict(rows_per_part)
         self._parts: dict[int, _Part] = {}
-        self._extras = extras.empty_table()
-        self._position: dict[str, int] = {}
+        self._pass_through = PassThrough([], extras, storage)
         self._flushed_at = time.monotonic()
 
     def begin(self, work: Sequence[WorkFile]) -> None:
-        """Take the pass-through columns of the rows that are about to be made."""
+        """Take the pass-through columns of these rows from here on."""
         self.flush()
-        names = ["clip_id", *self._extras_schema.names]
-        table = pa.concat_tables([self._columns(file.uri, names) for file in work])
-        self._position = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
-        self._extras = table.drop_columns(["clip_id"])
+        self._pass_through = PassThrough(work, self._extras_schema, self._storage)
 
     def add(self, outcome: Outcome) -> None:
         """Take one outcome; it is in the dataset after the next `flush`."""
@@ -114,21 +111,17 @@ class Committer:
         if made:
             self._put(clips_uri, clips)
         self._expected[number] = self._expected.get(number, 0) - len(part.new)
+        self._pass_through.leave([outcome.clip_id for outcome in part.new])
         part.clips, part.failures, part.new = clips, failures, []
 
     def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         """`table` without the clips that were `tried`, and with the new `rows`, sorted."""
         kept = table.filter(pc.invert(pc.is_in(table["clip_id"], tried)))
         fresh = pa.Table.from_pylist(rows, schema=schema)
-        extras = self._extras.take(pa.array([self._position[row["clip_id"]] for row in rows], pa.int64()))
+        extras = self._pass_through.of([row["clip_id"] for row in rows])
         for field in self._extras_schema:
             fresh = fresh.append_column(field, extras[field.name])
         return pa.concat_tables([kept, fresh]).sort_by("clip_id")
-
-    def _columns(self, uri: str, names: list[str]) -> pa.Table:
-        """Only these columns: a work file may carry the images themselves."""
-        with self._storage.open(uri) as file:
-            return pq.read_table(file, columns=names)
 
     def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
         full = pa.schema([*schema, *self._extras_schema])

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from actors.errors import ManifestError
 from actors.storage import Storage
+from pipelines.parquet_images import Embedded, batches_with_images
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "text", "images"]
 
@@ -63,11 +64,13 @@ class Batch:
         rows: each row's number in the file as a person would count: lines from 1 in text and JSON lines, rows from 1 in
             Parquet, rows in CSV with the header as row 1 (blank lines left out).
         misnamed: mask of the files whose names are not UTF-8, odd bytes of which the table spells as in `b\\udcff.jpg`.
+        images: those that the rows carry, of a file that was read for them.
     """
 
     table: pa.Table
     rows: pa.Array
     misnamed: pa.Array | None = None
+    images: Embedded | None = None
 
 
 class ManifestFile(Protocol):
@@ -117,7 +120,7 @@ class ParquetManifest:
 
     def __init__(self, storage: Storage, uri: str) -> None:
         self.uri, self._storage = uri, storage
-        with self._opened() as file:
+        with self._opened(exact=True) as file:
             self._fields = file.schema_arrow
             self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in self._fields])
             self._bytes_per_row = _bytes_per_row(file.metadata)
@@ -134,10 +137,23 @@ class ParquetManifest:
                 yield Batch(table, pa.array(range(first, first + len(table)), pa.int64()))
                 first += len(table)
 
+    def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
+        """As `batches`, and where the images of the column `image` lie."""
+        schema = pa.schema([self.schema.field(name) for name in names])
+        first = 1
+        with self._opened(exact=True) as file:
+            for batch, images in batches_with_images(file, names, image, max_rows, hashed=hashed):
+                rows = range(first, first + batch.num_rows)
+                table = pa.Table.from_batches([batch]).cast(schema)
+                _check_text(self.uri, first, table)
+                yield Batch(table, pa.array(rows, pa.int64()), images=images)
+                first += batch.num_rows
+
     @contextmanager
-    def _opened(self) -> Iterator[pq.ParquetFile]:
-        with self._storage.open(self.uri) as stream:
-            _refuse_empty(self.uri, stream)
+    def _opened(self, *, exact: bool = False) -> Iterator[pq.ParquetFile]:
+        with self._storage.open_exact(self.uri) if exact else self._storage.open(self.uri) as stream:
+            if stream.seek(0, io.SEEK_END) == 0:
+                raise _empty(self.uri)
             try:
                 yield pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER_BYTES)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -354,7 +370,11 @@ def _text(storage: Storage, uri: str) -> Iterator[Iterator[str]]:
 
 def _refuse_empty(uri: str, stream: io.BufferedReader) -> None:
     if not stream.peek(1):
-        raise ManifestError(f"{uri} is empty: it has 0 bytes")
+        raise _empty(uri)
+
+
+def _empty(uri: str) -> ManifestError:
+    return ManifestError(f"{uri} is empty: it has 0 bytes")
 
 
 def _check_names(uri: str, names: Sequence[str]) -> None:

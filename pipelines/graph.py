@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from math import ceil
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.exceptions import RayError
 
 from actors.errors import ConfigError, RunError, StillreelError
-from actors.records import WORK_SCHEMA, Outcome, Provenance
+from actors.records import Outcome, Provenance
 from actors.settings import shortcuts_of
 from actors.stages.actor import as_actor
 from actors.stages.attempts import Attempts
+from actors.stages.feed import feed
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.ledger import RemoteLedger
@@ -21,14 +22,14 @@ from actors.stages.row import Row
 from actors.storage import Storage
 from pipelines.config import ActorPool, Config
 from pipelines.plan import WorkFile
+from pipelines.ray_statistics import KeepNoStatistics
 
 # Two calls may be under way in an actor, one of them fetching its 44 MB of input while the other computes: the gap
 # between clips falls from 22 ms to 0.1 ms. The stage's own code still runs one call at a time.
 _CALLS_PER_ACTOR = 2
-# Images that one task loads, one after the other: a task costs Ray as much as loading a small image.
-_IMAGES_PER_TASK = 8
-# What Ray Data reserves for a task that reads the work file.
-_READ_CPUS = 1.0
+# What waits for a stage, as a multiple of what is under way in it, in bytes. Meant for work rows, which would all be
+# read at once; what waits for the other stages is less, for want of memory.
+_WAITING_PER_LOADING = 100.0
 # Clips are generated so much slower than they are encoded on the CPU: SVD actors per encoding actor without RIFE.
 _SVD_ACTORS_PER_ENCODER = 4
 # Clips that one GPU's SVD actor keeps a whole GPU of RIFE actors busy with: the two stages' pools are sized by it.
@@ -93,7 +94,7 @@ def _check_fit(config: Config, pools: Pools, cluster_gpus: float, cluster_cpus: 
     actor_cpus = (
         pools.generate_actors * workers.generate.num_cpus + pools.interpolate_actors * workers.interpolate.num_cpus
     )
-    task_cpus = max(workers.load.num_cpus, _READ_CPUS)
+    task_cpus = workers.load.num_cpus
     if actor_cpus + task_cpus > cluster_cpus:
         raise ConfigError(
             f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "
@@ -170,19 +171,26 @@ class Graph:
         context.execution_options.preserve_order = False
         context.memory_usage_poll_interval_s = None  # else a thread is started and ended for each row and stage
 
-        # 1. Read the plan's work rows (1:1), into blocks of as many as one task loads.
-        rows = ray.data.read_parquet(
-            [self._storage.native_path(file.uri) for file in work],
-            filesystem=self._storage.filesystem(work[0].uri),
-        )
-        rows = rows.select_columns(WORK_SCHEMA.names).repartition(
-            target_num_rows_per_block=_IMAGES_PER_TASK, strict=True
+        if KeepNoStatistics not in context.custom_execution_callback_classes:
+            context.custom_execution_callback_classes.append(KeepNoStatistics)
+        context.downstream_capacity_backpressure_ratio = _WAITING_PER_LOADING
+        context.target_max_block_size = 1  # byte: each row is a block of its own, and given out when it is made
+
+        # 1. Read the plan's work files, one after the other and no faster than they are loaded (1 file: many groups),
+        # into blocks of as many rows as one task loads.
+        files = ray.data.from_items([{"uri": file.uri} for file in work], override_num_blocks=len(work))
+        rows = files.map_batches(
+            feed,
+            fn_kwargs={"storage": self._storage},
+            batch_size=1,
+            num_cpus=0,  # it waits most of the time
+            compute=TaskPoolStrategy(size=1),
         )
 
-        # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block, packed into
-        # two columns (`actors.stages.row`): a row is the unit of work, retry and failure. With num_cpus=1, the default,
-        # that is one task, which gives out an image as soon as the next one is loaded; with other numbers Ray makes two
-        # of it, one after the other.
+        # 2. Load (1 group: its rows), as CPU tasks: fetching and decoding keep no state. From here on one row a block,
+        # packed into two columns (`actors.stages.row`): a row is the unit of work, retry and failure. With num_cpus=1,
+        # the default, that is one task, which gives out an image as soon as the next one is loaded; with other numbers
+        # Ray makes two of it, one after the other.
         images = rows.map_batches(
             load_images,
             fn_kwargs={
@@ -191,10 +199,9 @@ class Graph:
                 "settings": config.image,
                 "attempts": self._attempts,
             },
-            batch_size=_IMAGES_PER_TASK,
-            batch_format="pyarrow",
+            batch_size=1,
             num_cpus=config.workers.load.num_cpus,
-        ).repartition(target_num_rows_per_block=1)
+        )
 
         # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
         clips = images.map_batches(

@@ -2,9 +2,11 @@
 
     sources -> files -> rows as they stand there -> rows of the schema below -> chunks
 
-A chunk's columns: `image_uri` (string, never null), `image_bytes` (binary; only where the manifest embeds images, null
-where a row does not), `problem` (string; why the row cannot be used, else null), the overrides that the manifest has
-(`actors.records.PARAMETER_FIELDS`; null leaves the configured value), then the pass-through columns.
+A chunk's columns: `image_uri` (string, never null), `image_identity` (string, never null: what the image is known by,
+where that is not always its URI), `image_file`, `image_column`, `image_group` and `image_row` (only where the manifest
+embeds images: where the row's lies, null where it carries none), `problem` (string; why the row cannot be used, else
+null), the overrides that the manifest has (`actors.records.PARAMETER_FIELDS`; null leaves the configured value), then
+the pass-through columns.
 
 A row that cannot be used stays in its chunk, with its `problem`: it is the plan's to record. A file that cannot be read
 is a ManifestError.
@@ -22,9 +24,20 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from actors.errors import ManifestError, StorageError
+from actors.records import WORK_SCHEMA
 from actors.settings import Section
 from actors.storage import Storage
-from pipelines.formats import URI_COLUMN, Batch, Format, ImageList, JsonLinesManifest, ManifestFile, open_file
+from pipelines.formats import (
+    URI_COLUMN,
+    Batch,
+    Format,
+    ImageList,
+    JsonLinesManifest,
+    ManifestFile,
+    ParquetManifest,
+    open_file,
+)
+from pipelines.identity import CONTENT, URI, by_column, by_content
 from pipelines.image_uris import AllowedImages
 from pipelines.manifest_rows import (
     OVERRIDES,
@@ -52,7 +65,8 @@ RENAME_PREFIX = "source_"
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
 _SHOWN_COLUMNS = 30
-_OWN_COLUMNS = ("image_uri", "image_bytes", "problem")
+_PLACE = pa.schema([WORK_SCHEMA.field(name) for name in ("image_file", "image_column", "image_group", "image_row")])
+_OWN_COLUMNS = ("image_uri", "image_identity", *_PLACE.names, "problem")
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 
@@ -65,6 +79,12 @@ class ManifestColumns(Section):
     )
     bytes_column: str | None = Field(
         None, description="column with the images themselves, binary or {bytes, path}; null: found by name and type"
+    )
+    identity: str = Field(
+        "uri",
+        min_length=1,
+        description="what an image is known by: uri (an image in the manifest that has none: its file and row), "
+        "content (which reads every image to plan), or the name of a column",
     )
     base: str | None = Field(None, description="folder that relative URIs start from; null: the manifest's own")
     passthrough: Literal["all"] | list[str] = Field(
@@ -82,13 +102,14 @@ class _Layout:
 
     uri: str | None
     image: str | None
+    identity: str | None
     overrides: tuple[str, ...]
     passthrough: tuple[str, ...]
 
     @property
     def columns(self) -> list[str]:
-        """Every column that has to be read, once."""
-        named = [name for name in (self.uri, self.image) if name is not None]
+        """Every column that has to be there, once."""
+        named = [name for name in (self.uri, self.image, self.identity) if name is not None]
         return list(dict.fromkeys([*named, *self.overrides, *self.passthrough]))
 
 
@@ -111,6 +132,7 @@ def read_manifest(
     reserved: Collection[str] = (),
     output: str | None = None,
     schemes: Sequence[str] | None = None,
+    max_image_bytes: int = 2**40,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
 
@@ -120,6 +142,7 @@ def read_manifest(
         reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
         output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
+        max_image_bytes: larger images are not read for their identity.
 
     Raises:
         ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
@@ -134,12 +157,12 @@ def read_manifest(
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
                 images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
                 allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
-                opened.append(_Source(images, iter(()), _Layout(URI_COLUMN, None, (), ()), allowed))
+                opened.append(_Source(images, iter(()), _Layout(URI_COLUMN, None, None, (), ()), allowed))
                 continue
             for source, _, uris in alike:
                 allowed = AllowedImages.beside([source, *base], output, schemes)
                 opened.append(_open_source(kind, uris, columns, storage, allowed))
-        return ManifestReader(opened, columns, chunk_rows, reserved)
+        return ManifestReader(opened, columns, chunk_rows, reserved, storage, max_image_bytes)
 
 
 class ManifestReader:
@@ -159,17 +182,22 @@ class ManifestReader:
         columns: ManifestColumns,
         chunk_rows: int,
         reserved: Collection[str],
+        storage: Storage,
+        max_image_bytes: int,
     ) -> None:
         self._sources, self._columns, self._chunk_rows = sources, columns, chunk_rows
+        self._storage, self._max_image_bytes = storage, max_image_bytes
         self.overrides = tuple(name for name in OVERRIDES if any(name in source.layout.overrides for source in sources))
         kinds = _passthrough_types(sources, columns)
         self._renamed = _renamed(kinds, {*reserved, *_OWN_COLUMNS, *OVERRIDES})
         self.extras = pa.schema([pa.field(self._renamed[name], kind) for name, kind in kinds.items()])
         embeds = any(source.layout.image for source in sources)
+        is_known_by_uri = columns.identity == URI and not embeds
         self.schema = pa.schema(
             [
                 pa.field("image_uri", pa.string()),
-                *([pa.field("image_bytes", pa.binary())] if embeds else []),
+                *([] if is_known_by_uri else [pa.field("image_identity", pa.string())]),
+                *(_PLACE if embeds else []),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, OVERRIDES[name]) for name in self.overrides),
                 *self.extras,
@@ -201,10 +229,18 @@ class ManifestReader:
         for source in self._sources:
             for file in chain([source.first], source.others):
                 _check_part(file, source, self._columns)
-                there = set(file.schema.names)
-                present = [name for name in source.layout.columns if name in there]
-                for batch in file.batches(present, self._chunk_rows):
+                for batch in self._batches(file, source.layout):
                     yield self._normalised(batch, file, source.layout, source.allowed)
+
+    def _batches(self, file: ManifestFile, layout: _Layout) -> Iterator[Batch]:
+        there = set(file.schema.names)
+        present = [name for name in layout.columns if name in there]
+        if layout.image is None:
+            return file.batches(present, self._chunk_rows)
+        assert isinstance(file, ParquetManifest), file.uri  # no other format has such a column
+        beside = [name for name in present if name != layout.image or name in layout.passthrough]
+        hashed = self._columns.identity == CONTENT
+        return file.batches_with_images(beside, layout.image, self._chunk_rows, hashed=hashed)
 
     def _normalised(self, batch: Batch, file: ManifestFile, layout: _Layout, allowed: AllowedImages) -> pa.Table:
         """The rows of one file as rows of `schema`."""
@@ -218,9 +254,14 @@ class ManifestReader:
             for name in layout.columns
         }
         base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
-        uris, images = (None if name is None else given[name] for name in (layout.uri, layout.image))
+        uris = None if layout.uri is None else given[layout.uri]
         empty = " and ".join(filter(None, (layout.uri, layout.image)))
-        columns = image_columns(uris, images, base, empty, allowed, marks)
+        columns = image_columns(uris, batch.images, file.uri, base, empty, allowed, marks)
+        if layout.identity is not None:
+            columns["image_identity"] = by_column(layout.identity, given[layout.identity], marks)
+        elif self._columns.identity == CONTENT:
+            found = (columns["image_uri"], batch.images, self._storage, self._max_image_bytes)
+            columns["image_identity"] = by_content(*found, marks)
         for name in layout.overrides:
             columns[name] = override(name, given[name], marks)
         for name in layout.passthrough:
@@ -232,9 +273,12 @@ class ManifestReader:
 
 
 def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -> None:
-    for setting in ("uri_column", "bytes_column"):
-        if getattr(columns, setting) is not None and {"text", "images"}.issuperset(kinds):
-            raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
+    is_set = {name: getattr(columns, name) is not None for name in ("uri_column", "bytes_column")}
+    if any(is_set.values()) and {"text", "images"}.issuperset(kinds):
+        setting = next(name for name in is_set if is_set[name])
+        raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
+    if columns.identity not in (URI, CONTENT) and {"text", "images"}.intersection(kinds):
+        raise ManifestError(f"columns.identity is {columns.identity}, but a manifest of {kinds[0]} has no columns")
 
 
 def _open_source(
@@ -242,13 +286,14 @@ def _open_source(
 ) -> _Source:
     opened = (open_file(storage, uri, kind) for uri in files)
     first = next(opened)
-    layout = _Layout(URI_COLUMN, None, (), ()) if kind == "text" else _layout(first, columns)
+    layout = _Layout(URI_COLUMN, None, None, (), ()) if kind == "text" else _layout(first, columns)
     return _Source(first, opened, layout, allowed)
 
 
 def _layout(file: ManifestFile, columns: ManifestColumns) -> _Layout:
     image = _image_column(file, columns)
     uri = _uri_column(file, columns, image)
+    identity = None if columns.identity in (URI, CONTENT) else _identity_column(file, columns.identity)
     taken = {uri, image}
     overrides = [name for name in OVERRIDES if name in file.schema.names and name not in taken]
     for name in overrides:
@@ -258,7 +303,16 @@ def _layout(file: ManifestFile, columns: ManifestColumns) -> _Layout:
     else:
         taken |= set(overrides)
         passthrough = [f.name for f in file.schema if f.name not in taken and not is_image_struct(f.type)]
-    return _Layout(uri, image, tuple(overrides), tuple(passthrough))
+    return _Layout(uri, image, identity, tuple(overrides), tuple(passthrough))
+
+
+def _identity_column(file: ManifestFile, wanted: str) -> str:
+    kind = _field(file, wanted, "columns.identity").type
+    if not (pa.types.is_string(kind) or pa.types.is_integer(kind)):
+        raise ManifestError(
+            f"{file.uri}: column {wanted} (columns.identity) must hold text or whole numbers: it is {kind}"
+        )
+    return wanted
 
 
 def _image_column(file: ManifestFile, columns: ManifestColumns) -> str | None:

@@ -18,6 +18,7 @@ from actors.records import PARAMETER_FIELDS
 from actors.settings import GenerationSettings
 from actors.storage import Storage
 from pipelines.image_uris import MAX_CHARACTERS, AllowedImages
+from pipelines.parquet_images import Embedded
 
 # Columns of these names override the configured parameters.
 OVERRIDES = {parameter.name: parameter.type for parameter in PARAMETER_FIELDS}
@@ -74,53 +75,65 @@ class Marks:
 
 
 def image_columns(
-    uris: pa.Array | None, images: pa.Array | None, base: str, empty: str, allowed: AllowedImages, marks: Marks
+    uris: pa.Array | None,
+    images: Embedded | None,
+    file: str,
+    base: str,
+    empty: str,
+    allowed: AllowedImages,
+    marks: Marks,
 ) -> dict[str, pa.Array]:
-    """`image_uri`, and `image_bytes` where there is an image column.
+    """`image_uri` and `image_identity`, and where there is an image column where the image lies: `image_file`,
+    `image_column`, `image_group`, `image_row`, null where a row carries none.
 
-    Embedded bytes come before a URI, which then is only a name: it is left as it stands.
+    Embedded images come before a URI, which then is only a name: it is left as it stands.
 
     Args:
         uris: the URI column, text.
-        images: the image column, binary or a struct of `bytes` and `path`.
+        images: what the image column holds.
+        file: URI of the manifest's file.
         base: folder that relative URIs start from.
         empty: what to call the columns in the problem of a row that has neither.
         allowed: which URIs may be fetched; the others are a problem.
     """
     size = len(marks.texts)
-    data, name = pa.nulls(size, pa.binary()), pa.nulls(size, pa.string())
-    if images is not None:
-        data, name = _embedded(images)
+    embedded, known = pa.array(np.zeros(size, bool)), pa.nulls(size, pa.string())
     if uris is not None:
-        name = pc.coalesce(_text_or_null(uris), name)
-    embedded = pc.is_valid(data)
+        known = _text_or_null(uris)
+    name = known
+    if images is not None:
+        # What a file calls its images need not tell them apart: there is a 0001.jpg in each folder.
+        embedded, name = images.is_there, pc.coalesce(known, _text_or_null(images.path))
+        known = pc.if_else(embedded, known, name)
     marks.mark(pc.and_(pc.is_null(name), pc.invert(embedded)), f"no image: {empty} is empty")
     fetched = pc.if_else(embedded, pa.scalar(None, pa.string()), name)
     _mark_refused(fetched, base, allowed, marks)
-    resolved = pc.if_else(embedded, name, _resolved(name, base))
-    # A name of megabytes would stand in every table that this row comes into.
-    resolved = pc.if_else(pc.greater(pc.utf8_length(name), MAX_CHARACTERS), pa.scalar(None, pa.string()), resolved)
-    if resolved.null_count:
-        resolved = pc.coalesce(resolved, marks.names())
-    return {"image_uri": resolved} if images is None else {"image_uri": resolved, "image_bytes": data}
+    resolved = _named(pc.if_else(embedded, name, _resolved(name, base)), marks)
+    if images is None:
+        return {"image_uri": resolved, "image_identity": resolved}
+    places = {
+        "image_file": pa.repeat(pa.scalar(file), size),
+        "image_column": pa.repeat(pa.scalar(images.column), size),
+        "image_group": images.group,
+        "image_row": images.row,
+    }
+    return {
+        "image_uri": resolved,
+        "image_identity": pc.if_else(embedded, _named(known, marks), resolved),
+        **{name: pc.if_else(embedded, place, pa.scalar(None, place.type)) for name, place in places.items()},
+    }
+
+
+def _named(names: pa.Array, marks: Marks) -> pa.Array:
+    """The names, and the rows' own where there is none, or one of megabytes: it would stand in every table."""
+    names = pc.if_else(pc.greater(pc.utf8_length(names), MAX_CHARACTERS), pa.scalar(None, pa.string()), names)
+    return pc.coalesce(names, marks.names()) if names.null_count else names
 
 
 def _mark_refused(uris: pa.Array, base: str, allowed: AllowedImages, marks: Marks) -> None:
     reasons = [None if uri is None else allowed.why_not(uri, base) for uri in uris.to_pylist()]
     for reason in dict.fromkeys(filter(None, reasons)):
         marks.mark(pa.array([other == reason for other in reasons]), reason, uris)
-
-
-def _embedded(column: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The bytes and the paths of an image column; empty ones are null."""
-    if is_image_struct(column.type):
-        # struct_field, unlike field(), knows that the members of a null are null.
-        data, path = (pc.struct_field(column, name) for name in ("bytes", "path"))
-        path = _text_or_null(pc.cast(path, pa.string()))
-    else:
-        data, path = column, pa.nulls(len(column), pa.string())
-    data = pc.cast(data, pa.binary())
-    return pc.if_else(pc.equal(pc.binary_length(data), 0), pa.scalar(None, pa.binary()), data), path
 
 
 def _text_or_null(texts: pa.Array) -> pa.Array:

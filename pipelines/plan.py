@@ -33,9 +33,9 @@ from pipelines.manifest_rows import RowProblems
 
 # Clips in one part: its metadata file is rewritten as a whole at each commit, and a folder of so many files lists fast.
 PART_CLIPS = 512
-# Rows of one work file, and of one Ray Data execution: the driver keeps about 8 kB for each (ray-project/ray#66016).
+# Rows of one work file: 20 to 50 MB of them, of which the driver holds a few files at a time.
 WORK_ROWS = 100_000
-# A work file with images in it is written before it takes up more memory than this.
+# A work file is written before it takes up more memory than this, however long the rows' captions are.
 _WORK_BYTES = 256 * 2**20
 # Rows that a reader of a work file decodes at once.
 _ROW_GROUP = 10_000
@@ -286,20 +286,21 @@ def _clip_rows(
     config: Config, storage: Storage, identity: "hashlib._Hash", plan: Plan
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """The manifest's chunks as clips: `WORK_SCHEMA` without part and attempts, and the pass-through columns."""
+    combinations = expand_variants(config.variants)
     reader = read_manifest(
         config.sources,
         columns=config.columns,
         storage=storage,
-        chunk_rows=WORK_ROWS,
+        chunk_rows=max(1, WORK_ROWS // len(combinations)),
         reserved=RESERVED_NAMES,
         output=config.output,
         schemes=config.storage.schemes,
+        max_image_bytes=config.image.max_bytes,
     )
     plan.notes = list(reader.notes)
     if reader.overrides:
         plan.notes.append(f"columns of the manifest override the configuration: {', '.join(reader.overrides)}")
     plan.problems = reader.problems
-    combinations = expand_variants(config.variants)
     varied = {name for combination in combinations for name in combination}
     if clash := sorted(varied & set(reader.overrides)):
         raise ConfigError(
@@ -309,9 +310,11 @@ def _clip_rows(
     for chunk in reader.chunks():
         plan.images += chunk.num_rows
         plan.wanted += chunk.num_rows * len(combinations)
+        rows = pa.concat_tables([_rows_of(chunk, combination, config, identity) for combination in combinations])
+        # The variants of an image one after the other: it is fetched and decoded once for all of them.
+        of_image = np.arange(rows.num_rows).reshape(len(combinations), chunk.num_rows).T.ravel()
         extras = chunk.select(reader.extras.names)
-        for combination in combinations:
-            yield _rows_of(chunk, combination, config, identity), extras
+        yield rows.take(of_image), extras.take(of_image % chunk.num_rows)
 
 
 def _rows_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identity: "hashlib._Hash") -> pa.Table:
@@ -331,9 +334,10 @@ def _rows_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
         or (f"fps {fps} is above interpolation.target_fps {target_fps}" if target_fps and fps > target_fps else "")
         for problem, fps in zip(chunk["problem"].to_pylist(), parameters["fps"])
     ]
+    known = chunk["image_identity" if "image_identity" in chunk.column_names else "image_uri"]
     clip_ids = [
         _clip_id(identity, values, f"{problem}\0{image}" if problem else image)
-        for image, problem, *values in zip(_image_identities(chunk), problems, *parameters.values())
+        for image, problem, *values in zip(known.to_pylist(), problems, *parameters.values())
     ]
     parameters["seed"] = [
         _derived_seed(clip_id) if seed is None else seed for clip_id, seed in zip(clip_ids, parameters["seed"])
@@ -341,23 +345,15 @@ def _rows_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
     columns = {
         "clip_id": clip_ids,
         "image_uri": chunk["image_uri"],
-        "image_bytes": chunk["image_bytes"] if "image_bytes" in chunk.column_names else pa.nulls(size, pa.binary()),
+        **{
+            name: chunk[name] if name in chunk.column_names else pa.nulls(size, WORK_SCHEMA.field(name).type)
+            for name in ("image_file", "image_column", "image_group", "image_row")
+        },
         "problem": problems,
         **parameters,
     }
     schema = pa.schema([WORK_SCHEMA.field(name) for name in WORK_SCHEMA.names if name in columns])
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
-
-
-def _image_identities(chunk: pa.Table) -> list[str]:
-    """An image is known by its URI, or by the hash of its bytes where the manifest carries these."""
-    uris: list[str] = chunk["image_uri"].to_pylist()
-    if "image_bytes" not in chunk.column_names:
-        return uris
-    return [
-        uri if data is None else f"sha256:{hashlib.sha256(data).hexdigest()}"
-        for uri, data in zip(uris, chunk["image_bytes"].to_pylist())
-    ]
 
 
 def _clip_id(identity: "hashlib._Hash", values: Sequence[Any], image: str) -> str:
@@ -424,7 +420,7 @@ class _WorkWriter:
         uri = self._storage.join(self._folder, f"work-{len(self.files):05d}.parquet")
         with scratch.folder() as temporary:
             local = temporary / "work.parquet"
-            pq.write_table(work, local, row_group_size=_ROW_GROUP)
+            pq.write_table(work, local, row_group_size=_ROW_GROUP, compression="zstd")
             self._storage.put_file(uri, local)
         self.files.append(WorkFile(uri, work.num_rows))
         self._waiting = []

@@ -1,8 +1,7 @@
 """One run: plan, the stages, commit."""
 
-import gc
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipelines.commit import Committer
 from pipelines.config import Config, to_yaml
 from pipelines.interruption import Interruption
 from pipelines.lease import held
-from pipelines.plan import WORK_ROWS, Plan, Retry, WorkFile, make_plan, model_revisions, read_holdings
+from pipelines.plan import Plan, Retry, make_plan, model_revisions, read_holdings
 from pipelines.progress import Progress
 from pipelines.recover import recover
 from pipelines.report import Summary, print_plan
@@ -175,38 +174,21 @@ def _make(
         Interruption(graph, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
-        for number, work in enumerate(_executions(summary.plan.work)):
-            if number:  # what Ray Data kept of the last one's rows hangs in cycles, which would stay beside these
-                gc.collect()
-            committer.begin(work)
-            try:
-                with interruption.drawing():
-                    for outcome in graph.outcomes(work):
-                        committer.add(outcome)
-                        summary.add(outcome)
-                        progress.advance(summary.made, summary.failed)
-                        committer.flush_if_older(config.run.flush_s)
-                        # What failed before may well fail again, and is planned in the same order each time.
-                        if not summary.is_retry and summary.fails_too_often(max_failed_share, graph.num_begun):
-                            interruption.ask("stopped")
-            except KeyboardInterrupt:
-                if not interruption.is_over:
-                    raise
-            finally:
-                committer.flush()
-            if interruption.reason is not None:
-                summary.status = interruption.reason
-                break
-
-
-def _executions(work: Sequence[WorkFile]) -> list[list[WorkFile]]:
-    """Work files put together into executions of at most `WORK_ROWS` rows."""
-    executions: list[list[WorkFile]] = []
-    room = 0
-    for file in work:
-        if file.rows > room:
-            executions.append([])
-            room = WORK_ROWS
-        executions[-1].append(file)
-        room -= file.rows
-    return executions
+        committer.begin(summary.plan.work)
+        try:
+            with interruption.drawing():
+                for outcome in graph.outcomes(summary.plan.work):
+                    committer.add(outcome)
+                    summary.add(outcome)
+                    progress.advance(summary.made, summary.failed)
+                    committer.flush_if_older(config.run.flush_s)
+                    # What failed before may well fail again, and is planned in the same order each time.
+                    if not summary.is_retry and summary.fails_too_often(max_failed_share, graph.num_begun):
+                        interruption.ask("stopped")
+        except KeyboardInterrupt:
+            if not interruption.is_over:
+                raise
+        finally:
+            committer.flush()
+        if interruption.reason is not None:
+            summary.status = interruption.reason

@@ -1,62 +1,98 @@
 """Load images. Axes: H height, W width, C channels."""
 
+import itertools
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from actors import images
+from actors.embedded import EmbeddedImages, Place
 from actors.settings import ImageSettings
 from actors.stages.attempts import Attempts
+from actors.stages.feed import IMAGES_PER_TASK
 from actors.stages.ledger import Answer
 from actors.stages.row import NO_IMAGE, WELL, Row, pack
 from actors.storage import Storage
 
+_PLACE = ("image_file", "image_column", "image_group", "image_row")
 
-def load_image(
-    row: Row, *, storage: Storage, settings: ImageSettings, attempts: Attempts, answer: Answer | None = None
-) -> Row:
-    """Fetch, decode, orient and fit one image.
 
-    In: what `WORK_SCHEMA` says. Out: the same without `image_bytes` and `problem`, and
+class Loader:
+    """Fetches, decodes, orients and fits images, one after the other; the same one again costs nothing."""
+
+    def __init__(self, storage: Storage, settings: ImageSettings) -> None:
+        self._storage, self._settings = storage, settings
+        self._embedded = EmbeddedImages(storage)
+        self._last: tuple[Place | str, Row] | None = None
+
+    def load(self, uri: str, place: Place | None) -> Row:
+        """`image_HWC` (uint8), `image_sha256`, `image_width`, `image_height` of the image at `place`, else at `uri`."""
+        source = place or uri
+        if self._last is None or self._last[0] != source:
+            self._last = None
+            self._last = source, self._load(source)
+        return self._last[1]
+
+    def close(self) -> None:
+        """Let go of files that are open."""
+        self._embedded.close()
+
+    def _load(self, source: Place | str) -> Row:
+        settings = self._settings
+        if isinstance(source, Place):
+            data = self._embedded.read(source)
+        else:
+            data = self._storage.read_bytes(source, max_bytes=settings.max_bytes)
+        image = images.decode(data, max_megapixels=settings.max_megapixels, max_bytes=settings.max_bytes)
+        width, height = images.clip_size(image.width, image.height, settings)
+        pixels_HWC = images.fit(
+            image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color
+        )
+        facts = {"image_sha256": image.sha256, "image_width": image.width, "image_height": image.height}
+        return {**facts, "image_HWC": pixels_HWC}
+
+
+def load_image(row: Row, *, loader: Loader, attempts: Attempts, answer: Answer | None = None) -> Row:
+    """Load the image of one row.
+
+    In: what `WORK_SCHEMA` says. Out: the same without `image_file` and its like and `problem`, and
     `image_HWC` (uint8), `image_sha256`, `image_width`, `image_height`, `load_s`, `stage`, `error_type`, `error`.
     """
-    data, problem = row.pop("image_bytes"), row.pop("problem")
+    place, problem = Place.of(row), row["problem"]
+    row = {name: value for name, value in row.items() if name not in (*_PLACE, "problem")}
     row |= {"image_HWC": NO_IMAGE, "image_sha256": "", "image_width": 0, "image_height": 0, "load_s": 0.0, **WELL}
     if problem:
         return {**row, "stage": "manifest", "error_type": "ManifestError", "error": problem}
-    return attempts.attempt(row, "load", lambda row: _load(row, data, storage, settings), answer)
+
+    def load(row: Row) -> Row:
+        started = time.perf_counter()
+        return {**row, **loader.load(row["image_uri"], place), "load_s": time.perf_counter() - started}
+
+    return attempts.attempt(row, "load", load, answer)
 
 
 def load_images(
-    batch: pa.Table, *, attempts: Attempts, load: Callable[..., Row] = load_image, **options: Any
+    batch: Mapping[str, Any],
+    *,
+    storage: Storage,
+    settings: ImageSettings,
+    attempts: Attempts,
+    load: Callable[..., Row] = load_image,
 ) -> Iterator[dict[str, Any]]:
-    """`load(row, **options)` for each row of a batch (`WORK_SCHEMA`), packed and given out one by one.
+    """`load(row, ...)` for each row of the groups that `feed` gives, packed and given out one by one.
 
-    Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
+    Where a row ends the process, Ray runs the group again: what was given out is taken as given, the rows come in the
     same order, and the ledger counts each row's tries for itself.
     """
     attempts.end_with_node()
-    rows = batch.to_pylist()
+    loader = Loader(storage, settings)
+    lines = itertools.chain.from_iterable(str(text).split("\n") for text in batch["rows"])
     try:
-        answers = attempts.begin_together([row["clip_id"] for row in rows if not row["problem"]], "load")
-        for row in rows:
-            yield pack(load(row, attempts=attempts, answer=answers.get(row["clip_id"]), **options))
+        while rows := [json.loads(line) for line in itertools.islice(lines, IMAGES_PER_TASK)]:
+            answers = attempts.begin_together([row["clip_id"] for row in rows if not row["problem"]], "load")
+            for row in rows:
+                yield pack(load(row, loader=loader, attempts=attempts, answer=answers.get(row["clip_id"])))
     finally:
+        loader.close()
         attempts.ledger.flush()  # a task's ledger ends with it
-
-
-def _load(row: Row, data: bytes | None, storage: Storage, settings: ImageSettings) -> Row:
-    started = time.perf_counter()
-    image = images.decode(
-        storage.read_bytes(row["image_uri"], max_bytes=settings.max_bytes) if data is None else data,
-        max_megapixels=settings.max_megapixels,
-        max_bytes=settings.max_bytes,
-    )
-    width, height = images.clip_size(image.width, image.height, settings)
-    pixels_HWC = images.fit(
-        image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color
-    )
-    facts = {"image_sha256": image.sha256, "image_width": image.width, "image_height": image.height}
-    return {**row, **facts, "image_HWC": pixels_HWC, "load_s": time.perf_counter() - started}
