@@ -309,9 +309,8 @@ def _layout(file: ManifestFile, columns: ManifestColumns) -> _Layout:
 def _identity_column(file: ManifestFile, wanted: str) -> str:
     kind = _field(file, wanted, "columns.identity").type
     if not (pa.types.is_string(kind) or pa.types.is_integer(kind)):
-        raise ManifestError(
-            f"{file.uri}: column {wanted} (columns.identity) must hold text or whole numbers: it is {kind}"
-        )
+        said = f"columns.identity is {wanted}, which must be text or whole numbers"
+        raise ManifestError(f"{file.uri}: {said}: it is {kind}")
     return wanted
 
 

@@ -1,5 +1,6 @@
 """The stages without Ray: what goes in, what comes out, and that a bad row only ever fails itself."""
 
+import hashlib
 import io
 import json
 import tempfile
@@ -11,15 +12,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from actors import video
+from actors import images, video
 from actors.errors import CheckpointError, ConfigError
-from actors.records import CLIP_SCHEMA, WORK_SCHEMA, Outcome, Provenance
+from actors.records import CLIP_SCHEMA, Outcome, Provenance
 from actors.settings import (
     FastSettings,
     GenerationSettings,
@@ -32,7 +35,7 @@ from actors.stages.attempts import Attempts
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.ledger import Answer, AttemptLedger
-from actors.stages.load import load_image, load_images
+from actors.stages.load import Loader, load_image, load_images
 from actors.stages.row import NO_FRAMES, failed, pack, unpack
 from actors.storage import Storage
 from actors.svd import animator
@@ -53,13 +56,23 @@ def png(width: int = 100, height: int = 80) -> bytes:
     return buffer.getvalue()
 
 
+def stored(data: bytes) -> str:
+    """The URI of a file with this content."""
+    path = f"{hashlib.sha256(data).hexdigest()}.png"
+    fsspec.filesystem("memory").pipe_file(path, data)
+    return f"memory://{path}"
+
+
 def work_row(**changes: Any) -> dict[str, Any]:
     row = {
         "clip_id": "ab" * 32,
         "part": 2,
         "attempts": 0,
-        "image_uri": "memory-row",
-        "image_bytes": png(),
+        "image_uri": stored(png()),
+        "image_file": None,
+        "image_column": None,
+        "image_group": None,
+        "image_row": None,
         "problem": "",
         "seed": 1,
         "fps": 7,
@@ -72,7 +85,12 @@ def work_row(**changes: Any) -> dict[str, Any]:
 
 
 def load(**changes: Any) -> dict[str, Any]:
-    return load_image(work_row(**changes), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
+    return load_image(work_row(**changes), loader=Loader(STORAGE, IMAGE), attempts=ATTEMPTS)
+
+
+def group(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Rows as `feed` gives them."""
+    return {"rows": ["\n".join(map(json.dumps, rows))]}
 
 
 def as_batch(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -116,17 +134,36 @@ def generate(svd_checkpoint: Path) -> Generate:
     return Generate(model, GenerationSettings(num_frames=3, num_inference_steps=2), IMAGE, STORAGE, ATTEMPTS)
 
 
-def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:
+def test_load_image_from_a_file_and_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    loaded, from_file = load(), load(image_bytes=None, image_uri=str(tmp_path / "a.png"))
-    assert loaded["image_HWC"].shape == from_file["image_HWC"].shape == (64, 96, 3)
-    assert (loaded["image_width"], loaded["image_height"], loaded["stage"]) == (100, 80, "")
-    assert "image_bytes" not in loaded
+    pq.write_table(pa.table({"photo": [b"", png()]}), tmp_path / "m.parquet")
+    place = {"image_file": f"{tmp_path}/m.parquet", "image_column": "photo", "image_group": 0}
+    from_file, from_table = load(image_uri=str(tmp_path / "a.png")), load(**place, image_row=1)
+    np.testing.assert_array_equal(from_file["image_HWC"], from_table["image_HWC"])
+    assert from_file["image_HWC"].shape == (64, 96, 3)
+    assert (from_file["image_width"], from_file["image_height"], from_file["stage"]) == (100, 80, "")
+    assert set(from_file) == set(from_table)
+    assert not {"image_file", "image_column", "image_group", "image_row", "problem"} & set(from_file)
+    said = load(**place, image_row=0)["error"]
+    assert said == f"there is no image in row 1 of row group 1 in {tmp_path}/m.parquet: its bytes are empty"
+
+
+def test_variants_of_an_image_fetch_and_decode_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda data, **limits: (decoded.append(data), decode(data, **limits))[1])
+    a, b = stored(png()), stored(png(60, 60))
+    rows = [work_row(clip_id=name * 64, image_uri=uri) for name, uri in zip("abcd", (a, a, b, b))]
+    batches = load_images(group(rows), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
+    made = [row for batch in batches for row in unpack(batch)]
+    assert [row["image_width"] for row in made] == [100, 100, 60, 60]
+    assert len(decoded) == 2
 
 
 def test_load_images_gives_one_row_at_a_time_in_order_and_a_failure_is_its_own() -> None:
-    rows = [work_row(clip_id=name * 64, image_bytes=data) for name, data in zip("abc", (png(), b"no image", png()))]
-    batches = load_images(pa.Table.from_pylist(rows, WORK_SCHEMA), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
+    pictures = (png(), b"no image", png())
+    rows = [work_row(clip_id=name * 64, image_uri=stored(data)) for name, data in zip("abc", pictures)]
+    batches = load_images(group(rows), storage=STORAGE, settings=IMAGE, attempts=ATTEMPTS)
     assert isinstance(batches, Iterator)  # the first image need not wait for the others
     made = [row for batch in batches for row in unpack(batch)]
     assert [row["clip_id"] for row in made] == [name * 64 for name in "abc"]
@@ -147,9 +184,7 @@ def test_images_of_a_task_are_begun_with_in_one_call(monkeypatch: pytest.MonkeyP
         return answers
 
     monkeypatch.setattr(ledger, "begin_together", once)
-    batches = load_images(
-        pa.Table.from_pylist(rows, WORK_SCHEMA), storage=STORAGE, settings=IMAGE, attempts=Attempts(ledger)
-    )
+    batches = load_images(group(rows), storage=STORAGE, settings=IMAGE, attempts=Attempts(ledger))
     assert [row["stage"] for batch in batches for row in unpack(batch)] == ["", "", "", "manifest"]
     assert asked == [[name * 64 for name in "abc"]]
 
@@ -170,15 +205,15 @@ def test_an_error_message_that_is_no_unicode_can_be_stored() -> None:
 
 
 def test_load_image_turns_the_clip_for_upright_images() -> None:
-    assert load(image_bytes=png(50, 200))["image_HWC"].shape == (96, 64, 3)
+    assert load(image_uri=stored(png(50, 200)))["image_HWC"].shape == (96, 64, 3)
 
 
 @pytest.mark.parametrize(
     ("changes", "stage", "kind"),
     [
         ({"problem": "row 3 of m.csv has no URI"}, "manifest", "ManifestError"),
-        ({"image_bytes": None, "image_uri": "/none.png"}, "load", "NotFound"),
-        ({"image_bytes": b"<html>404</html>"}, "load", "ImageError"),
+        ({"image_uri": "/none.png"}, "load", "NotFound"),
+        ({"image_uri": stored(b"<html>404</html>")}, "load", "ImageError"),
     ],
 )
 def test_rows_that_cannot_be_loaded_are_marked(changes: dict[str, Any], stage: str, kind: str) -> None:
@@ -189,7 +224,8 @@ def test_rows_that_cannot_be_loaded_are_marked(changes: dict[str, Any], stage: s
 
 
 def test_a_failed_row_goes_round_the_model_and_its_neighbours_do_not_notice(generate: Generate) -> None:
-    rows = [load(), load(image_bytes=b"", clip_id="cd" * 32), load(image_bytes=png(50, 200), clip_id="ef" * 32)]
+    none, upright = stored(b""), stored(png(50, 200))
+    rows = [load(), load(image_uri=none, clip_id="cd" * 32), load(image_uri=upright, clip_id="ef" * 32)]
     alone = animated(generate, rows[0])
     together = {row["clip_id"]: row for batch in generate(as_batch(rows)) for row in unpack(batch)}
     assert together["cd" * 32]["stage"] == "load"
@@ -388,7 +424,7 @@ def test_a_whole_batch_is_made_before_its_first_row_is_given_out(generate: Gener
 def test_a_row_that_is_not_begun_passes_every_stage_and_has_no_outcome(generate: Generate, tmp_path: Path) -> None:
     ledger = AttemptLedger(max_attempts=3)
     ledger.drain()
-    row = load_image(work_row(), storage=STORAGE, settings=IMAGE, attempts=Attempts(ledger))
+    row = load_image(work_row(), loader=Loader(STORAGE, IMAGE), attempts=Attempts(ledger))
     assert list(row) == list(load())
     made = animated(generate, row)
     assert (made["stage"], made["frames_FHWC"].size) == ("unstarted", 0)

@@ -247,8 +247,14 @@ def test_hugging_face_images(tmp_path: Path) -> None:
     ]
     manifest = write(tmp_path / "m.parquet", {"image": pa.array(images, kind), "label": [1, 2, 3, 4, 5]})
     table = rows(read(manifest))
-    assert table.column_names == ["image_uri", "image_bytes", "problem", "label"]
-    assert table["image_bytes"].to_pylist() == [b"one", b"two", None, None, None]
+    places = ["image_file", "image_column", "image_group", "image_row"]
+    assert table.column_names == ["image_uri", "image_identity", *places, "problem", "label"]
+    here = {"image_file": str(manifest), "image_column": "image.bytes", "image_group": 0}
+    nowhere = dict.fromkeys(places)
+    found = [here | {"image_row": 0}, here | {"image_row": 1}, nowhere, nowhere, nowhere]
+    assert table.select(places).to_pylist() == found
+    # What a file calls its images need not tell them apart.
+    assert table["image_identity"].to_pylist() == [f"{manifest}#row=1", *table["image_uri"].to_pylist()[1:]]
     assert table["image_uri"].to_pylist() == [
         "one.jpg",
         f"{manifest}#row=2",
@@ -269,21 +275,15 @@ def test_binary_column(tmp_path: Path) -> None:
     manifest = write(tmp_path / "m.parquet", {"jpg": pa.array([b"1", None], pa.large_binary()), "url": ["u", "v"]})
     assert rows(read(manifest, bytes_column="jpg")).to_pydict() == {
         "image_uri": ["u", f"{tmp_path}/v"],
-        "image_bytes": [b"1", None],
+        "image_identity": ["u", f"{tmp_path}/v"],
+        "image_file": [str(manifest), None],
+        "image_column": ["jpg", None],
+        "image_group": [0, None],
+        "image_row": [0, None],
         "problem": [None, None],
     }
     found = write(tmp_path / "n.parquet", {"image": pa.array([b"1"])})
-    assert rows(read(found))["image_bytes"].to_pylist() == [b"1"]
-
-
-def test_embedded_images_come_in_small_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.formats.BATCH_BYTES", 3000)
-    monkeypatch.setattr("pipelines.manifest.CHUNK_BYTES", 9000)
-    pictures = [bytes([i]) * 1000 for i in range(30)]
-    manifest = write(tmp_path / "m.parquet", {"image": pa.array(pictures), "n": list(range(30))})
-    chunks = list(read(manifest).chunks())
-    assert max(chunk.nbytes for chunk in chunks) < 12_500
-    assert [data for chunk in chunks for data in chunk["image_bytes"].to_pylist()] == pictures
+    assert rows(read(found))["image_column"].to_pylist() == ["image"]
 
 
 def test_image_struct_beside_a_chosen_uri_column_stays_out(tmp_path: Path) -> None:

@@ -1,0 +1,230 @@
+"""Images in the manifest itself: planned without a look at them, and read from where they are, once."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from actors.embedded import EmbeddedImages, Place
+from actors.errors import ImageError, ManifestError
+from actors.settings import ImageSettings
+from actors.stages.attempts import Attempts
+from actors.stages.feed import feed, groups
+from actors.stages.ledger import AttemptLedger
+from actors.stages.load import load_images
+from actors.stages.row import unpack
+from actors.storage import Storage
+from pipelines.config import load_config
+from pipelines.plan import Plan, make_plan, read_holdings
+from tests.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.servers import S3Server
+
+LOCAL = Storage()
+FOUR_VARIANTS = "variants=[{seed: [1, 2, 3, 4]}]"
+HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def picture(number: int, size: int = 100) -> bytes:
+    """A PNG of noise, of about `3 * size ** 2` bytes."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(number).integers(0, 255, (size, size, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def table_of(pictures: list[bytes | None], **columns: list[Any]) -> pa.Table:
+    structs = [None if data is None else {"bytes": data, "path": "0.png"} for data in pictures]
+    return pa.table({"image": pa.array(structs, HUGGING_FACE), **columns})
+
+
+def plan_of(manifest: str, folder: Path, *overrides: str, storage: Storage = LOCAL) -> Plan:
+    config = load_config([], [f"manifest={manifest}", f"output={folder}/out", "model.source=none", *overrides])
+    holdings = read_holdings(config.output, LOCAL)
+    return make_plan(config, storage, holdings, ("rev", ""), work_folder=f"{folder}/out/_runs/r/work")
+
+
+def work_rows(plan: Plan) -> list[dict[str, Any]]:
+    return [row for file in plan.work for row in pq.read_table(file.uri).to_pylist()]
+
+
+def loaded(plan: Plan, storage: Storage = LOCAL) -> list[dict[str, Any]]:
+    """All rows of a plan through `feed` and `load_images`, as Ray Data calls them."""
+    attempts = Attempts(AttemptLedger(max_attempts=3))
+    return [
+        row
+        for group in feed({"uri": [file.uri for file in plan.work]}, storage=storage)
+        for batch in load_images(group, storage=storage, settings=ImageSettings(width=96, height=64), attempts=attempts)
+        for row in unpack(batch)
+    ]
+
+
+@pytest.fixture
+def counted(s3_server: S3Server) -> Any:
+    """The store behind a proxy that counts, and access to it."""
+    with faulty_proxy(s3_server.endpoint) as proxy:
+        yield proxy, Storage({"s3": replace(s3_server, endpoint=proxy.endpoint).options()})
+
+
+@pytest.mark.parametrize("row_group", [8, 64])
+def test_a_store_is_read_once_and_nothing_is_copied(
+    row_group: int, tmp_path: Path, s3_bucket: str, counted: tuple[FaultyProxy, Storage]
+) -> None:
+    proxy, storage = counted
+    table = table_of(
+        [picture(number, 150) for number in range(64)], label=[f"a picture, number {n}" for n in range(64)]
+    )
+    pq.write_table(table, tmp_path / "m.parquet", row_group_size=row_group)
+    size = (tmp_path / "m.parquet").stat().st_size
+    storage.put_file(f"{s3_bucket}/m.parquet", tmp_path / "m.parquet")
+
+    proxy.bytes_answered = 0
+    plan = plan_of(f"{s3_bucket}/m.parquet", tmp_path, FOUR_VARIANTS, storage=storage)
+    assert plan.to_do == 256
+    assert proxy.bytes_answered < 0.05 * size
+    assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()) < 0.02 * size
+
+    proxy.bytes_answered = 0
+    rows = loaded(plan, storage)
+    assert 0.95 * size < proxy.bytes_answered <= 1.2 * size
+    assert sorted(row["clip_id"] for row in rows) == sorted(row["clip_id"] for row in work_rows(plan))
+    assert {row["error"] for row in rows} == {""}
+    assert len({row["image_sha256"] for row in rows}) == 64
+
+
+def test_one_row_group_is_one_task_and_its_variants_come_together(tmp_path: Path) -> None:
+    pq.write_table(table_of([picture(number) for number in range(6)]), tmp_path / "m.parquet", row_group_size=3)
+    plan = plan_of(f"{tmp_path}/m.parquet", tmp_path, FOUR_VARIANTS)
+    found = list(groups(iter(work_rows(plan))))
+    assert [[row["image_row"] for row in group] for group in found] == [[0] * 4 + [1] * 4 + [2] * 4] * 2
+    assert [{row["image_group"] for row in group} for group in found] == [{0}, {1}]
+
+
+def test_images_with_a_uri_of_their_own_are_loaded_by_eights() -> None:
+    rows = [{"image_file": None, "n": number} for number in range(20)]
+    assert [len(group) for group in groups(iter(rows))] == [8, 8, 4]
+    assert [row for group in groups(iter(rows)) for row in group] == rows
+
+
+def test_of_a_web_server_a_whole_file_is_one_group() -> None:
+    rows = [{"image_file": "https://h/m.parquet", "image_column": "image", "image_group": n // 3} for n in range(9)]
+    assert [len(group) for group in groups(iter(rows))] == [9]
+
+
+def test_rows_without_an_image_are_told_from_those_with_one(tmp_path: Path) -> None:
+    (tmp_path / "side.png").write_bytes(picture(9))
+    structs = [
+        *({"bytes": picture(0), "path": "0.png"}, {"bytes": picture(1), "path": None}),  # all have one
+        *({"bytes": None, "path": "side.png"}, None),  # none has one
+        *({"bytes": picture(2), "path": "0.png"}, {"bytes": None, "path": "side.png"}),  # half of them
+    ]
+    pq.write_table(pa.table({"image": pa.array(structs, HUGGING_FACE)}), tmp_path / "m.parquet", row_group_size=2)
+    plan = plan_of(f"{tmp_path}/m.parquet", tmp_path)
+    assert (plan.images, plan.duplicates, plan.problems.counts.total()) == (6, 1, 1)
+    rows = loaded(plan)
+    assert [row["stage"] for row in rows] == ["", "", "", "manifest", ""]
+    assert len({row["image_sha256"] for row in rows}) == 5  # with "" for the one that has none
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_images"),
+    [
+        ([], 4),  # a file's rows, whatever it calls its images
+        (["columns.identity=content"], 3),
+        (["columns.identity=asset"], 2),
+        (["columns.uri_column=asset", "columns.bytes_column=image"], 2),
+    ],
+)
+def test_identity_decides_which_rows_are_one_image(overrides: list[str], num_images: int, tmp_path: Path) -> None:
+    pictures = [picture(0), picture(1), picture(0), picture(2)]
+    pq.write_table(table_of(pictures, asset=["x", "y", "y", "x"]), tmp_path / "m.parquet")
+    plan = plan_of(f"{tmp_path}/m.parquet", tmp_path, *overrides)
+    assert (plan.images, plan.to_do, plan.duplicates) == (4, num_images, 4 - num_images)
+
+
+def test_content_is_the_identity_of_images_elsewhere_too(tmp_path: Path) -> None:
+    for name, number in (("a.png", 0), ("b.png", 1), ("c.png", 0)):
+        (tmp_path / name).write_bytes(picture(number))
+    (tmp_path / "m.txt").write_text("a.png\nb.png\nc.png\nnone.png\n")
+    plan = plan_of(f"{tmp_path}/m.txt", tmp_path, "columns.identity=content")
+    assert (plan.to_do, plan.duplicates) == (3, 1)
+    said = [row["problem"] for row in work_rows(plan) if row["problem"]]
+    assert said == [f"{tmp_path}/m.txt, row 4: the image cannot be read: {tmp_path}/none.png does not exist"]
+    pq.write_table(table_of([picture(1)]), tmp_path / "n.parquet")
+    embedded = plan_of(f"{tmp_path}/n.parquet", tmp_path / "other", "columns.identity=content")
+    assert work_rows(embedded)[0]["clip_id"] == work_rows(plan)[1]["clip_id"]
+
+
+def test_an_identity_is_there_for_each_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"uri": ["/a.jpg", "/b.jpg"], "n": [1, None], "x": [0.5, 1]}), tmp_path / "m.parquet")
+    plan = plan_of(f"{tmp_path}/m.parquet", tmp_path, "columns.identity=n")
+    assert [row["problem"] for row in work_rows(plan)] == ["", f"{tmp_path}/m.parquet, row 2: no identity: n is empty"]
+    with pytest.raises(ManifestError, match=r"columns.identity is x, which must be text or whole numbers"):
+        plan_of(f"{tmp_path}/m.parquet", tmp_path, "columns.identity=x")
+    with pytest.raises(ManifestError, match=r"columns.identity is m, but there is no such column"):
+        plan_of(f"{tmp_path}/m.parquet", tmp_path, "columns.identity=m")
+    (tmp_path / "m.txt").write_text("/a.jpg\n")
+    with pytest.raises(ManifestError, match=r"columns.identity is n, but a manifest of text has no columns"):
+        plan_of(f"{tmp_path}/m.txt", tmp_path, "columns.identity=n")
+
+
+def damaged(path: Path) -> None:
+    """Where a page of the second row group begins."""
+    data = bytearray(path.read_bytes())
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data[start : start + 10] = b"\xff" * 10
+    path.write_bytes(data)
+
+
+def shortened(path: Path) -> None:
+    """By its second row group."""
+    pq.write_table(pq.ParquetFile(path).read_row_group(0), path)
+
+
+@pytest.mark.parametrize(("spoil", "said"), [(damaged, "is damaged"), (shortened, "has changed since it was planned")])
+def test_what_happens_to_a_row_group_stays_with_its_rows(
+    spoil: Callable[[Path], None], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.parquet"
+    pq.write_table(table_of([picture(number) for number in range(60)]), path, row_group_size=20)
+    plan = plan_of(str(path), tmp_path)
+    spoil(path)
+    opened: list[str] = []
+    open_exact = Storage.open_exact
+    monkeypatch.setattr(Storage, "open_exact", lambda self, uri: (opened.append(uri), open_exact(self, uri))[1])
+    rows = loaded(plan)
+    failed = [row for row in rows if row["stage"]]
+    assert {row["error_type"] for row in failed} == {"ImageError"}
+    assert all(said in row["error"] for row in failed)
+    assert len(rows) - len(failed) == (40 if spoil is damaged else 20)
+    assert len(opened) == 3  # not once for each row that cannot be had
+
+
+def test_an_image_before_the_last_one_is_found_again(tmp_path: Path) -> None:
+    pictures = [picture(number, 10) for number in range(5)]
+    pq.write_table(pa.table({"jpg": pictures}), tmp_path / "m.parquet")
+    images = EmbeddedImages(LOCAL)
+    place = Place(f"{tmp_path}/m.parquet", "jpg", 0, 0)
+    assert [images.read(replace(place, row=row)) for row in (3, 1, 4, 4, 0)] == [pictures[n] for n in (3, 1, 4, 4, 0)]
+    with pytest.raises(ImageError, match="has changed since it was planned"):
+        images.read(replace(place, row=5))
+    assert images.read(place) == pictures[0]
+
+
+def test_a_group_travels_as_lines_of_json(tmp_path: Path) -> None:
+    plan = plan_of(str(write_list(tmp_path, 9)), tmp_path)
+    first, second = feed({"uri": [plan.work[0].uri]}, storage=LOCAL)
+    assert [len(group["rows"][0].split("\n")) for group in (first, second)] == [8, 1]
+    assert json.loads(second["rows"][0])["image_uri"] == "/images/8.jpg"
+
+
+def write_list(folder: Path, count: int) -> Path:
+    (folder / "m.txt").write_text("".join(f"/images/{number}.jpg\n" for number in range(count)))
+    return folder / "m.txt"
