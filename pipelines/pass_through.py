@@ -22,6 +22,11 @@ class PassThrough:
         self._storage = storage
         self._files: list[_File] = []
 
+    @property
+    def num_open(self) -> int:
+        """Work files whose columns are in memory."""
+        return len(self._files)
+
     def of(self, clip_ids: Sequence[str]) -> pa.Table:
         """The columns of these clips, in this order.
 
