@@ -54,11 +54,11 @@ class EmbeddedImages:
         self._storage = storage
         self._open: _OpenGroup | None = None
 
-    def read(self, place: Place) -> bytes:
-        """The image's bytes, as they stand there.
+    def read(self, place: Place) -> bytes | None:
+        """The image's bytes, as they stand there; None where there are none.
 
         Raises:
-            ImageError: the file has changed since it was planned, or is damaged there, or the value is empty.
+            ImageError: the file has changed since it was planned, or is damaged there.
             StorageError: it cannot be read.
         """
         if self._open is None or not self._open.reaches(place):
@@ -71,9 +71,7 @@ class EmbeddedImages:
         except Exception:
             self.close()
             raise
-        if not data:
-            raise ImageError(f"there is no image in {place}: its bytes are empty")
-        return data
+        return data or None
 
     def close(self) -> None:
         """Let go of what is open."""

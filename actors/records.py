@@ -44,16 +44,19 @@ WORK_SCHEMA = pa.schema(
         pa.field("part", pa.int32()),
         pa.field("attempts", pa.int32()),  # earlier attempts that failed
         pa.field("image_uri", pa.string()),
-        # Where the manifest carries the image itself (else null): the Parquet file, the path of the column in its
-        # schema, the row group, and the row in that, both from 0.
+        # Where the manifest has a column of images (else null): the Parquet file, the path of the column in its schema,
+        # the row group, the row in that, both from 0; and the URI to fetch where there turns out to be no image.
         pa.field("image_file", pa.string()),
         pa.field("image_column", pa.string()),
         pa.field("image_group", pa.int32()),
         pa.field("image_row", pa.int32()),
+        pa.field("image_fallback", pa.string()),
         pa.field("problem", pa.string()),  # why the manifest's row cannot be used; "" where it can
         *PARAMETER_FIELDS,
     ]
 )
+
+PLACE_FIELDS = ("image_file", "image_column", "image_group", "image_row", "image_fallback")
 
 CLIP_SCHEMA = pa.schema(
     [

@@ -37,11 +37,13 @@ def by_content(uris: pa.Array, images: Embedded | None, storage: Storage, max_by
     for reason in dict.fromkeys(filter(None, reasons)):
         marks.mark(pa.array([other == reason for other in reasons]), f"the image cannot be read: {reason}")
     pairs = zip(uris.to_pylist(), hashes, strict=True)
-    known = [uri if sha256 is None else f"sha256:{sha256}" for uri, sha256 in pairs]
+    known = [uri or "" if sha256 is None else f"sha256:{sha256}" for uri, sha256 in pairs]
     return pa.array(known, pa.string())
 
 
-def _hash(storage: Storage, max_bytes: int, uri: str) -> tuple[str | None, str | None]:
+def _hash(storage: Storage, max_bytes: int, uri: str | None) -> tuple[str | None, str | None]:
+    if uri is None:
+        return None, "there is none, and no URI that may be fetched"
     try:
         return hashlib.sha256(storage.read_bytes(uri, max_bytes=max_bytes)).hexdigest(), None
     except StorageError as error:

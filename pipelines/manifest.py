@@ -3,10 +3,9 @@
     sources -> files -> rows as they stand there -> rows of the schema below -> chunks
 
 A chunk's columns: `image_uri` (string, never null), `image_identity` (string, never null: what the image is known by,
-where that is not always its URI), `image_file`, `image_column`, `image_group` and `image_row` (only where the manifest
-embeds images: where the row's lies, null where it carries none), `problem` (string; why the row cannot be used, else
-null), the overrides that the manifest has (`actors.records.PARAMETER_FIELDS`; null leaves the configured value), then
-the pass-through columns.
+only where that is not its URI), `actors.records.PLACE_FIELDS` (only where the manifest has a column of images),
+`problem` (string; why the row cannot be used, else null), the overrides that the manifest has
+(`actors.records.PARAMETER_FIELDS`; null leaves the configured value), then the pass-through columns.
 
 A row that cannot be used stays in its chunk, with its `problem`: it is the plan's to record. A file that cannot be read
 is a ManifestError.
@@ -24,7 +23,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from actors.errors import ManifestError, StorageError
-from actors.records import WORK_SCHEMA
+from actors.records import PLACE_FIELDS, WORK_SCHEMA
 from actors.settings import Section
 from actors.storage import Storage
 from pipelines.formats import (
@@ -43,6 +42,7 @@ from pipelines.manifest_rows import (
     OVERRIDES,
     Marks,
     RowProblems,
+    embedded_columns,
     extra,
     image_columns,
     is_convertible,
@@ -65,7 +65,7 @@ RENAME_PREFIX = "source_"
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
 _SHOWN_COLUMNS = 30
-_PLACE = pa.schema([WORK_SCHEMA.field(name) for name in ("image_file", "image_column", "image_group", "image_row")])
+_PLACE = pa.schema([WORK_SCHEMA.field(name) for name in PLACE_FIELDS])
 _OWN_COLUMNS = ("image_uri", "image_identity", *_PLACE.names, "problem")
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
@@ -192,11 +192,10 @@ class ManifestReader:
         self._renamed = _renamed(kinds, {*reserved, *_OWN_COLUMNS, *OVERRIDES})
         self.extras = pa.schema([pa.field(self._renamed[name], kind) for name, kind in kinds.items()])
         embeds = any(source.layout.image for source in sources)
-        is_known_by_uri = columns.identity == URI and not embeds
         self.schema = pa.schema(
             [
                 pa.field("image_uri", pa.string()),
-                *([] if is_known_by_uri else [pa.field("image_identity", pa.string())]),
+                *([] if columns.identity == URI else [pa.field("image_identity", pa.string())]),
                 *(_PLACE if embeds else []),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, OVERRIDES[name]) for name in self.overrides),
@@ -254,14 +253,17 @@ class ManifestReader:
             for name in layout.columns
         }
         base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
-        uris = None if layout.uri is None else given[layout.uri]
-        empty = " and ".join(filter(None, (layout.uri, layout.image)))
-        columns = image_columns(uris, batch.images, file.uri, base, empty, allowed, marks)
+        if batch.images is None:
+            assert layout.uri is not None, file.uri
+            columns = image_columns(given[layout.uri], base, layout.uri, allowed, marks)
+        else:
+            uris = None if layout.uri is None else given[layout.uri]
+            columns = embedded_columns(uris, batch.images, file.uri, base, allowed, marks)
         if layout.identity is not None:
             columns["image_identity"] = by_column(layout.identity, given[layout.identity], marks)
         elif self._columns.identity == CONTENT:
-            found = (columns["image_uri"], batch.images, self._storage, self._max_image_bytes)
-            columns["image_identity"] = by_content(*found, marks)
+            uris = columns["image_uri"] if batch.images is None else columns["image_fallback"]
+            columns["image_identity"] = by_content(uris, batch.images, self._storage, self._max_image_bytes, marks)
         for name in layout.overrides:
             columns[name] = override(name, given[name], marks)
         for name in layout.passthrough:

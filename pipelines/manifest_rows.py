@@ -74,53 +74,43 @@ class Marks:
         return pc.binary_join_element_wise(f"{self._uri}#row=", pc.cast(self._rows, pa.string()), "")
 
 
-def image_columns(
-    uris: pa.Array | None,
-    images: Embedded | None,
-    file: str,
-    base: str,
-    empty: str,
-    allowed: AllowedImages,
-    marks: Marks,
-) -> dict[str, pa.Array]:
-    """`image_uri` and `image_identity`, and where there is an image column where the image lies: `image_file`,
-    `image_column`, `image_group`, `image_row`, null where a row carries none.
-
-    Embedded images come before a URI, which then is only a name: it is left as it stands.
+def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages, marks: Marks) -> dict[str, pa.Array]:
+    """`image_uri`, of rows whose images are files of their own.
 
     Args:
         uris: the URI column, text.
-        images: what the image column holds.
-        file: URI of the manifest's file.
         base: folder that relative URIs start from.
-        empty: what to call the columns in the problem of a row that has neither.
+        empty: what to call the column in the problem of a row that has none.
         allowed: which URIs may be fetched; the others are a problem.
     """
+    name = _text_or_null(uris)
+    marks.mark(pc.is_null(name), f"no image: {empty} is empty")
+    _mark_refused(name, base, allowed, marks)
+    return {"image_uri": _named(_resolved(name, base), marks)}
+
+
+def embedded_columns(
+    uris: pa.Array | None, images: Embedded, file: str, base: str, allowed: AllowedImages, marks: Marks
+) -> dict[str, pa.Array]:
+    """`image_uri`, and where the image lies: `image_file`, `image_column`, `image_group`, `image_row`, and
+    `image_fallback`: the URI that is fetched where there is none, or null.
+
+    The URI column only names the image: it is left as it stands. Without one, its file and row name it: what the file
+    itself calls its images need not tell them apart.
+    """
     size = len(marks.texts)
-    embedded, known = pa.array(np.zeros(size, bool)), pa.nulls(size, pa.string())
-    if uris is not None:
-        known = _text_or_null(uris)
-    name = known
-    if images is not None:
-        # What a file calls its images need not tell them apart: there is a 0001.jpg in each folder.
-        embedded, name = images.is_there, pc.coalesce(known, _text_or_null(images.path))
-        known = pc.if_else(embedded, known, name)
-    marks.mark(pc.and_(pc.is_null(name), pc.invert(embedded)), f"no image: {empty} is empty")
-    fetched = pc.if_else(embedded, pa.scalar(None, pa.string()), name)
-    _mark_refused(fetched, base, allowed, marks)
-    resolved = _named(pc.if_else(embedded, name, _resolved(name, base)), marks)
-    if images is None:
-        return {"image_uri": resolved, "image_identity": resolved}
-    places = {
+    name = pa.nulls(size, pa.string()) if uris is None else _text_or_null(uris)
+    elsewhere = pc.coalesce(name, _text_or_null(images.path))
+    is_refused = [uri is not None and allowed.why_not(uri, base) is not None for uri in elsewhere.to_pylist()]
+    return {
+        "image_uri": _named(name, marks),
         "image_file": pa.repeat(pa.scalar(file), size),
         "image_column": pa.repeat(pa.scalar(images.column), size),
         "image_group": images.group,
         "image_row": images.row,
-    }
-    return {
-        "image_uri": resolved,
-        "image_identity": pc.if_else(embedded, _named(known, marks), resolved),
-        **{name: pc.if_else(embedded, place, pa.scalar(None, place.type)) for name, place in places.items()},
+        "image_fallback": pc.if_else(
+            pa.array(is_refused, pa.bool_()), pa.scalar(None, pa.string()), _resolved(elsewhere, base)
+        ),
     }
 
 

@@ -20,16 +20,16 @@ class Embedded:
 
     Attributes:
         column: path of the binary column in the file's schema, such as `image.bytes`.
-        group, row: where the image lies: row group, and row in that, from 0 (int32).
-        is_there: whether it does (bool).
+        group, row: where the image lies: row group, and row in that, from 0 (int32). Whether one does is seen when it
+            is loaded: the file's statistics tell how many rows have none, and not which, and pyarrow ends the process
+            where these are damaged.
         path: what the file calls the image (string; as Hugging Face embeds one), or null.
-        sha256: of its bytes (string), where these were asked for; else null.
+        sha256: of its bytes (string), where these were asked for and there is one; else null.
     """
 
     column: str
     group: pa.Array
     row: pa.Array
-    is_there: pa.Array
     path: pa.Array
     sha256: pa.Array
 
@@ -39,35 +39,25 @@ def batches_with_images(
 ) -> Iterator[tuple[pa.RecordBatch, Embedded]]:
     """The columns `names`, and where the images of the column `image` lie (binary, or a struct of `bytes` and `path`).
 
-    Images are read only where `hashed` asks for it, and in row groups in which some rows have one and others have none:
-    the file's statistics tell how many, and not which.
+    Images are read only where `hashed` asks for it.
     """
     kind = file.schema_arrow.field(image).type
     leaf, beside = (f"{image}.bytes", [f"{image}.path"]) if pa.types.is_struct(kind) else (image, [])
-    index = next(i for i in range(len(file.schema)) if file.schema.column(i).path == leaf)
+    columns = [*names, *beside, *([leaf] if hashed else [])]
     for group in range(file.num_row_groups):
-        facts = file.metadata.row_group(group)
-        nulls = _num_nulls(facts.column(index))
-        is_read = hashed or nulls not in (0, facts.num_rows)
-        columns = [*names, *beside, *([leaf] if is_read else [])]
         first = 0
-        for batch in _of_group(file, group, columns, max_rows, are_read=is_read):
+        for batch in _of_group(file, group, columns, max_rows, hashed=hashed):
             rows = range(first, first + batch.num_rows)
-            yield batch.select(list(names)), _embedded(batch, image, leaf, group, rows, is_read=is_read, nulls=nulls)
+            yield batch.select(list(names)), _embedded(batch, image, leaf, group, rows, hashed=hashed)
             first += batch.num_rows
 
 
-def _num_nulls(column: pq.ColumnChunkMetaData) -> int | None:
-    statistics = column.statistics
-    return statistics.null_count if statistics is not None and statistics.has_null_count else None
-
-
 def _of_group(
-    file: pq.ParquetFile, group: int, columns: list[str], max_rows: int, *, are_read: bool
+    file: pq.ParquetFile, group: int, columns: list[str], max_rows: int, *, hashed: bool
 ) -> Iterator[pa.RecordBatch]:
     facts = file.metadata.row_group(group)
     size = min(max_rows, _ROWS_AT_ONCE)
-    if are_read:
+    if hashed:
         size = max(1, min(size, int(_BYTES_AT_ONCE * facts.num_rows / max(facts.total_byte_size, 1))))
     if columns:
         yield from file.iter_batches(size, row_groups=[group], columns=columns)
@@ -77,20 +67,15 @@ def _of_group(
         yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[""])
 
 
-def _embedded(
-    batch: pa.RecordBatch, image: str, leaf: str, group: int, rows: range, *, is_read: bool, nulls: int | None
-) -> Embedded:
+def _embedded(batch: pa.RecordBatch, image: str, leaf: str, group: int, rows: range, *, hashed: bool) -> Embedded:
     size = len(rows)
     path, sha256 = pa.nulls(size, pa.string()), pa.nulls(size, pa.string())
-    is_there = pa.repeat(pa.scalar(nulls == 0), size)
     if image != leaf:
         path = pc.cast(pc.struct_field(batch.column(image), "path"), pa.string())
-    if is_read:
+    if hashed:
         data = batch.column(image)
         data = pc.cast(data if image == leaf else pc.struct_field(data, "bytes"), pa.large_binary())
-        is_there = pc.fill_null(pc.greater(pc.binary_length(data), 0), False)
-        pairs = zip(data, is_there.to_pylist(), strict=True)
-        hashes = [hashlib.sha256(one.as_buffer()).hexdigest() if there else None for one, there in pairs]
-        sha256 = pa.array(hashes, pa.string())
+        views = (one.as_buffer() if one.is_valid else b"" for one in data)
+        sha256 = pa.array([hashlib.sha256(view).hexdigest() if len(view) else None for view in views], pa.string())
     groups = pa.repeat(pa.scalar(group, pa.int32()), size)
-    return Embedded(leaf, groups, pa.array(rows, pa.int32()), is_there, path, sha256)
+    return Embedded(leaf, groups, pa.array(rows, pa.int32()), path, sha256)

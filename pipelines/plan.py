@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from actors import scratch, video
 from actors.errors import CheckpointError, ConfigError, ManifestError, StorageError
 from actors.fingerprint import fingerprint
-from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, WORK_SCHEMA
+from actors.records import CLIP_SCHEMA, FAILURE_SCHEMA, PLACE_FIELDS, WORK_SCHEMA
 from actors.settings import describe_tier
 from actors.storage import NotFound, Storage
 from actors.svd.checkpoint import revision_of
@@ -347,7 +347,7 @@ def _rows_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
         "image_uri": chunk["image_uri"],
         **{
             name: chunk[name] if name in chunk.column_names else pa.nulls(size, WORK_SCHEMA.field(name).type)
-            for name in ("image_file", "image_column", "image_group", "image_row")
+            for name in PLACE_FIELDS
         },
         "problem": problems,
         **parameters,

@@ -8,14 +8,14 @@ from typing import Any
 
 from actors import images
 from actors.embedded import EmbeddedImages, Place
+from actors.errors import ImageError
+from actors.records import PLACE_FIELDS
 from actors.settings import ImageSettings
 from actors.stages.attempts import Attempts
 from actors.stages.feed import IMAGES_PER_TASK
 from actors.stages.ledger import Answer
 from actors.stages.row import NO_IMAGE, WELL, Row, pack
 from actors.storage import Storage
-
-_PLACE = ("image_file", "image_column", "image_group", "image_row")
 
 
 class Loader:
@@ -26,24 +26,36 @@ class Loader:
         self._embedded = EmbeddedImages(storage)
         self._last: tuple[Place | str, Row] | None = None
 
-    def load(self, uri: str, place: Place | None) -> Row:
-        """`image_HWC` (uint8), `image_sha256`, `image_width`, `image_height` of the image at `place`, else at `uri`."""
-        source = place or uri
+    def load(self, row: Row) -> Row:
+        """Of a work row's image: `image_HWC` (uint8), `image_sha256`, `image_width`, `image_height`, `image_uri`.
+
+        Raises:
+            ImageError: there is none, or it cannot be used.
+            StorageError: it cannot be read.
+        """
+        source = Place.of(row) or str(row["image_uri"])
         if self._last is None or self._last[0] != source:
             self._last = None
-            self._last = source, self._load(source)
+            uri, data = self._fetch(row)
+            self._last = source, {"image_uri": uri, **self._decode(data)}
         return self._last[1]
 
     def close(self) -> None:
         """Let go of files that are open."""
         self._embedded.close()
 
-    def _load(self, source: Place | str) -> Row:
+    def _fetch(self, row: Row) -> tuple[str, bytes]:
+        uri, place = row["image_uri"], Place.of(row)
+        if place is not None:
+            if data := self._embedded.read(place):
+                return uri, data
+            uri = row["image_fallback"]
+            if uri is None:
+                raise ImageError(f"there is no image in {place}, and no URI that may be fetched")
+        return uri, self._storage.read_bytes(uri, max_bytes=self._settings.max_bytes)
+
+    def _decode(self, data: bytes) -> Row:
         settings = self._settings
-        if isinstance(source, Place):
-            data = self._embedded.read(source)
-        else:
-            data = self._storage.read_bytes(source, max_bytes=settings.max_bytes)
         image = images.decode(data, max_megapixels=settings.max_megapixels, max_bytes=settings.max_bytes)
         width, height = images.clip_size(image.width, image.height, settings)
         pixels_HWC = images.fit(
@@ -56,18 +68,18 @@ class Loader:
 def load_image(row: Row, *, loader: Loader, attempts: Attempts, answer: Answer | None = None) -> Row:
     """Load the image of one row.
 
-    In: what `WORK_SCHEMA` says. Out: the same without `image_file` and its like and `problem`, and
+    In: what `WORK_SCHEMA` says. Out: the same without `PLACE_FIELDS` and `problem`, and
     `image_HWC` (uint8), `image_sha256`, `image_width`, `image_height`, `load_s`, `stage`, `error_type`, `error`.
     """
-    place, problem = Place.of(row), row["problem"]
-    row = {name: value for name, value in row.items() if name not in (*_PLACE, "problem")}
+    work, problem = row, row["problem"]
+    row = {name: value for name, value in row.items() if name not in (*PLACE_FIELDS, "problem")}
     row |= {"image_HWC": NO_IMAGE, "image_sha256": "", "image_width": 0, "image_height": 0, "load_s": 0.0, **WELL}
     if problem:
         return {**row, "stage": "manifest", "error_type": "ManifestError", "error": problem}
 
     def load(row: Row) -> Row:
         started = time.perf_counter()
-        return {**row, **loader.load(row["image_uri"], place), "load_s": time.perf_counter() - started}
+        return {**row, **loader.load(work), "load_s": time.perf_counter() - started}
 
     return attempts.attempt(row, "load", load, answer)
 

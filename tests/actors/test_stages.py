@@ -22,7 +22,7 @@ from PIL import Image
 
 from actors import images, video
 from actors.errors import CheckpointError, ConfigError
-from actors.records import CLIP_SCHEMA, Outcome, Provenance
+from actors.records import CLIP_SCHEMA, PLACE_FIELDS, Outcome, Provenance
 from actors.settings import (
     FastSettings,
     GenerationSettings,
@@ -73,6 +73,7 @@ def work_row(**changes: Any) -> dict[str, Any]:
         "image_column": None,
         "image_group": None,
         "image_row": None,
+        "image_fallback": None,
         "problem": "",
         "seed": 1,
         "fps": 7,
@@ -143,9 +144,9 @@ def test_load_image_from_a_file_and_from_a_table(tmp_path: Path) -> None:
     assert from_file["image_HWC"].shape == (64, 96, 3)
     assert (from_file["image_width"], from_file["image_height"], from_file["stage"]) == (100, 80, "")
     assert set(from_file) == set(from_table)
-    assert not {"image_file", "image_column", "image_group", "image_row", "problem"} & set(from_file)
+    assert not {*PLACE_FIELDS, "problem"} & set(from_file)
     said = load(**place, image_row=0)["error"]
-    assert said == f"there is no image in row 1 of row group 1 in {tmp_path}/m.parquet: its bytes are empty"
+    assert said == f"there is no image in row 1 of row group 1 in {tmp_path}/m.parquet, and no URI that may be fetched"
 
 
 def test_variants_of_an_image_fetch_and_decode_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

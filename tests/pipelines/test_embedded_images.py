@@ -118,19 +118,24 @@ def test_of_a_web_server_a_whole_file_is_one_group() -> None:
     assert [len(group) for group in groups(iter(rows))] == [9]
 
 
-def test_rows_without_an_image_are_told_from_those_with_one(tmp_path: Path) -> None:
+def test_a_row_without_an_image_falls_back_to_its_path_where_that_may_be_fetched(tmp_path: Path) -> None:
     (tmp_path / "side.png").write_bytes(picture(9))
     structs = [
-        *({"bytes": picture(0), "path": "0.png"}, {"bytes": picture(1), "path": None}),  # all have one
-        *({"bytes": None, "path": "side.png"}, None),  # none has one
-        *({"bytes": picture(2), "path": "0.png"}, {"bytes": None, "path": "side.png"}),  # half of them
+        {"bytes": picture(0), "path": "side.png"},
+        {"bytes": None, "path": "side.png"},
+        {"bytes": b"", "path": None},
+        {"bytes": None, "path": "s3://elsewhere/0.png"},
+        None,
     ]
-    pq.write_table(pa.table({"image": pa.array(structs, HUGGING_FACE)}), tmp_path / "m.parquet", row_group_size=2)
-    plan = plan_of(f"{tmp_path}/m.parquet", tmp_path)
-    assert (plan.images, plan.duplicates, plan.problems.counts.total()) == (6, 1, 1)
-    rows = loaded(plan)
-    assert [row["stage"] for row in rows] == ["", "", "", "manifest", ""]
-    assert len({row["image_sha256"] for row in rows}) == 5  # with "" for the one that has none
+    pq.write_table(pa.table({"image": pa.array(structs, HUGGING_FACE)}), tmp_path / "m.parquet")
+    rows = loaded(plan_of(f"{tmp_path}/m.parquet", tmp_path))
+    assert [row["image_width"] for row in rows] == [100, 100, 0, 0, 0]
+    assert [row["image_uri"] for row in rows[:2]] == [f"{tmp_path}/m.parquet#row=1", f"{tmp_path}/side.png"]
+    assert rows[0]["image_sha256"] != rows[1]["image_sha256"]
+    assert [row["error"] for row in rows[2:]] == [
+        f"there is no image in row {number} of row group 1 in {tmp_path}/m.parquet, and no URI that may be fetched"
+        for number in (3, 4, 5)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 from ray.data import DataContext
 
-from actors.embedded import Place
 from actors.errors import CheckpointError, WorkerDiedError
 from actors.records import WORK_SCHEMA, Outcome, Provenance
 from actors.stages.attempts import Attempts
@@ -165,7 +164,7 @@ def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make
         return load_image(row, loader=deadly if row["clip_id"] == at_load else loader, **options)
 
     class Deadly(Loader):
-        def load(self, uri: str, place: Place | None) -> dict[str, Any]:
+        def load(self, row: dict[str, Any]) -> dict[str, Any]:
             mark(folder, "load")
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
