@@ -13,9 +13,14 @@ _NOT_IN_FILE = frozenset({"bytes", "sha256", "model", "device", "created_at"})
 _LENGTH = "duration_s"
 
 
+def is_seconds(column: str) -> bool:
+    """Whether it says how long something took; the one other column in `_s` is the clip's length."""
+    return column.endswith("_s") and column != _LENGTH
+
+
 def is_in_file(column: str) -> bool:
-    """Whether the file says it; columns in `_s` are the seconds that a stage took, but for the clip's length."""
-    return column == _LENGTH or (column not in _NOT_IN_FILE and not column.endswith("_s"))
+    """Whether the file says it."""
+    return column not in _NOT_IN_FILE and not is_seconds(column)
 
 
 def file_tag(record: Mapping[str, Value]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors.contracts import PLACE_SCHEMA
+from actors.file_tag import is_seconds
 from actors.generators import GENERATORS
 from actors.generators.base import Generator
 from actors.runner.contract import seconds_column
@@ -43,6 +44,9 @@ FAILURE_SCHEMA = pa.schema(
     ]
 )
 
+# Where a failure may have come about: before any stage, for a row that the manifest spoils.
+FAILING_STAGES = ("manifest", *(stage.name for stage in STAGES))
+
 # What a reader looks for first stands first.
 _FIRST = ("clip_id", "file_name", "image_uri")
 
@@ -66,6 +70,15 @@ def clip_schema(generator: type[Generator[Any, Any]]) -> pa.Schema:
         by_name[field.name] = field
     first = [by_name.pop(name) for name in _FIRST]
     return pa.schema([*first, *by_name.values(), *seconds, pa.field("created_at", pa.timestamp("us", tz="UTC"))])
+
+
+def step_seconds() -> list[str]:
+    """The columns that say where a clip's seconds went, in order: of each stage its steps, or the whole of it."""
+    columns = []
+    for stage in STAGES:
+        steps = [name for name in stage.columns.names if is_seconds(name)]
+        columns += steps or [seconds_column(stage.name)]
+    return columns
 
 
 # What a pass-through column cannot be called, whichever generator a dataset's clips are made with.

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from actors.svd.decoder import Decoder
-from actors.svd.layers import FeedForward
+from actors.svd.primitives import FeedForward
 from actors.svd.unet import UNet
 from benchmarks.make_checkpoints import SVD_XT_SIZES, new_image_encoder, new_unet, new_vae
 

@@ -2,12 +2,13 @@
 
 import signal
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
+from actors.records import FAILING_STAGES
 from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.driver.report import print_plan, print_summary, stopped_early
@@ -30,6 +31,13 @@ app = typer.Typer(
     "continues).",
 )
 
+
+def _known_stage(name: str | None) -> str | None:
+    if name is not None and name not in FAILING_STAGES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(FAILING_STAGES)}")
+    return name
+
+
 ConfigFiles = Annotated[
     list[str], typer.Option("--config", "-c", metavar="FILE", help="YAML file; several are merged in order.")
 ]
@@ -38,8 +46,13 @@ Overrides = Annotated[
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the clips that failed before.")]
 FailedStage = Annotated[
-    Literal["manifest", "load", "generate", "finish"] | None,
-    typer.Option("--stage", help="With --retry-failed: only those that failed at this stage."),
+    str | None,
+    typer.Option(
+        "--stage",
+        metavar=f"[{'|'.join(FAILING_STAGES)}]",
+        callback=_known_stage,
+        help="With --retry-failed: only those that failed at this stage.",
+    ),
 ]
 FailedType = Annotated[
     str | None, typer.Option("--error-type", help="With --retry-failed: only those with this error_type.")

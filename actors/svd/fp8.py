@@ -33,6 +33,9 @@ def quantize(unet: nn.Module, device: torch.device) -> None:
     config = Float8DynamicActivationFloat8WeightConfig(granularity=PerRow(), set_inductor_config=False)
     for linear in token_linears(unet):
         quantize_(linear, config)
+    for module in unet.modules():
+        if isinstance(module, FeedForward):
+            module.is_quantized = True
 
 
 def token_linears(unet: nn.Module) -> Iterator[nn.Linear]:

@@ -243,11 +243,12 @@ class FeedForward(Fusible):
         gate, _, self.out = stock.net
         self.hidden = gate.proj
         self.pieces = 1
+        self.is_quantized = False
 
     def fuse(self) -> None:
         """Values and gates are paired for good: the plain way is gone."""
         outputs, channels = self.hidden.weight.shape
-        if self.is_fused or channels % _CHANNEL_MULTIPLE or outputs % (2 * _CHANNEL_MULTIPLE):
+        if self.is_fused or self.is_quantized or channels % _CHANNEL_MULTIPLE or outputs % (2 * _CHANNEL_MULTIPLE):
             return
         self.is_fused = True
         for name in ("weight", "bias"):

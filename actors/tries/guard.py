@@ -22,7 +22,7 @@ from actors.tries import watchdog
 from actors.tries.ledger import START_OF, Answer, Ledger, RemoteLedger
 from actors.tries.orphans import end_with_parent
 
-# Before a worker starts anew whose store did not answer, which the store's own guard hide for seconds only: with the
+# Before a worker starts anew whose store did not answer, which the store's own tries hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
 
@@ -117,9 +117,11 @@ class Guard:
         reason = f"it took longer than run.clip_timeout_s ({limit_s:g} s)"
 
         def end() -> None:
-            with logs.about(clip_id):
-                logs.logger.error("%s; this is where it is\n%s", reason, logs.stacks())
-            self._end_process(clip_id, stage, reason)
+            try:
+                with logs.about(clip_id):
+                    logs.logger.error("%s; this is where it is\n%s", reason, logs.stacks())
+            finally:
+                self._end_process(clip_id, stage, reason)
 
         return watchdog.limit(limit_s, end)
 

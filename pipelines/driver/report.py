@@ -14,11 +14,10 @@ from rich.text import Text
 
 from actors import __version__
 from actors.contracts import Ending, Made
+from actors.records import step_seconds
 from pipelines.dataset.layout import Layout
 from pipelines.planning.planner import Plan
 
-# Columns of a record that say where a clip's seconds went, in the order of the stages.
-STAGE_SECONDS = ("load_s", "generate_s", "interpolate_s", "encode_s", "upload_s")
 # Of each kind of failure, so many are shown in full.
 _EXAMPLES = 3
 # A share of fewer rows than these says little, and of more it says what it says give or take three times the square
@@ -26,7 +25,7 @@ _EXAMPLES = 3
 _ROWS_THAT_TELL = 100
 _STANDARD_DEVIATIONS = 3.0
 
-# What to do about a kind of failure: by error type, else by stage.
+# What to do about a kind of failure, by error type.
 _REMEDIES = {
     "ManifestError": "correct these rows of the manifest",
     "NotFound": "the manifest names files that are not there: upload them, or correct the manifest",
@@ -36,9 +35,6 @@ _REMEDIES = {
     "GpuMemoryError": "lower image.width and height or generation.num_frames, or use a GPU with more memory",
     "GenerationError": "another seed, precision=fp32 or bf16, or other parameters may do",
     "VideoError": "check the video section and the disk that holds temporary files",
-    "load": "see the error, and the workers' logs",
-    "generate": "see the error, and the workers' logs",
-    "finish": "see the error, and the workers' logs",
 }
 
 
@@ -58,7 +54,7 @@ class Summary:
     made: int = 0
     failed: int = 0
     elapsed_s: float = 0.0
-    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGE_SECONDS, 0.0))
+    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(step_seconds(), 0.0))
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     degradations: Counter[str] = field(default_factory=Counter)
@@ -67,8 +63,8 @@ class Summary:
         """Count one row's ending."""
         if isinstance(ending, Made):
             self.made += 1
-            for name in STAGE_SECONDS:
-                seconds = ending.record[name]
+            for name in self.stage_s:
+                seconds = ending.record.get(name) or 0.0  # a stage that stands in for another may have no steps
                 assert isinstance(seconds, int | float), (name, seconds)
                 self.stage_s[name] += seconds
             return
@@ -128,7 +124,7 @@ class Summary:
                         "stage": stage,
                         "error_type": kind,
                         "count": count,
-                        "what_to_do": remedy(stage, kind),
+                        "what_to_do": remedy(kind),
                         "examples": self.examples[stage, kind],
                     }
                     for (stage, kind), count in self.failures.most_common()
@@ -144,9 +140,9 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def remedy(stage: str, error_type: str) -> str:
+def remedy(error_type: str) -> str:
     """What to do about failures of one kind, as a clause."""
-    return _REMEDIES.get(error_type) or _REMEDIES.get(stage, "see the error")
+    return _REMEDIES.get(error_type, "see the error, and warnings.log of this run")
 
 
 def stopped_early(summary: Summary, max_failed_share: float) -> str:
@@ -155,7 +151,7 @@ def stopped_early(summary: Summary, max_failed_share: float) -> str:
     return (
         f"stopped early: {summary.failed:,} rows failed and {summary.made:,} did not, against "
         f"run.max_failed_share={max_failed_share:g}. Most ({count:,}) failed at {stage} ({kind}): "
-        f"{remedy(stage, kind)}. The same command goes on with the other rows, run --retry-failed with these"
+        f"{remedy(kind)}. The same command goes on with the other rows, run --retry-failed with these"
     )
 
 
@@ -193,7 +189,7 @@ def print_summary(summary: Summary, console: Console) -> None:
             console.print(f"{plan.failed_before:,} failed before: {what}", highlight=False)
         return
     for (stage, kind), count in summary.failures.most_common():
-        console.print(f"{count:,} failed at {stage} ({kind}); {remedy(stage, kind)}:", highlight=False)
+        console.print(f"{count:,} failed at {stage} ({kind}); {remedy(kind)}:", highlight=False)
         for example in summary.examples[stage, kind]:
             console.print(f"  {example}", markup=False, highlight=False)
     rows = {

@@ -14,6 +14,8 @@ from actors.retries import take_retries
 
 # A line about a worker that died should come while somebody still looks; a call a second costs nothing.
 _INTERVAL_S = 1.0
+# A ledger whose node is lost may never answer: it is not worth waiting for at the end of a run.
+_LAST_LOOK_S = 5.0
 # Of one kind the first lines are shown and the others only counted: a store that is down would fill the screen.
 _LINES_OF_A_KIND = 5
 
@@ -40,12 +42,12 @@ class WorkerLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._has_left.set()
-        self._thread.join()
-        self._look()
+        self._thread.join(_LAST_LOOK_S)
 
     def _watch(self) -> None:
         while not self._has_left.wait(_INTERVAL_S):
             self._look()
+        self._look()
 
     def _look(self) -> None:
         try:

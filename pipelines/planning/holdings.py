@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from actors.errors import ConfigError, ManifestError
-from actors.records import FAILURE_SCHEMA
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, metadata_in, part_of
 from pipelines.dataset.records import extras_of, read_records
@@ -38,14 +37,14 @@ class Holdings:
         failed: clips in `failures/`, by hash.
         part_sizes: rows (clips and failures) of each part.
         extras: the pass-through columns that the dataset began with; None where it has no row yet.
-        columns: all other columns that its records have.
+        generators: those that made its clips.
     """
 
     done: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     failed: dict[int, FailedBefore] = field(default_factory=dict)
     part_sizes: Counter[int] = field(default_factory=Counter)
     extras: pa.Schema | None = None
-    columns: set[str] = field(default_factory=set)
+    generators: set[str] = field(default_factory=set)
 
     def _note(self, uri: str, table: pa.Table) -> int:
         part = part_of(uri)
@@ -63,7 +62,8 @@ def read_holdings(layout: Layout, storage: Storage) -> Holdings:
     done = []
     for uri, table in _read_all(clip_files, storage):
         holdings._note(uri, table)
-        holdings.columns |= set(table.column_names) - set(extras_of(table.schema).names)
+        if "generator" in table.column_names:
+            holdings.generators |= set(table["generator"].unique().to_pylist()) - {None}
         done.append(hashes_of(table["clip_id"].to_pylist()))
     for uri, table in _read_all(failure_files, storage):
         part = holdings._note(uri, table)
@@ -81,15 +81,15 @@ def _read_all(uris: Sequence[str], storage: Storage) -> list[tuple[str, pa.Table
         return [(uri, table) for uri, table in zip(uris, tables) if table is not None]
 
 
-def check_columns(holdings: Holdings, clip_schema: pa.Schema, generator: str) -> None:
-    """Raise ConfigError where the dataset's clips are of a generator whose records have other columns.
+def check_generator(holdings: Holdings, generator: str) -> None:
+    """Raise ConfigError where the dataset's clips are of another generator, whose records have other columns.
 
-    One fixed schema from the first row on. Columns that the dataset lacks are of a later version: null there.
+    One fixed schema from the first row on: readers take it from whichever file they open first.
     """
-    if surplus := sorted(holdings.columns - {*clip_schema.names, *FAILURE_SCHEMA.names}):
+    if others := sorted(holdings.generators - {generator}):
         raise ConfigError(
-            f"the clips in this dataset were made by another generator than {generator}: they have the columns "
-            f"{', '.join(surplus)}; write to another output"
+            f"the clips in this dataset were made by {', '.join(others)}, whose records have other columns than those "
+            f"of {generator}: write to another output, or set generator={others[0]}"
         )
 
 

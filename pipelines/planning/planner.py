@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from actors.generators import GENERATORS
-from actors.records import clip_schema, work_schema
+from actors.records import work_schema
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
@@ -21,7 +21,7 @@ from pipelines.dataset.work import WorkFile, WorkWriter
 from pipelines.manifest.rows import RowProblems
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips
 from pipelines.planning.hashes import Hashes, contains, hashes_of, merge
-from pipelines.planning.holdings import FailedBefore, Holdings, check_columns, check_extras
+from pipelines.planning.holdings import FailedBefore, Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
 
 
@@ -74,7 +74,7 @@ def make_plan(
         ManifestError: the manifest cannot be read, or its pass-through columns do not fit the dataset.
         ConfigError: variants and manifest give the same parameter, or the dataset is of another generator.
     """
-    check_columns(holdings, clip_schema(GENERATORS[config.generator]), config.generator)
+    check_generator(holdings, config.generator)
     reader = open_manifest(config, storage)
     extras = check_extras(reader.extras, holdings.extras)
     plan = Plan(notes=list(reader.notes), problems=reader.problems, extras=extras)

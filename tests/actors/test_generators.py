@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import Field
 
-from actors.contracts import Generated, Loaded, Pixels, Row
+from actors.contracts import Generated, Loaded, Made, Pixels, Row
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.generators.base import Animation, Generator, ModelSection
@@ -20,7 +20,9 @@ from actors.settings import ImageSettings
 from actors.stages.generate import Generate
 from actors.storage import Storage
 from pipelines.config import Config, load_config
+from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout
+from pipelines.dataset.work import WorkFile
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.planner import Plan, make_plan
 
@@ -120,6 +122,21 @@ def test_text_may_vary(tmp_path: Path) -> None:
         config_for(tmp_path, "variants=[{style: etching}]")
     with pytest.raises(ConfigError, match="num_steps cannot vary; one of seed, fps, prompt"):
         config_for(tmp_path, "variants=[{num_steps: [1, 2]}]")
+
+
+def test_a_dataset_is_of_one_generator(tmp_path: Path) -> None:
+    _, (work,) = plan_of(tmp_path)
+    schema = clip_schema(PromptedGenerator)
+    layout, extras = Layout(f"{tmp_path}/out"), pa.schema([])
+    committer = Committer(layout, Storage(), schema, extras, {0: 1}, lambda: None)
+    committer.begin([WorkFile(layout.run("r").work_file(0), 1)])
+    row = Row(work["clip_id"], 0, 0, "/images/0.jpg", {})
+    columns = dict.fromkeys(set(schema.names) - {"clip_id", "image_uri"})
+    committer.add(Made(row.with_columns(**columns | {"generator": "prompted"})))
+    committer.flush()
+    assert plan_of(tmp_path)[0].already_there == 1
+    with pytest.raises(ConfigError, match=r"made by prompted.* than those of null: .*or set generator=prompted"):
+        plan_of(tmp_path, "generator=null")
 
 
 def test_a_generator_that_is_none_is_named_with_those_that_are() -> None:

@@ -156,7 +156,7 @@ def killed_at(ending: Ending) -> str:
 
 
 def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Work]) -> None:
-    job = make_job(6, max_deaths=2, clip_timeout_s=10)
+    job = make_job(6, max_deaths=2, clip_timeout_s=20)
     folder, at_load, at_generate, at_finish = job.folder, *job.clip_ids[:3]
 
     class DeadlyLoad(Load):
@@ -193,7 +193,7 @@ def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make
     assert killed_at(endings[at_generate]) == (
         f"generate: {twice} generate: RuntimeError: CUDA error: an illegal memory access was encountered"
     )
-    assert killed_at(endings[at_finish]) == f"finish: {twice} finish: it took longer than run.clip_timeout_s (10 s)"
+    assert killed_at(endings[at_finish]) == f"finish: {twice} finish: it took longer than run.clip_timeout_s (20 s)"
     # The images of a task are begun with together first, which is no try.
     assert [len(job.marks(stage)) for stage in ("load", "generate", "finish")] == [3, 2, 2]
 

@@ -1,6 +1,7 @@
 """What the driver makes of the workers' reports."""
 
 import io
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -47,3 +48,18 @@ def test_a_ledger_that_does_not_answer_stops_nothing(tmp_path: Path) -> None:
     with WorkerLog("run-1", take, tmp_path / "warnings.log", Counter(), Console(file=io.StringIO())):
         logs.logger.warning("of the driver")
     assert "of the driver" in (tmp_path / "warnings.log").read_text()
+
+
+def test_a_ledger_that_never_answers_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_log, "_LAST_LOOK_S", 0.05)
+    has_ended = threading.Event()
+
+    def take() -> list[Report]:
+        has_ended.wait(60)
+        return []
+
+    started = time.monotonic()
+    with WorkerLog("run-1", take, tmp_path / "warnings.log", Counter(), Console(file=io.StringIO())):
+        pass
+    assert time.monotonic() - started < 5
+    has_ended.set()

@@ -22,6 +22,19 @@ _GROUP = 8
 
 
 @triton.jit
+def _normal_distribution(x):  # type: ignore[no-untyped-def]
+    """The share of a normal distribution below x, to 1e-7, in half the instructions of CUDA's `erf`.
+
+    Abramowitz and Stegun 1964, "Handbook of Mathematical Functions", 7.1.26, for erfc(z) with z = |x| / sqrt(2).
+    """
+    z = tl.abs(x) * 0.7071067811865476
+    t = 1.0 / (1.0 + 0.3275911 * z)
+    tail = 0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
+    tail = 0.5 * t * tail * tl.exp(-z * z)
+    return tl.where(x < 0, tail, 1.0 - tail)
+
+
+@triton.jit
 def _kernel(  # type: ignore[no-untyped-def]
     x, weight, bias, out, tokens,
     OUTPUTS: tl.constexpr, CHANNELS: tl.constexpr, TILE_T: tl.constexpr, TILE_O: tl.constexpr, TILE_C: tl.constexpr,
@@ -39,7 +52,7 @@ def _kernel(  # type: ignore[no-untyped-def]
         total = tl.dot(x_tile, weight.load([block_o * TILE_O, channel]).T, total)
     total += tl.load(bias + block_o * TILE_O + tl.arange(0, TILE_O))[None, :].to(tl.float32)
     value, gate = tl.split(tl.reshape(total, (TILE_T, TILE_O // 2, 2)))
-    made = value * (0.5 * gate * (1 + tl.erf(gate * 0.7071067811865476)))  # 1 / sqrt(2)
+    made = value * gate * _normal_distribution(gate)
     out.store([block_t * TILE_T, block_o * (TILE_O // 2)], made.to(bias.dtype.element_ty))
 
 

@@ -44,7 +44,7 @@ def _of_channels(  # type: ignore[no-untyped-def]
             value = rounded.to(tl.float32)
         count += is_row.to(tl.float32)
         away = tl.where(is_row, value - mean, 0.0)
-        mean += away / tl.maximum(count, 1.0)
+        mean += away * (1.0 / tl.maximum(count, 1.0))  # one division a row
         square += away * tl.where(is_row, value - mean, 0.0)
     number = tl.sum(count, 0)
     together = tl.sum(mean * count, 0) / number
