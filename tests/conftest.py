@@ -11,6 +11,9 @@ pytest_plugins = ["tests.servers"]  # the fixtures s3_server, s3_storage, s3_buc
 
 # Tests compute tiny tensors, where a second thread only waits for the first: on a busy machine that costs tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Triton's kernels are Python while it is told so before it is first imported, by whomever; not where they can run.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)

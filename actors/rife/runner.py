@@ -73,7 +73,10 @@ class Runner:
         """A copy on the device. On CUDA through pinned memory, for which the host need not wait."""
         if self.device.type != "cuda":
             return torch.tensor(array, device=self.device)
-        return torch.tensor(array, pin_memory=True).to(self.device, non_blocking=True)
+        # `torch.tensor` refuses to pin what comes from NumPy.
+        host = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype, pin_memory=True)
+        np.copyto(host.numpy(), array)
+        return host.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
     def download(self, made_BHWC: Tensor) -> Callable[[], Pixels]:

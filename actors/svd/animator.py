@@ -55,7 +55,7 @@ class Animator:
         self._fast, self._device = fast, device
         self._memory = settings.memory
         self._chunk_frames = settings.decode_chunk_frames
-        self._model = self._load()
+        self._model: SvdModel | None = self._load()
 
     @property
     def _is_compiled(self) -> bool:
@@ -74,8 +74,9 @@ class Animator:
 
     def check(self, *, width: int, height: int) -> None:
         """Raise ConfigError if the checkpoint cannot make clips of this size (pixels), length or number of steps."""
-        check_size(self._model, width=width, height=height, num_frames=self._generation.num_frames)
-        noise_schedule(self._model, self._generation.num_inference_steps)
+        model = self._resident()
+        check_size(model, width=width, height=height, num_frames=self._generation.num_frames)
+        noise_schedule(model, self._generation.num_inference_steps)
 
     def warm_up(self, *, width: int, height: int) -> None:
         """Have all that is compiled or chosen for clips of this size ready: by a clip, where that pays.
@@ -100,7 +101,7 @@ class Animator:
         while True:
             try:
                 return generate(
-                    self._model,
+                    self._resident(),
                     image_HWC[np.newaxis],
                     [clip],
                     num_frames=self._generation.num_frames,
@@ -130,10 +131,15 @@ class Animator:
             self._memory = "offload"
         else:
             self._memory = "sequential"
-            del self._model  # before it is loaded anew: there is no room for two
+            self._model = None  # before it is loaded anew: there is no room for two
             gc.collect()  # a compiled network is part of a cycle
             torch.cuda.empty_cache()
+
+    def _resident(self) -> SvdModel:
+        """The model; loaded anew where it had to go, which may find as little memory as a clip does."""
+        if self._model is None:
             self._model = self._load()
+        return self._model
 
     def _load(self) -> SvdModel:
         settings, streamed = self._settings, self._memory == "sequential"

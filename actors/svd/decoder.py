@@ -16,7 +16,7 @@ from actors.svd.views import as_sheets, convolved, from_sheets
 
 # Pixels of an activation that the spatial halves work on at once. No frame looks at another one there, so that a clip
 # can be taken in groups of frames; a group of this size still fills a GPU. Of 25 frames at 576x1024 that is 7 frames
-# where they are largest, and the decoder holds 11.3 GB at its peak (`benchmarks.memory`) instead of 22.7.
+# where they are largest, and the decoder holds 12.3 GB at its peak (`benchmarks.memory`) instead of 22.7.
 _PIXELS_AT_ONCE = 4 * 2**20
 
 

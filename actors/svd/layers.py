@@ -103,29 +103,32 @@ class ResBlock(nn.Module):
     def forward(
         self, x_NFHWC: Tensor, spatial_step_NC: Tensor | None = None, temporal_step_NC: Tensor | None = None
     ) -> Tensor:
-        summed, normed = self.time_norm1.of_sum(*self._over_frames(x_NFHWC, spatial_step_NC))
-        return self._over_time(summed, normed, temporal_step_NC)
+        summed, h = self.time_norm1.of_sum(*self._over_frames(x_NFHWC, spatial_step_NC))
+        h = self.time_conv1(h, temporal_step_NC)  # one name, so that nothing old is kept alive
+        h = self.time_norm2.of_clips(h)
+        # weight * (summed + h) + (1 - weight) * summed
+        return self.time_conv2(h, residual_NFHWC=summed, scale=self.temporal_weight)  # type: ignore[no-any-return]
 
     def over_frames(self, x_NFHWC: Tensor) -> Tensor:
         """The spatial half: no frame looks at another one."""
         made, residual, added_NC = self._over_frames(x_NFHWC)
-        made = made + residual
-        return made if added_NC is None else made + added_NC[:, None, None, None]
+        made += residual
+        if added_NC is not None:
+            made += added_NC[:, None, None, None]
+        return made
 
     def over_time(self, x_NFHWC: Tensor) -> Tensor:
-        """The temporal half, over all frames of a clip."""
-        return self._over_time(x_NFHWC, self.time_norm1.of_clips(x_NFHWC))
+        """The temporal half, over all frames of a clip; nothing is added for a step."""
+        h = self.time_norm1.of_clips(x_NFHWC)
+        h = self.time_conv1(h)
+        h = self.time_norm2.of_clips(h)
+        return self.time_conv2(h, residual_NFHWC=x_NFHWC, scale=self.temporal_weight)  # type: ignore[no-any-return]
 
     def _over_frames(self, x_NFHWC: Tensor, step_NC: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Three summands of the spatial half; the last one is N C."""
         h, added_NC = self.conv1(self.norm1.of_frames(x_NFHWC), step_NC)
         h, added_NC = self.conv2(self.norm2.of_frames(h, added_NC))
         return h, x_NFHWC if self.shortcut is None else convolved(self.shortcut, x_NFHWC), added_NC
-
-    def _over_time(self, x_NFHWC: Tensor, normed_NFHWC: Tensor, step_NC: Tensor | None = None) -> Tensor:
-        h = self.time_norm2.of_clips(self.time_conv1(normed_NFHWC, step_NC))
-        # weight * (x + h) + (1 - weight) * x
-        return self.time_conv2(h, residual_NFHWC=x_NFHWC, scale=self.temporal_weight)  # type: ignore[no-any-return]
 
 
 class Transformer(nn.Module):

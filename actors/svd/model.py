@@ -143,7 +143,7 @@ def compile_networks(model: SvdModel) -> None:
 
 
 def install_kernels(model: SvdModel) -> None:
-    """Let the UNet and the decoder use kernels of our own where these pay, in place; weights must stay on the device."""
+    """Let the UNet and the decoder use kernels of our own where these pay, in place; weights stay on the device."""
     if fused.pays(model.device, model.dtype):
         for network in (model.unet, model.vae_decoder):
             fused.install(network)

@@ -90,12 +90,11 @@ def row_normed(norm: nn.GroupNorm, x_NCHW: Tensor) -> Tensor:
     """
     wide = torch.promote_types(x_NCHW.dtype, torch.float32)
     x_NHWC = x_NCHW.permute(0, 2, 3, 1).to(wide)
-    variance, mean = torch.var_mean(x_NHWC, dim=(1, 2), correction=0, keepdim=True)
-    groups = (norm.num_groups, -1)
-    means = mean.unflatten(-1, groups)
+    x_NHWGc = x_NHWC.view(*x_NHWC.shape[:-1], norm.num_groups, -1)
+    variances, means = torch.var_mean(x_NHWGc, dim=(1, 2), correction=0, keepdim=True)
     mean = means.mean(-1, keepdim=True)
-    variance = (variance.unflatten(-1, groups) + (means - mean) ** 2).mean(-1, keepdim=True)
-    normed = (x_NHWC.unflatten(-1, groups) - mean) * torch.rsqrt(variance + norm.eps)
+    variance = (variances + (means - mean) ** 2).mean(-1, keepdim=True)
+    normed = (x_NHWGc - mean) * torch.rsqrt(variance + norm.eps)
     scaled = normed.flatten(-2) * norm.weight.to(wide) + norm.bias.to(wide)
     return scaled.to(x_NCHW.dtype).permute(0, 3, 1, 2)
 
@@ -150,7 +149,7 @@ class TimeConvolution(Fusible):
             return made.view(clips, frames, height, width, -1)
         made = from_sheets(self.conv(as_sheets(x_NFHWC)), (clips, frames, height, width, -1))
         made = _with(made, step_NC)
-        return made if residual_NFHWC is None else torch.add(residual_NFHWC, made, alpha=scale)
+        return made if residual_NFHWC is None else torch.add(residual_NFHWC, made, alpha=scale, out=made)
 
 
 class Upsampling(nn.Module):
@@ -174,7 +173,8 @@ class Upsampling(nn.Module):
             return from_images(self.conv(enlarged), x_NFHWC.shape[:2])
         # One more row and column than x has: an even row sees the pixels above and at its place, an odd row those at
         # its place and below.
-        quarters = self.quarters(as_images(x_NFHWC)).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
+        quarters: Tensor = self.quarters(as_images(x_NFHWC)).permute(0, 2, 3, 1)
+        quarters = quarters.reshape(*quarters.shape[:-1], 2, 2, -1)
         # Of two rows that follow one another, the even quarter of the first and the odd one of the second; then so of
         # columns.
         rows = quarters.unfold(1, 2, 1).diagonal(dim1=3, dim2=6)  # n h w' b c a
@@ -198,7 +198,7 @@ class SelfAttention(Fusible):
     @property
     def _channels(self) -> int:
         """Of a head."""
-        return self.qkv.out_features // 3 // self.heads
+        return int(self.qkv.out_features) // 3 // int(self.heads)
 
     def fuse(self) -> None:
         self.is_fused = self._channels in (16, 32, 64, 128)
@@ -217,7 +217,7 @@ class SelfAttention(Fusible):
         if self.is_fused:
             return self.out(torch.ops.stillreel.frame_attention(qkv, self.heads))  # type: ignore[no-any-return]
         clips = []
-        for of_clip in qkv.unflatten(-1, (3, self.heads, -1)):  # views: no frame is moved
+        for of_clip in qkv.view(*qkv.shape[:-1], 3, self.heads, -1):  # views: no frame is moved
             query, key, value = of_clip.permute(2, 1, 3, 0, 4)  # tokens, heads, frames, channels of a head
             attended = F.scaled_dot_product_attention(query, key, value)
             clips.append(attended.permute(2, 0, 1, 3).flatten(2))

@@ -15,7 +15,7 @@ _LEAST_TILE = 16  # rows of a matrix product
 
 
 @triton.jit
-def _kernel(  # type: ignore[no-untyped-def]
+def _kernel(
     qkv, out, pixels, scale,
     FRAMES: tl.constexpr, TILE_F: tl.constexpr, HEADS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip

@@ -22,7 +22,7 @@ _GROUP = 8
 
 
 @triton.jit
-def _normal_distribution(x):  # type: ignore[no-untyped-def]
+def _normal_distribution(x):
     """The share of a normal distribution below x, to 1e-7, in half the instructions of CUDA's `erf`.
 
     Abramowitz and Stegun 1964, "Handbook of Mathematical Functions", 7.1.26, for erfc(z) with z = |x| / sqrt(2).
@@ -35,7 +35,7 @@ def _normal_distribution(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _kernel(  # type: ignore[no-untyped-def]
+def _kernel(
     x, weight, bias, out, tokens,
     OUTPUTS: tl.constexpr, CHANNELS: tl.constexpr, TILE_T: tl.constexpr, TILE_O: tl.constexpr, TILE_C: tl.constexpr,
     GROUP: tl.constexpr,

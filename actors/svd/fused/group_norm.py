@@ -7,6 +7,8 @@ and an offset for each channel; then these are applied. Statistics are Welford's
 Shapes: N images or clips, R rows (pixels, of one frame or of all), C channels, G groups, S parts of the rows.
 """
 
+from math import ceil
+
 import torch
 import triton
 import triton.language as tl
@@ -21,7 +23,7 @@ _TILE_S = 64
 
 
 @triton.jit
-def _of_channels(  # type: ignore[no-untyped-def]
+def _of_channels(
     x, residual, added, summed, means, squares, rows, parts,
     TILES: tl.constexpr, CHANNELS: tl.constexpr, TILE_R: tl.constexpr, TILE_C: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
 ):  # fmt: skip
@@ -55,7 +57,7 @@ def _of_channels(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _of_groups(  # type: ignore[no-untyped-def]
+def _of_groups(
     means, squares, added, weight, bias, factors, offsets, rows, part_rows, eps,
     PARTS: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr,
     TILE_W: tl.constexpr, TILE_S: tl.constexpr, HAS_ADDED: tl.constexpr,
@@ -93,7 +95,7 @@ def _of_groups(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _apply(  # type: ignore[no-untyped-def]
+def _apply(
     x, factors, offsets, out, rows,
     CHANNELS: tl.constexpr, TILE_R: tl.constexpr, TILE_C: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
@@ -138,9 +140,9 @@ def residual_group_norm(
 
 
 def _part_rows(images: int, rows: int, channels: int) -> int:
-    parts = triton.cdiv(_PROGRAMS, images * (channels // _TILE_C))
-    tiles = triton.cdiv(rows, _TILE_R)
-    return max(triton.cdiv(tiles, parts), _LEAST_TILES) * _TILE_R
+    parts = ceil(_PROGRAMS / (images * (channels // _TILE_C)))
+    tiles = ceil(rows / _TILE_R)
+    return max(ceil(tiles / parts), _LEAST_TILES) * _TILE_R
 
 
 def _statistics(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @triton.jit
-def _kernel(  # type: ignore[no-untyped-def]
+def _kernel(
     x, delta, term, weight, bias, summed, normed, span, terms, eps,
     CHANNELS: tl.constexpr, TILE_C: tl.constexpr, STORE_TERM: tl.constexpr,
 ):  # fmt: skip

@@ -39,7 +39,7 @@ def _tile(outputs: int) -> _Tile:
 
 
 @triton.jit
-def _kernel(  # type: ignore[no-untyped-def]
+def _kernel(
     x, weight, bias, residual, out, pixels, scale,
     FRAMES: tl.constexpr, CHANNELS: tl.constexpr, OUTPUTS: tl.constexpr,
     TILE_P: tl.constexpr, TILE_O: tl.constexpr, TILE_C: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
