@@ -46,11 +46,48 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image lies that the manifest itself holds.
+
+    Attributes:
+        file: URI of the Parquet file.
+        column: path of a binary column in its schema, such as `image.bytes`.
+        group: row group, from 0.
+        row: row in that group, from 0.
+    """
+
+    file: str
+    column: str
+    group: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"row {self.row + 1} of row group {self.group + 1} in {self.file}"
+
+
+# How a work row says so: a `Place`, and the URI to fetch where there turns out to be no image; null of other images.
+PLACE_SCHEMA = pa.schema(
+    [
+        pa.field("image_file", pa.string()),
+        pa.field("image_column", pa.string()),
+        pa.field("image_group", pa.int32()),
+        pa.field("image_row", pa.int32()),
+        pa.field("image_fallback", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """A row as the plan gives it; `image_bytes` where the manifest holds the image itself."""
+    """A row as the plan gives it. Where the manifest holds the image itself, its place.
+
+    Attributes:
+        fallback: URI to fetch where there turns out to be no image at its place.
+    """
 
     row: Row
-    image_bytes: bytes | None = None
+    place: Place | None = None
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,3 +177,6 @@ class Stage(ABC, Generic[In, Out]):
     @abstractmethod
     def __call__(self, item: In) -> Out:
         """Do the step for one row."""
+
+    def close(self) -> None:  # most stages hold nothing
+        """Let go of open files, at the end of a task."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from actors.contracts import PLACE_SCHEMA
 from actors.file_tag import is_seconds
 from actors.generators import GENERATORS
 from actors.generators.base import Generator
@@ -27,7 +28,7 @@ WORK_FIELDS = (
     pa.field("part", pa.int32()),
     pa.field("attempts", pa.int32()),  # earlier attempts that failed
     pa.field("image_uri", pa.string()),
-    pa.field("image_bytes", pa.binary()),  # null unless the manifest carries the image itself
+    *PLACE_SCHEMA,
     pa.field("problem", pa.string()),  # why the manifest's row cannot be used; "" where it can
 )
 

@@ -19,7 +19,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def identity(self) -> dict[str, Any]:
+    def identifying(self) -> dict[str, Any]:
         """What of this section changes a clip, as JSON: all settings but those that are marked as without effect.
 
         A section leaves out, too, what has no effect beside its other settings.
@@ -83,9 +83,11 @@ class ImageSettings(Section):
         100.0, gt=0, description="a larger image file is refused before it is read", json_schema_extra=NO_EFFECT
     )
 
-    def identity(self) -> dict[str, Any]:
+    def identifying(self) -> dict[str, Any]:
         """As in `Section`."""
-        return {name: value for name, value in super().identity().items() if name != "pad_color" or self.fit == "pad"}
+        return {
+            name: value for name, value in super().identifying().items() if name != "pad_color" or self.fit == "pad"
+        }
 
     @property
     def max_bytes(self) -> int:
@@ -135,9 +137,9 @@ class InterpolationSettings(Section):
     )
     pairs_per_batch: int = Field(8, ge=1, description="frame pairs per network call", json_schema_extra=NO_EFFECT)
 
-    def identity(self) -> dict[str, Any]:
+    def identifying(self) -> dict[str, Any]:
         """As in `Section`: nothing where there is no interpolation."""
-        return super().identity() if self.weights is not None else {}
+        return super().identifying() if self.weights is not None else {}
 
     @model_validator(mode="after")
     def _one_rate(self) -> "InterpolationSettings":

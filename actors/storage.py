@@ -138,6 +138,12 @@ class Storage:
             return self._download(uri)
         return io.BufferedReader(Stream(uri, partial(self._call, "read", uri)), READ_BUFFER_BYTES)
 
+    def open_exact(self, uri: str) -> io.RawIOBase | io.BufferedReader:
+        """As `open`, without reading ahead: for whoever knows which bytes are wanted. Over http(s) it is the same."""
+        if self.scheme(uri) in _HTTP:
+            return self._download(uri)
+        return Stream(uri, partial(self._call, "read", uri), read_ahead=False)
+
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write a file so that a reader sees all of it or what was there before."""
         if self.is_local(uri):

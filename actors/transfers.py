@@ -34,8 +34,10 @@ class Stream(io.RawIOBase):
     `call` tries an operation as often as it takes, or raises StorageError.
     """
 
-    def __init__(self, uri: str, call: Callable[[Callable[[Any, str], Any]], Any]) -> None:
+    def __init__(self, uri: str, call: Callable[[Callable[[Any, str], Any]], Any], *, read_ahead: bool = True) -> None:
         self._uri, self._call = uri, call
+        # "none": each read is a request for so many bytes.
+        self._cache = {} if read_ahead else {"cache_type": "none"}
         self._opened: BinaryIO | None = None
         self._offset, self._size = 0, -1
         call(self._file)
@@ -83,7 +85,7 @@ class Stream(io.RawIOBase):
 
     def _file(self, filesystem: Any, path: str) -> BinaryIO:
         if self._opened is None:
-            opened: BinaryIO = filesystem.open(path, "rb", block_size=READ_BUFFER_BYTES)
+            opened: BinaryIO = filesystem.open(path, "rb", block_size=READ_BUFFER_BYTES, **self._cache)
             size = opened.seek(0, io.SEEK_END)
             if self._size not in (-1, size):
                 raise StorageError(f"{self._uri} was replaced while it was read: its size is not what it was")

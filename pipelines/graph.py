@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.exceptions import RayError
 
 from actors.contracts import Ending
@@ -14,6 +14,7 @@ from actors.generators import GENERATORS
 from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, as_task
 from actors.runner.contract import check_chain
+from actors.runner.feed import feed
 from actors.runner.packing import ITEM_COLUMN, endings
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
@@ -28,8 +29,6 @@ from pipelines.pools import Pools
 # Two calls may be under way in an actor, one of them fetching its 44 MB of input while the other computes: the gap
 # between clips falls from 22 ms to 0.1 ms. The stage's own code still runs one call at a time.
 _CALLS_PER_ACTOR = 2
-# Images that one task loads, one after the other: a task costs Ray as much as loading a small image.
-_IMAGES_PER_TASK = 8
 
 
 class Graph:
@@ -76,26 +75,29 @@ class Graph:
         ray_private.set_data_context()
         return self._finish(self._generate(self._load(self._rows(work))))
 
-    # 1. Read the plan's work rows (1:1), into blocks of as many as one task loads.
+    # 1. Read the plan's work files, one after the other and no faster than they are loaded (1 file: many groups), into
+    # blocks of as many rows as one task loads. However many there are, the actors after them stay.
     def _rows(self, work: Sequence[WorkFile]) -> Dataset:
-        storage = self._job.storage
-        paths = [storage.native_path(file.uri) for file in work]
-        rows = ray.data.read_parquet(paths, filesystem=storage.filesystem(work[0].uri))
+        files = ray.data.from_items([{"uri": file.uri} for file in work], override_num_blocks=len(work))
         columns = work_schema(GENERATORS[self._config.generator]).names
-        return rows.select_columns(columns).repartition(target_num_rows_per_block=_IMAGES_PER_TASK, strict=True)
+        return files.map_batches(
+            feed,
+            fn_kwargs={"columns": columns, "storage": self._job.storage},
+            batch_size=1,
+            num_cpus=0,  # it waits most of the time
+            compute=TaskPoolStrategy(size=1),
+        )
 
-    # 2. Load (1:1), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a row is the
-    # unit of work, retry and failure. With num_cpus=1, the default, loading and splitting are one task, which gives out
-    # an image as soon as the next one is loaded; with other numbers Ray makes two of it, one after the other.
+    # 2. Load (1 group: its rows), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a
+    # row is the unit of work, retry and failure. An image is given out as soon as it is loaded.
     def _load(self, rows: Dataset) -> Dataset:
         load = self._make("load", Load, self._config.image, self._job.storage)
         return rows.map_batches(
             as_task("load"),
             fn_kwargs={"make": load, "guard": self._guard},
-            batch_size=_IMAGES_PER_TASK,
-            batch_format="pyarrow",
+            batch_size=1,
             num_cpus=self._config.workers.load.num_cpus,
-        ).repartition(target_num_rows_per_block=1)
+        )
 
     # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
     def _generate(self, images: Dataset) -> Dataset:

@@ -6,8 +6,6 @@ from math import ceil
 from actors.errors import ConfigError
 from pipelines.config import ActorPool, Config
 
-# What Ray Data reserves for a task that reads the work file.
-_READ_CPUS = 1.0
 # Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
 _GENERATORS_PER_ENCODER = 4
 # Clips that one GPU's generator keeps a whole GPU of RIFE actors busy with: the two stages' pools are sized by it.
@@ -68,7 +66,7 @@ def _check_fit(config: Config, pools: Pools, cluster_gpus: float, cluster_cpus: 
             f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
         )
     actor_cpus = pools.generate_actors * workers.generate.num_cpus + pools.finish_actors * workers.finish.num_cpus
-    task_cpus = max(workers.load.num_cpus, _READ_CPUS)
+    task_cpus = workers.load.num_cpus
     if actor_cpus + task_cpus > cluster_cpus:
         raise ConfigError(
             f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "

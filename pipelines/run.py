@@ -1,9 +1,7 @@
 """One run, from top to bottom: lease -> recover -> plan -> stream -> commit."""
 
-import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,7 +13,7 @@ from pipelines.dataset import card
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
-from pipelines.dataset.work import WorkFile, executions, remove_work
+from pipelines.dataset.work import remove_work
 from pipelines.driver.cluster import Cluster, check_machine, connected
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.progress import Progress
@@ -105,14 +103,9 @@ def _stream(
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
-        draw = partial(_draw, graph, interruption, committer, summary, progress, config.run)
-        for number, work in enumerate(executions(plan.work)):
-            if number:  # what Ray Data kept of the last one's rows hangs in cycles, which would stay beside these
-                gc.collect()
-            draw(work)
-            if interruption.reason is not None:
-                summary.status = interruption.reason
-                break
+        _draw(graph, interruption, committer, summary, progress, config.run)
+        if interruption.reason is not None:
+            summary.status = interruption.reason
 
 
 def _draw(
@@ -122,9 +115,9 @@ def _draw(
     summary: Summary,
     progress: Progress,
     settings: RunSettings,
-    work: Sequence[WorkFile],
 ) -> None:
-    """One execution of the stages: each ending is committed and counted."""
+    """Each row's ending is committed and counted as it comes."""
+    work = summary.plan.work
     committer.begin(work)
     try:
         with interruption.drawing():

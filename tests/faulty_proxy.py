@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -43,7 +43,8 @@ class FaultyProxy:
             comes (so that what was asked for has happened, and the client cannot know).
         share_stall: forwarded after `stall_s`.
         share_truncate: the answer ends in the middle of its body, or of its head where it has no body.
-    `counts` holds how many requests met each (`ok`, `503`, `reset`, `stall`, `truncate`).
+    `counts` holds how many requests met each (`ok`, `503`, `reset`, `stall`, `truncate`), `bytes_answered` the length
+    of the answers that passed whole, heads included.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class FaultyProxy:
         assert sum(shares.values()) <= 1, shares
         self.endpoint = ""
         self.counts: Counter[str] = Counter()
+        self.bytes_answered = 0
         self._target = urlsplit(target)
         self._shares = shares
         self._stall_s = stall_s
@@ -90,6 +92,9 @@ class FaultyProxy:
         finally:
             writer.close()
 
+    def _count(self, length: int) -> None:
+        self.bytes_answered += length
+
     def _draw(self) -> str:
         drawn = self._random.random()
         for fault, share in self._shares.items():
@@ -108,7 +113,7 @@ class FaultyProxy:
         body = asyncio.ensure_future(_pump(reader, requests))
         try:
             if fault not in ("reset", "truncate"):
-                await _pump(answers, writer)
+                await _pump(answers, writer, self._count)
                 return
             answer = await _final_head(answers, writer) + await answers.read(-1)
             if fault == "reset":
@@ -176,8 +181,11 @@ async def _final_head(answers: asyncio.StreamReader, writer: asyncio.StreamWrite
     return head
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None] = lambda _length: None
+) -> None:
     while data := await reader.read(_CHUNK_BYTES):
+        count(len(data))
         writer.write(data)
         await writer.drain()
 

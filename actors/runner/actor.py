@@ -1,12 +1,11 @@
 """A stage as Ray calls it: in the actors of a pool, or in tasks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pyarrow as pa
-
 from actors.contracts import Item, Planned, Stage
+from actors.runner.feed import rows_of
 from actors.runner.packing import pack, planned, unpack
 from actors.runner.runner import Runner, started
 from actors.tries.guard import Guard
@@ -55,27 +54,29 @@ def as_actor(name: str) -> type:
 def as_task(name: str) -> Callable[..., Iterator[Batch]]:
     """`run_task`, under the name by which Ray shows it."""
 
-    def task(batch: pa.Table, *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
+    def task(batch: Mapping[str, Any], *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
         return run_task(batch, make=make, guard=guard)
 
     task.__name__ = task.__qualname__ = name.capitalize()
     return task
 
 
-def run_task(batch: pa.Table, *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
-    """A first stage without a model, over work rows; its items are given out one by one.
+def run_task(batch: Mapping[str, Any], *, make: MakeStage, guard: Guard) -> Iterator[Batch]:
+    """A first stage without a model, over the work rows of a group (`feed`); its items are given out one by one.
 
-    Where a row ends the process, Ray runs the batch again: what was given out is taken as given, the rows come in the
+    Where a row ends the process, Ray runs the group again: what was given out is taken as given, the rows come in the
     same order, and the ledger counts each row's tries for itself.
     """
     guard.end_with_node()
     runner: Runner[Any, Any] = Runner(make(), guard)
     guard.log_as(runner.name)
-    items: list[Item] = [planned(work) for work in batch.to_pylist()]
     try:
-        begun = [item.row.clip_id for item in items if isinstance(item, Planned)]
-        answers = guard.begin_together(begun, runner.name)
-        for item in items:
-            yield pack(runner(item, answers.get(item.row.clip_id)), runner.gives)
+        for rows in rows_of(batch):
+            items: list[Item] = [planned(work) for work in rows]
+            begun = [item.row.clip_id for item in items if isinstance(item, Planned)]
+            answers = guard.begin_together(begun, runner.name)
+            for item in items:
+                yield pack(runner(item, answers.get(item.row.clip_id)), runner.gives)
     finally:
+        runner.close()
         guard.ledger.flush()  # a task's ledger ends with it

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from actors.contracts import Ending, Failed, Item, Made, Pixels, Planned, Row, Unstarted
+from actors.contracts import PLACE_SCHEMA, Ending, Failed, Item, Made, Pixels, Place, Planned, Row, Unstarted
 from actors.runner.contract import ContractError
 
 ITEM_COLUMN = "item"
@@ -23,11 +23,12 @@ def planned(work: Mapping[str, Any]) -> Planned | Failed:
     """A row of a work file (`actors.records.work_schema`); one that the manifest spoils has failed already."""
     parameters = dict(work)
     clip_id, part, attempts, image_uri = (parameters.pop(name) for name in ("clip_id", "part", "attempts", "image_uri"))
-    image_bytes, problem = parameters.pop("image_bytes"), parameters.pop("problem")
+    file, column, group, in_group, fallback = (parameters.pop(name) for name in PLACE_SCHEMA.names)
+    problem = parameters.pop("problem")
     row = Row(clip_id, part, attempts, image_uri, parameters)
     if problem:
         return Failed(row, "manifest", "ManifestError", problem)
-    return Planned(row, image_bytes)
+    return Planned(row, None if file is None else Place(file, column, group, in_group), fallback)
 
 
 def pack(item: Item, kind: type[Item]) -> dict[str, Any]:

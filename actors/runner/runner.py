@@ -31,6 +31,10 @@ class Runner(Generic[In, Out]):
             return item
         return self._guard.call(item.row, self.name, lambda: self._call(item), answer)
 
+    def close(self) -> None:
+        """Have the stage let go of what it has open."""
+        self._stage.close()
+
     def _call(self, item: In) -> Out:
         started = time.perf_counter()
         given = self._stage(item)

@@ -1,9 +1,13 @@
 """Load images. Axes: H height, W width, C channels."""
 
+from dataclasses import dataclass, replace
+
 import pyarrow as pa
 
 from actors import images
-from actors.contracts import Loaded, Planned, Stage
+from actors.contracts import Loaded, Pixels, Place, Planned, Stage, Value
+from actors.embedded import EmbeddedImages
+from actors.errors import ImageError
 from actors.settings import ImageSettings
 from actors.storage import Storage
 
@@ -23,18 +27,50 @@ class Load(Stage[Planned, Loaded]):
 
     def __init__(self, image: ImageSettings, storage: Storage) -> None:
         self._settings, self._storage = image, storage
+        self._embedded = EmbeddedImages(storage)
+        self._last: tuple[Place | str, _Picture] | None = None
 
     def __call__(self, work: Planned) -> Loaded:
-        """Raises StorageError or ImageError where there is no usable image."""
-        settings, data = self._settings, work.image_bytes
-        if data is None:
-            data = self._storage.read_bytes(work.row.image_uri, max_bytes=settings.max_bytes)
+        """Raises StorageError or ImageError where there is no usable image. The last one again costs nothing."""
+        source = work.place or work.row.image_uri
+        if self._last is None or self._last[0] != source:
+            self._last = None
+            self._last = source, self._picture(work)
+        picture = self._last[1]
+        row = replace(work.row, image_uri=picture.uri).with_columns(**picture.columns)
+        return Loaded(row, picture.image_HWC)
+
+    def close(self) -> None:
+        """Let go of files that are open."""
+        self._embedded.close()
+
+    def _picture(self, work: Planned) -> "_Picture":
+        settings = self._settings
+        uri, data = self._fetch(work)
         image = images.decode(data, max_megapixels=settings.max_megapixels, max_bytes=settings.max_bytes)
         width, height = images.clip_size(image.width, image.height, settings)
         image_HWC = images.fit(
             image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color
         )
-        row = work.row.with_columns(
-            image_sha256=image.sha256, image_width=image.width, image_height=image.height, fit=settings.fit
-        )
-        return Loaded(row, image_HWC)
+        facts: dict[str, Value] = {"image_sha256": image.sha256, "image_width": image.width}
+        return _Picture(uri, image_HWC, facts | {"image_height": image.height, "fit": settings.fit})
+
+    def _fetch(self, work: Planned) -> tuple[str, bytes]:
+        """The image's bytes, and the URI that it is to be known by."""
+        uri = work.row.image_uri
+        if work.place is not None:
+            if data := self._embedded.read(work.place):
+                return uri, data
+            if work.fallback is None:
+                raise ImageError(f"there is no image in {work.place}, and no URI that may be fetched")
+            uri = work.fallback
+        return uri, self._storage.read_bytes(uri, max_bytes=self._settings.max_bytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Picture:
+    """An image that is ready, and what is known of it."""
+
+    uri: str
+    image_HWC: Pixels
+    columns: dict[str, Value]

@@ -3,6 +3,7 @@
 layout     every path and name
 records    its Parquet files of records, read
 work       work files: the rows of a run that are still to be made
+pass_through  the manifest's own columns, until their rows have ended
 commit     how rows become records
 recover    what an interrupted run left behind
 lease      one writer at a time

@@ -21,14 +21,15 @@ from actors.records import FAILURE_SCHEMA
 from actors.retries import wait_s
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout
+from pipelines.dataset.pass_through import PassThrough
 from pipelines.dataset.records import read_records
-from pipelines.dataset.work import WorkFile, read_work
+from pipelines.dataset.work import WorkFile
 
 
 class Committer:
     """Collects endings and writes the parts that they belong to.
 
-    Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work under way.
+    Memory: the rows of the parts that are open (512 each), and the pass-through columns of the work files under way.
     """
 
     def __init__(
@@ -49,17 +50,13 @@ class Committer:
         self._extras_schema = extras
         self._expected = dict(rows_per_part)
         self._parts: dict[int, _Part] = {}
-        self._extras = extras.empty_table()
-        self._position: dict[str, int] = {}
+        self._pass_through = PassThrough([], extras, storage)
         self._flushed_at = time.monotonic()
 
     def begin(self, work: Sequence[WorkFile]) -> None:
-        """Take the pass-through columns of the rows that are about to be made."""
+        """Take the pass-through columns of these rows from here on."""
         self.flush()
-        names = ["clip_id", *self._extras_schema.names]
-        table = pa.concat_tables([read_work(file.uri, names, self._storage) for file in work])
-        self._position = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
-        self._extras = table.drop_columns(["clip_id"])
+        self._pass_through = PassThrough(work, self._extras_schema, self._storage)
 
     def add(self, ending: Ending) -> None:
         """Take one row's ending; it is in the dataset after the next `flush`."""
@@ -119,13 +116,14 @@ class Committer:
         if made:
             self._put(clips_uri, clips)
         self._expected[number] = self._expected.get(number, 0) - len(part.new)
+        self._pass_through.leave(list(part.new))
         part.clips, part.failed, part.new = clips, failures, {}
 
     def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         """`table` without the clips that were `tried`, and with the new `rows`, sorted."""
         kept = table.filter(pc.invert(pc.is_in(table["clip_id"], tried)))
         fresh = pa.Table.from_pylist(rows, schema=schema)
-        extras = self._extras.take(pa.array([self._position[row["clip_id"]] for row in rows], pa.int64()))
+        extras = self._pass_through.of([row["clip_id"] for row in rows])
         for field in self._extras_schema:
             fresh = fresh.append_column(field, extras[field.name])
         return pa.concat_tables([kept, fresh]).sort_by("clip_id")

@@ -14,9 +14,9 @@ from actors.records import RESERVED_NAMES
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, RunFolder, run_of_work_file
 
-# Rows of one work file, and of one Ray Data execution: the driver keeps about 8 kB for each (ray-project/ray#66016).
+# Rows of one work file: 20 to 50 MB of them, of which the driver holds a few files at a time.
 WORK_ROWS = 100_000
-# A work file with images in it is written before it takes up more memory than this.
+# A work file is written before it takes up more memory than this, however long the rows' captions are.
 _WORK_BYTES = 256 * 2**20
 # Rows that a reader of a work file decodes at once.
 _ROW_GROUP = 10_000
@@ -31,7 +31,7 @@ class WorkFile:
 
 
 class WorkWriter:
-    """Collects planned rows into work files of at most `WORK_ROWS` rows and, with images in them, `_WORK_BYTES`."""
+    """Collects planned rows into work files of at most `WORK_ROWS` rows and `_WORK_BYTES`."""
 
     def __init__(self, run: RunFolder, storage: Storage) -> None:
         self.files: list[WorkFile] = []
@@ -55,14 +55,14 @@ class WorkWriter:
         uri = self._run.work_file(len(self.files))
         with scratch.folder() as temporary:
             local = temporary / "work.parquet"
-            pq.write_table(work, local, row_group_size=_ROW_GROUP)
+            pq.write_table(work, local, row_group_size=_ROW_GROUP, compression="zstd")
             self._storage.put_file(uri, local)
         self.files.append(WorkFile(uri, work.num_rows))
         self._waiting = []
 
 
 def read_work(uri: str, columns: Sequence[str], storage: Storage) -> pa.Table:
-    """Only these columns of a work file: it may carry the images themselves."""
+    """Only these columns of a work file."""
     with storage.open(uri) as file:
         return pq.read_table(file, columns=list(columns))
 
@@ -85,16 +85,3 @@ def remove_work(run: RunFolder, files: Sequence[WorkFile], storage: Storage) -> 
     for file in files:
         storage.remove(file.uri)
     storage.prune(run.work)
-
-
-def executions(work: Sequence[WorkFile]) -> list[list[WorkFile]]:
-    """Work files put together into executions of at most `WORK_ROWS` rows."""
-    together: list[list[WorkFile]] = []
-    room = 0
-    for file in work:
-        if file.rows > room:
-            together.append([])
-            room = WORK_ROWS
-        together[-1].append(file)
-        room -= file.rows
-    return together

@@ -125,6 +125,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
 
 
 def _init(config: Config, address: str | None, log: Path) -> None:
+    ray_private.set_data_flags()
     import ray
     import ray.data  # sets up its logging when it is imported, so that has to come before ours
 

@@ -6,6 +6,7 @@ in one line. `tests/pipelines/test_ray_private.py` names what a new release of R
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,13 @@ FLAGS = {
     # Of Ray Data's workers: DEBUG is a line a row. Without it: larger logs in Ray's session folder.
     "RAY_DATA_LOG_LEVEL": "INFO",
 }
+# The same, of Ray Data in the driver, read when that is imported; on any cluster. Ray Data holds a stage back by what
+# waits for the next one (`set_data_context`) only where so much of the object store is in use. Without it: work rows
+# are read long before they are loaded, which takes memory.
+DATA_FLAGS = {"RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0"}
+# What waits for a stage, as a multiple of what is under way in it, in bytes. Meant for work rows, which would all be
+# read at once; what waits for the other stages is less, for want of memory.
+_WAITING_PER_LOADING = 100.0
 # Processes of a Ray on this machine without which nothing goes on. Some time after their end (15 s, for the raylet) Ray
 # ends the driver wherever that is, without a word; until then there is time to commit.
 VITAL_PROCESSES = ("raylet", "gcs_server")
@@ -36,6 +44,12 @@ _DATA_LOGGER = "ray.data"
 def set_flags() -> None:
     """Set `FLAGS`, unless the environment does; before Ray starts."""
     for name, value in FLAGS.items():
+        os.environ.setdefault(name, value)
+
+
+def set_data_flags() -> None:
+    """The same for the driver's part of Ray Data; before that is imported."""
+    for name, value in DATA_FLAGS.items():
         os.environ.setdefault(name, value)
 
 
@@ -106,20 +120,64 @@ def blocks_of(dataset: Any) -> Iterator[pa.Table]:
         yield from ray.get(list(bundle.block_refs))
 
 
-def set_data_context() -> None:
-    """How Ray Data runs: no progress bars (progress is ours to print), rows in any order.
+class KeepNoStatistics:
+    """Ray Data's statistics of an execution, which would fill the driver's memory over a long one.
 
-    `memory_usage_poll_interval_s` is the private one. Without it: a thread for each row and stage, which costs time.
+    `StreamingExecutor._topology` and `MapOperator._output_blocks_stats`: 1 kB for each block that a stage gives out,
+    which is 3 kB a row, kept until the execution ends for a summary that is not shown here. Without this: the driver
+    grows by 3 GB in a million rows.
+
+    For `DataContext.custom_execution_callback_classes`; the methods are those that Ray calls.
+    """
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Have the operators put their statistics where nothing stays."""
+        kept = [one for one in getattr(executor, "_topology", None) or () if hasattr(one, "_output_blocks_stats")]
+        if not kept:
+            _note("_topology of operators with _output_blocks_stats", "the driver grows by 3 kB a row")
+        for operator in kept:
+            if isinstance(operator._output_blocks_stats, list):
+                operator._output_blocks_stats = deque(maxlen=0)
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Nothing to do."""
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Nothing to do."""
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Nothing to do."""
+
+
+def set_data_context() -> None:
+    """How Ray Data runs: no progress bars (progress is ours to print), rows in any order, each a block of its own.
+
+    The private ones are in `_CONTEXT`, and `custom_execution_callback_classes` (for `KeepNoStatistics`).
     """
     from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
-    if hasattr(context, "memory_usage_poll_interval_s"):
-        context.memory_usage_poll_interval_s = None
-    else:
-        _note("DataContext.memory_usage_poll_interval_s", "each row costs a little more")
+    context.target_max_block_size = 1  # byte: each row is given out when it is made
+    for name, (value, effect) in _CONTEXT.items():
+        if hasattr(context, name):
+            setattr(context, name, value)
+        else:
+            _note(f"DataContext.{name}", effect)
+    callbacks = getattr(context, "custom_execution_callback_classes", None)
+    if callbacks is None:
+        _note("DataContext.custom_execution_callback_classes", "the driver grows by 3 kB a row")
+    elif KeepNoStatistics not in callbacks:
+        callbacks.append(KeepNoStatistics)
+
+
+# Settings of `DataContext` that are not documented: value, and what happens without it.
+_CONTEXT: dict[str, tuple[float | None, str]] = {
+    # Else a thread is started and ended for each row and stage.
+    "memory_usage_poll_interval_s": (None, "each row costs a little more"),
+    "downstream_capacity_backpressure_ratio": (_WAITING_PER_LOADING, "work rows are read long before they are loaded"),
+}
 
 
 def _note(what: str, effect: str) -> None:

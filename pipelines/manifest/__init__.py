@@ -3,6 +3,8 @@
 sources       which files a source stands for
 files         what a file of a manifest is; `formats` opens them, a module each
 columns       which columns hold what
+parquet_images  where the images in a Parquet file lie
+image_identity  what an image is known by, where that is not its URI
 rows          columns as the job needs them, faults marked
 image_uris    which image URIs may be fetched
 reader        all of it together

@@ -12,13 +12,15 @@ from pydantic import Field
 from actors.errors import ManifestError
 from actors.generators.parameters import Parameters
 from actors.settings import Section
-from pipelines.manifest.files import Format, ManifestFile
+from pipelines.manifest.files import URI_COLUMN, Format, ManifestFile
 from pipelines.manifest.rows import is_convertible, is_image_struct
 
 # Where `columns.uri_column` is not set, the first of these that the manifest has.
 URI_COLUMNS = ("image_uri", "uri", "url", "image_url", "image_path", "path", "file_name", "image")
 # The same for `columns.bytes_column`; a struct of `bytes` and `path` (Hugging Face) may have any name.
 BYTES_COLUMNS = ("image", "image_bytes", "bytes")
+# What `columns.identity` may be beside a column's name.
+URI, CONTENT = "uri", "content"
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
 _SHOWN_COLUMNS = 30
@@ -33,6 +35,12 @@ class ManifestColumns(Section):
     )
     bytes_column: str | None = Field(
         None, description="column with the images themselves, binary or {bytes, path}; null: found by name and type"
+    )
+    identity: str = Field(
+        URI,
+        min_length=1,
+        description="what an image is known by: uri (an image in the manifest that has none: its file and row), "
+        "content (which reads every image to plan), or the name of a column",
     )
     base: str | None = Field(None, description="folder that relative URIs start from; null: the manifest's own")
     passthrough: Literal["all"] | list[str] = Field(
@@ -50,13 +58,14 @@ class ColumnRoles:
 
     uri: str | None
     image: str | None
+    identity: str | None
     overrides: tuple[str, ...]
     passthrough: tuple[str, ...]
 
     @property
     def columns(self) -> list[str]:
-        """Every column that has to be read, once."""
-        named = [name for name in (self.uri, self.image) if name is not None]
+        """Every column that has to be there, once."""
+        named = [name for name in (self.uri, self.image, self.identity) if name is not None]
         return list(dict.fromkeys([*named, *self.overrides, *self.passthrough]))
 
 
@@ -64,6 +73,7 @@ def column_roles(file: ManifestFile, columns: ManifestColumns, parameters: type[
     """What the columns of a file hold. Raises ManifestError where none holds images, or one is of no use."""
     image = _image_column(file, columns)
     uri = _uri_column(file, columns, image)
+    identity = None if columns.identity in (URI, CONTENT) else _identity_column(file, columns.identity)
     taken = {uri, image}
     overrides = [name for name in parameters.varying() if name in file.schema.names and name not in taken]
     for name in overrides:
@@ -73,7 +83,20 @@ def column_roles(file: ManifestFile, columns: ManifestColumns, parameters: type[
     else:
         taken |= set(overrides)
         passthrough = [f.name for f in file.schema if f.name not in taken and not is_image_struct(f.type)]
-    return ColumnRoles(uri, image, tuple(overrides), tuple(passthrough))
+    return ColumnRoles(uri, image, identity, tuple(overrides), tuple(passthrough))
+
+
+def only_uris() -> ColumnRoles:
+    """Of a list of URIs, which has no other columns."""
+    return ColumnRoles(URI_COLUMN, None, None, (), ())
+
+
+def _identity_column(file: ManifestFile, wanted: str) -> str:
+    kind = _field(file, wanted, "columns.identity").type
+    if not (pa.types.is_string(kind) or pa.types.is_integer(kind)):
+        said = f"columns.identity is {wanted}, which must be text or whole numbers"
+        raise ManifestError(f"{file.uri}: {said}: it is {kind}")
+    return wanted
 
 
 def _image_column(file: ManifestFile, columns: ManifestColumns) -> str | None:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 
 from actors.storage import Storage
+from pipelines.manifest.parquet_images import Embedded
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "text", "images"]
 
@@ -35,11 +36,13 @@ class Batch:
         rows: each row's number in the file as a person would count: lines from 1 in text and JSON lines, rows from 1 in
             Parquet, rows in CSV with the header as row 1 (blank lines left out).
         misnamed: mask of the files whose names are not UTF-8, odd bytes of which the table spells as in `b\\udcff.jpg`.
+        images: those that the rows carry, of a file that was read for them.
     """
 
     table: pa.Table
     rows: pa.Array
     misnamed: pa.Array | None = None
+    images: Embedded | None = None
 
 
 class ManifestFile(Protocol):

@@ -46,7 +46,12 @@ def text_lines(storage: Storage, uri: str) -> Iterator[Iterator[str]]:
 def refuse_empty(uri: str, stream: io.BufferedReader) -> None:
     """Raise ManifestError for a file of 0 bytes."""
     if not stream.peek(1):
-        raise ManifestError(f"{uri} is empty: it has 0 bytes")
+        raise empty(uri)
+
+
+def empty(uri: str) -> ManifestError:
+    """The error of a file of 0 bytes."""
+    return ManifestError(f"{uri} is empty: it has 0 bytes")
 
 
 def check_names(uri: str, names: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Parquet as a manifest: dictionary-encoded columns, and the 64-bit and view variants of text, count as plain ones."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,7 +11,8 @@ from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest import files
 from pipelines.manifest.files import Batch
-from pipelines.manifest.opening import check_names, one_line, refuse_empty
+from pipelines.manifest.opening import check_names, empty, one_line
+from pipelines.manifest.parquet_images import batches_with_images
 
 _PARQUET_BUFFER_BYTES = 2**20  # pages are streamed: a column chunk of images may be gigabytes
 
@@ -20,7 +22,7 @@ class ParquetManifest:
 
     def __init__(self, storage: Storage, uri: str) -> None:
         self.uri, self._storage = uri, storage
-        with self._opened() as file:
+        with self._opened(exact=True) as file:
             self._fields = file.schema_arrow
             self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in self._fields])
             self._bytes_per_row = _bytes_per_row(file.metadata)
@@ -37,10 +39,23 @@ class ParquetManifest:
                 yield Batch(table, pa.array(range(first, first + len(table)), pa.int64()))
                 first += len(table)
 
+    def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
+        """As `batches`, and where the images of the column `image` lie."""
+        schema = pa.schema([self.schema.field(name) for name in names])
+        first = 1
+        with self._opened(exact=True) as file:
+            for batch, images in batches_with_images(file, names, image, max_rows, hashed=hashed):
+                rows = range(first, first + batch.num_rows)
+                table = pa.Table.from_batches([batch]).cast(schema)
+                _check_text(self.uri, first, table)
+                yield Batch(table, pa.array(rows, pa.int64()), images=images)
+                first += batch.num_rows
+
     @contextmanager
-    def _opened(self) -> Iterator[pq.ParquetFile]:
-        with self._storage.open(self.uri) as stream:
-            refuse_empty(self.uri, stream)
+    def _opened(self, *, exact: bool = False) -> Iterator[pq.ParquetFile]:
+        with self._storage.open_exact(self.uri) if exact else self._storage.open(self.uri) as stream:
+            if stream.seek(0, io.SEEK_END) == 0:
+                raise empty(self.uri)
             try:
                 yield pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER_BYTES)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

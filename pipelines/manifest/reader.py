@@ -2,15 +2,16 @@
 
     sources -> files -> rows as they stand there -> rows of the schema below -> chunks
 
-A chunk's columns: `image_uri` (string, never null), `image_bytes` (binary; only where the manifest embeds images, null
-where a row does not), `problem` (string; why the row cannot be used, else null), the overrides that the manifest has
-(parameters of the generator; null leaves the configured value), then the pass-through columns.
+A chunk's columns: `image_uri` (string, never null), `image_identity` (string, never null: what the image is known by,
+only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (only where the manifest has a column of images),
+`problem` (string; why the row cannot be used, else null), the overrides that the manifest has (parameters of the
+generator; null leaves the configured value), then the pass-through columns.
 
 A row that cannot be used stays in its chunk, with its `problem`: it is the plan's to record. A file that cannot be read
 is a ManifestError.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -18,28 +19,48 @@ from itertools import chain, groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.contracts import PLACE_SCHEMA
 from actors.errors import ManifestError, StorageError
 from actors.generators.parameters import Parameters
 from actors.storage import Storage
-from pipelines.manifest.columns import ColumnRoles, ManifestColumns, check_override, column_roles, no_such_column
+from pipelines.manifest.columns import (
+    CONTENT,
+    URI,
+    ColumnRoles,
+    ManifestColumns,
+    check_override,
+    column_roles,
+    no_such_column,
+    only_uris,
+)
 from pipelines.manifest.files import URI_COLUMN, Batch, Format, ManifestFile
 from pipelines.manifest.formats import open_file
+from pipelines.manifest.image_identity import by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.manifest.json_lines import JsonLinesManifest
-from pipelines.manifest.rows import Marks, RowProblems, extra, image_columns, is_image_struct, override
+from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.rows import (
+    Marks,
+    RowProblems,
+    embedded_columns,
+    extra,
+    image_columns,
+    is_image_struct,
+    override,
+)
 from pipelines.manifest.sources import find_files
 from pipelines.manifest.uri_lists import ImageList
 
-# What Ray Data's driver can hold of one execution (about 8 kB a row), and 10 to 50 MB of ordinary rows.
+# 10 to 50 MB of ordinary rows.
 CHUNK_ROWS = 100_000
-# A chunk of embedded images ends earlier.
+# A chunk of long rows ends earlier.
 CHUNK_BYTES = 256 * 2**20
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
 
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
-_OWN_COLUMNS = ("image_uri", "image_bytes", "problem")
+_OWN_COLUMNS = ("image_uri", "image_identity", *PLACE_SCHEMA.names, "problem")
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 
@@ -63,6 +84,7 @@ def read_manifest(
     reserved: Collection[str] = (),
     output: str | None = None,
     schemes: Sequence[str] | None = None,
+    max_image_bytes: int = 2**40,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
 
@@ -73,6 +95,7 @@ def read_manifest(
         reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
         output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
+        max_image_bytes: larger images are not read for their identity.
 
     Raises:
         ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
@@ -87,12 +110,12 @@ def read_manifest(
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
                 images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
                 allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
-                opened.append(_Source(images, iter(()), ColumnRoles(URI_COLUMN, None, (), ()), allowed))
+                opened.append(_Source(images, iter(()), only_uris(), allowed))
                 continue
             for source, _, uris in alike:
                 allowed = AllowedImages.beside([source, *base], output, schemes)
                 opened.append(_open_source(kind, uris, columns, parameters, storage, allowed))
-        return ManifestReader(opened, columns, parameters, chunk_rows, reserved)
+        return ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
 
 
 class ManifestReader:
@@ -113,7 +136,10 @@ class ManifestReader:
         parameters: type[Parameters],
         chunk_rows: int,
         reserved: Collection[str],
+        storage: Storage,
+        max_image_bytes: int,
     ) -> None:
+        self._storage, self._max_image_bytes = storage, max_image_bytes
         self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
         varying = parameters.varying()
         self.overrides = tuple(name for name in varying if any(name in source.roles.overrides for source in sources))
@@ -124,7 +150,8 @@ class ManifestReader:
         self.schema = pa.schema(
             [
                 pa.field("image_uri", pa.string()),
-                *([pa.field("image_bytes", pa.binary())] if embeds else []),
+                *([] if columns.identity == URI else [pa.field("image_identity", pa.string())]),
+                *(PLACE_SCHEMA if embeds else []),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
                 *self.extras,
@@ -156,10 +183,18 @@ class ManifestReader:
         for source in self._sources:
             for file in chain([source.first], source.others):
                 _check_part(file, source, self._columns, self._parameters)
-                there = set(file.schema.names)
-                present = [name for name in source.roles.columns if name in there]
-                for batch in file.batches(present, self._chunk_rows):
+                for batch in self._batches(file, source.roles):
                     yield self._normalised(batch, file, source.roles, source.allowed)
+
+    def _batches(self, file: ManifestFile, roles: ColumnRoles) -> Iterator[Batch]:
+        there = set(file.schema.names)
+        present = [name for name in roles.columns if name in there]
+        if roles.image is None:
+            return file.batches(present, self._chunk_rows)
+        assert isinstance(file, ParquetManifest), file.uri  # no other format has such a column
+        beside = [name for name in present if name != roles.image or name in roles.passthrough]
+        hashed = self._columns.identity == CONTENT
+        return file.batches_with_images(beside, roles.image, self._chunk_rows, hashed=hashed)
 
     def _normalised(self, batch: Batch, file: ManifestFile, roles: ColumnRoles, allowed: AllowedImages) -> pa.Table:
         """The rows of one file as rows of `schema`."""
@@ -172,10 +207,7 @@ class ManifestReader:
             name: batch.table[name].combine_chunks() if name in there else pa.nulls(len(batch.rows))
             for name in roles.columns
         }
-        base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
-        uris, images = (None if name is None else given[name] for name in (roles.uri, roles.image))
-        empty = " and ".join(filter(None, (roles.uri, roles.image)))
-        columns = image_columns(uris, images, base, empty, allowed, marks)
+        columns = self._images(batch, given, file, roles, allowed, marks)
         for name in roles.overrides:
             columns[name] = override(name, given[name], self._parameters, marks)
         for name in roles.passthrough:
@@ -185,11 +217,38 @@ class ManifestReader:
         size = len(batch.rows)
         return pa.table([columns.get(col.name, pa.nulls(size, col.type)) for col in self.schema], schema=self.schema)
 
+    def _images(
+        self,
+        batch: Batch,
+        given: Mapping[str, pa.Array],
+        file: ManifestFile,
+        roles: ColumnRoles,
+        allowed: AllowedImages,
+        marks: Marks,
+    ) -> dict[str, pa.Array]:
+        """What the images are called, where they lie, and what they are known by."""
+        base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
+        uris = None if roles.uri is None else given[roles.uri]
+        if batch.images is None:
+            assert roles.uri is not None, file.uri
+            columns = image_columns(uris, base, roles.uri, allowed, marks)
+        else:
+            columns = embedded_columns(uris, batch.images, file.uri, base, allowed, marks)
+        if roles.identity is not None:
+            columns["image_identity"] = by_column(roles.identity, given[roles.identity], marks)
+        elif self._columns.identity == CONTENT:
+            fetched = columns["image_uri"] if batch.images is None else columns["image_fallback"]
+            columns["image_identity"] = by_content(fetched, batch.images, self._storage, self._max_image_bytes, marks)
+        return columns
+
 
 def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -> None:
-    for setting in ("uri_column", "bytes_column"):
-        if getattr(columns, setting) is not None and {"text", "images"}.issuperset(kinds):
-            raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
+    is_set = {name: getattr(columns, name) is not None for name in ("uri_column", "bytes_column")}
+    if any(is_set.values()) and {"text", "images"}.issuperset(kinds):
+        setting = next(name for name in is_set if is_set[name])
+        raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
+    if columns.identity not in (URI, CONTENT) and {"text", "images"}.intersection(kinds):
+        raise ManifestError(f"columns.identity is {columns.identity}, but a manifest of {kinds[0]} has no columns")
 
 
 def _open_source(
@@ -202,7 +261,7 @@ def _open_source(
 ) -> _Source:
     opened = (open_file(storage, uri, kind) for uri in files)
     first = next(opened)
-    roles = ColumnRoles(URI_COLUMN, None, (), ()) if kind == "text" else column_roles(first, columns, parameters)
+    roles = only_uris() if kind == "text" else column_roles(first, columns, parameters)
     return _Source(first, opened, roles, allowed)
 
 

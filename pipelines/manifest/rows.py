@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from actors.generators.parameters import Bounds, Parameters
 from actors.storage import Storage
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
+from pipelines.manifest.parquet_images import Embedded
 
 # Rows of each kind of problem that are kept as examples.
 EXAMPLES = 3
@@ -59,54 +60,56 @@ class Marks:
         return pc.binary_join_element_wise(f"{self._uri}#row=", pc.cast(self._rows, pa.string()), "")
 
 
-def image_columns(
-    uris: pa.Array | None, images: pa.Array | None, base: str, empty: str, allowed: AllowedImages, marks: Marks
-) -> dict[str, pa.Array]:
-    """`image_uri`, and `image_bytes` where there is an image column.
-
-    Embedded bytes come before a URI, which then is only a name: it is left as it stands.
+def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages, marks: Marks) -> dict[str, pa.Array]:
+    """`image_uri`, of rows whose images are files of their own.
 
     Args:
         uris: the URI column, text.
-        images: the image column, binary or a struct of `bytes` and `path`.
         base: folder that relative URIs start from.
-        empty: what to call the columns in the problem of a row that has neither.
+        empty: what to call the column in the problem of a row that has none.
         allowed: which URIs may be fetched; the others are a problem.
     """
+    name = _text_or_null(uris)
+    marks.mark(pc.is_null(name), f"no image: {empty} is empty")
+    _mark_refused(name, base, allowed, marks)
+    return {"image_uri": _named(_resolved(name, base), marks)}
+
+
+def embedded_columns(
+    uris: pa.Array | None, images: Embedded, file: str, base: str, allowed: AllowedImages, marks: Marks
+) -> dict[str, pa.Array]:
+    """`image_uri`, and where the image lies: `image_file`, `image_column`, `image_group`, `image_row`, and
+    `image_fallback`: the URI that is fetched where there is none, or null.
+
+    The URI column only names the image: it is left as it stands. Without one, its file and row name it: what the file
+    itself calls its images need not tell them apart.
+    """
     size = len(marks.texts)
-    data, name = pa.nulls(size, pa.binary()), pa.nulls(size, pa.string())
-    if images is not None:
-        data, name = _embedded(images)
-    if uris is not None:
-        name = pc.coalesce(_text_or_null(uris), name)
-    embedded = pc.is_valid(data)
-    marks.mark(pc.and_(pc.is_null(name), pc.invert(embedded)), f"no image: {empty} is empty")
-    fetched = pc.if_else(embedded, pa.scalar(None, pa.string()), name)
-    _mark_refused(fetched, base, allowed, marks)
-    resolved = pc.if_else(embedded, name, _resolved(name, base))
-    # A name of megabytes would stand in every table that this row comes into.
-    resolved = pc.if_else(pc.greater(pc.utf8_length(name), MAX_CHARACTERS), pa.scalar(None, pa.string()), resolved)
-    if resolved.null_count:
-        resolved = pc.coalesce(resolved, marks.names())
-    return {"image_uri": resolved} if images is None else {"image_uri": resolved, "image_bytes": data}
+    name = pa.nulls(size, pa.string()) if uris is None else _text_or_null(uris)
+    elsewhere = pc.coalesce(name, _text_or_null(images.path))
+    is_refused = [uri is not None and allowed.why_not(uri, base) is not None for uri in elsewhere.to_pylist()]
+    return {
+        "image_uri": _named(name, marks),
+        "image_file": pa.repeat(pa.scalar(file), size),
+        "image_column": pa.repeat(pa.scalar(images.column), size),
+        "image_group": images.group,
+        "image_row": images.row,
+        "image_fallback": pc.if_else(
+            pa.array(is_refused, pa.bool_()), pa.scalar(None, pa.string()), _resolved(elsewhere, base)
+        ),
+    }
+
+
+def _named(names: pa.Array, marks: Marks) -> pa.Array:
+    """The names, and the rows' own where there is none, or one of megabytes: it would stand in every table."""
+    names = pc.if_else(pc.greater(pc.utf8_length(names), MAX_CHARACTERS), pa.scalar(None, pa.string()), names)
+    return pc.coalesce(names, marks.names()) if names.null_count else names
 
 
 def _mark_refused(uris: pa.Array, base: str, allowed: AllowedImages, marks: Marks) -> None:
     reasons = [None if uri is None else allowed.why_not(uri, base) for uri in uris.to_pylist()]
     for reason in dict.fromkeys(filter(None, reasons)):
         marks.mark(pa.array([other == reason for other in reasons]), reason, uris)
-
-
-def _embedded(column: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The bytes and the paths of an image column; empty ones are null."""
-    if is_image_struct(column.type):
-        # struct_field, unlike field(), knows that the members of a null are null.
-        data, path = (pc.struct_field(column, name) for name in ("bytes", "path"))
-        path = _text_or_null(pc.cast(path, pa.string()))
-    else:
-        data, path = column, pa.nulls(len(column), pa.string())
-    data = pc.cast(data, pa.binary())
-    return pc.if_else(pc.equal(pc.binary_length(data), 0), pa.scalar(None, pa.binary()), data), path
 
 
 def _text_or_null(texts: pa.Array) -> pa.Array:

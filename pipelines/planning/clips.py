@@ -1,12 +1,13 @@
 """The clips that a manifest asks for: each of its rows, times the variants, each with its id."""
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from actors.contracts import PLACE_SCHEMA
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import RESERVED_NAMES, WORK_FIELDS
@@ -32,10 +33,11 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         columns=config.columns,
         parameters=GENERATORS[config.generator].Parameters,
         storage=storage,
-        chunk_rows=WORK_ROWS,
+        chunk_rows=max(1, WORK_ROWS // len(expand_variants(config.variants))),
         reserved=RESERVED_NAMES,
         output=config.output,
         schemes=config.storage.schemes,
+        max_image_bytes=config.image.max_bytes,
     )
     if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):
         raise ConfigError(
@@ -63,13 +65,14 @@ def clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
     size = chunk.num_rows
     own = {name: _values(name, chunk, variant, config) for name in type(config.generation).varying()}
     problems = _problems(chunk, own["fps"], config)
-    images = [f"{problem}\0{image}" if problem else image for image, problem in zip(_image_identities(chunk), problems)]
+    known = chunk["image_identity" if "image_identity" in chunk.column_names else "image_uri"]
+    images = [f"{problem}\0{image}" if problem else image for image, problem in zip(known.to_pylist(), problems)]
     clip_ids = list(identity.clip_ids(own, images))
     own["seed"] = [derived_seed(clip_id) if seed is None else seed for clip_id, seed in zip(clip_ids, own["seed"])]
     columns = {
         "clip_id": clip_ids,
         "image_uri": chunk["image_uri"],
-        "image_bytes": chunk["image_bytes"] if "image_bytes" in chunk.column_names else pa.nulls(size, pa.binary()),
+        **_places(chunk),
         "problem": problems,
         **{name: [value] * size for name, value in config.parameters_of_all().items()},
         **own,
@@ -79,12 +82,16 @@ def clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
 
 
 def wanted_clips(reader: ManifestReader, config: Config, identity: Identity) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """The manifest's chunks as clips, and the pass-through columns beside them; a chunk once for each variant."""
+    """The manifest's chunks as clips, and the pass-through columns beside them.
+
+    The variants of an image come one after the other: it is fetched and decoded once for all of them.
+    """
     variants = expand_variants(config.variants)
     for chunk in reader.chunks():
+        clips = pa.concat_tables([clips_of(chunk, variant, config, identity) for variant in variants])
+        of_image = np.arange(clips.num_rows).reshape(len(variants), chunk.num_rows).T.ravel()
         extras = chunk.select(reader.extras.names)
-        for variant in variants:
-            yield clips_of(chunk, variant, config, identity), extras
+        yield clips.take(of_image), extras.take(of_image % chunk.num_rows)
 
 
 def _values(name: str, chunk: pa.Table, variant: Mapping[str, Any], config: Config) -> list[Any]:
@@ -104,12 +111,7 @@ def _problems(chunk: pa.Table, rates: Sequence[int], config: Config) -> list[str
     ]
 
 
-def _image_identities(chunk: pa.Table) -> list[str]:
-    """An image is known by its URI, or by the hash of its bytes where the manifest carries these."""
-    uris: list[str] = chunk["image_uri"].to_pylist()
-    if "image_bytes" not in chunk.column_names:
-        return uris
-    return [
-        uri if data is None else f"sha256:{hashlib.sha256(data).hexdigest()}"
-        for uri, data in zip(uris, chunk["image_bytes"].to_pylist())
-    ]
+def _places(chunk: pa.Table) -> dict[str, pa.Array]:
+    """Where the manifest holds images itself; else nothing."""
+    nothing = {field.name: pa.nulls(chunk.num_rows, field.type) for field in PLACE_SCHEMA}
+    return {name: chunk[name] if name in chunk.column_names else null for name, null in nothing.items()}

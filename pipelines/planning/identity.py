@@ -42,12 +42,12 @@ class Identity:
             "pixels_version": _PIXELS_VERSION,
             "generator": config.generator,
             "model_revision": revision,
-            "model": config.model.identity(),
-            "image": config.image.identity(),
+            "model": config.model.identifying(),
+            "image": config.image.identifying(),
             "parameters": fixed,
-            "interpolation": config.interpolation.identity(),
+            "interpolation": config.interpolation.identifying(),
             "weights_revision": weights_revision,
-            "video": video.resolved(config.video).identity(),
+            "video": video.resolved(config.video).identifying(),
         }
         self._shared = hashlib.sha256(json.dumps(shared, sort_keys=True).encode())
 

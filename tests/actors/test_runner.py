@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.contracts import Failed, Generated, Item, Loaded, Made, Planned, Row, Stage, Unstarted
+from actors.contracts import Failed, Generated, Item, Loaded, Made, Place, Planned, Row, Stage, Unstarted
 from actors.generators import GENERATORS
 from actors.records import work_schema
 from actors.runner.actor import StageInActor, run_task
 from actors.runner.contract import ContractError, check_chain
+from actors.runner.feed import as_group
 from actors.runner.packing import endings, pack, planned, unpack
 from actors.runner.runner import Runner
 from actors.tries.guard import Guard
@@ -23,7 +24,11 @@ WORK = {
     "part": 2,
     "attempts": 1,
     "image_uri": "a.png",
-    "image_bytes": b"8x8",
+    "image_file": "m.parquet",
+    "image_column": "image",
+    "image_group": 8,
+    "image_row": 5,
+    "image_fallback": None,
     "problem": "",
     "seed": 1,
 }
@@ -43,10 +48,9 @@ class Picture(Stage[Planned, Loaded]):
     name = "load"
 
     def __call__(self, work: Planned) -> Loaded:
-        if work.image_bytes is None:
+        if work.place is None:
             raise OSError("caf\udce9.png is away")
-        height, width = map(int, work.image_bytes.split(b"x"))
-        return Loaded(work.row, np.zeros((height, width, 3), np.uint8))
+        return Loaded(work.row, np.zeros((work.place.group, work.place.row, 3), np.uint8))
 
 
 class Still(Stage[Loaded, Generated]):
@@ -77,8 +81,10 @@ def as_batch(items: list[Any], kind: type[Item]) -> dict[str, Any]:
     return batch
 
 
-def work_table(*changes: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_pylist([dict.fromkeys(WORK_SCHEMA.names) | WORK | change for change in changes], WORK_SCHEMA)
+def work_group(*changes: dict[str, Any]) -> dict[str, Any]:
+    """Rows of a work file as `feed` gives them."""
+    rows = [dict.fromkeys(WORK_SCHEMA.names) | WORK | change for change in changes]
+    return as_group(pa.Table.from_pylist(rows, WORK_SCHEMA).to_pylist())
 
 
 def test_a_new_stage_gives_its_column_and_its_seconds() -> None:
@@ -156,24 +162,26 @@ def test_a_row_that_came_to_its_end_passes_every_stage(item: Failed | Unstarted)
 
 def test_a_row_that_the_manifest_spoils_has_failed_before_any_stage() -> None:
     problem = "row 3 of m.csv has no URI"
-    assert planned(WORK) == Planned(ROW, b"8x8")
+    assert planned(WORK) == Planned(ROW, Place("m.parquet", "image", 8, 5))
+    assert planned(WORK | {"image_file": None}) == Planned(ROW)
+    assert planned(WORK | {"image_file": None, "image_fallback": "b.png"}) == Planned(ROW, None, "b.png")
     assert planned(WORK | {"problem": problem}) == Failed(ROW, "manifest", "ManifestError", problem)
 
 
 def test_a_task_gives_one_row_at_a_time_in_order_and_a_failure_is_its_own() -> None:
-    table = work_table({"clip_id": "a"}, {"clip_id": "b", "image_bytes": None}, {"clip_id": "c", "image_bytes": b"4x9"})
-    batches = run_task(table, make=Picture, guard=guard())
+    group = work_group({"clip_id": "a"}, {"clip_id": "b", "image_file": None}, {"clip_id": "c", "image_group": 4})
+    batches = run_task(group, make=Picture, guard=guard())
     assert isinstance(batches, Iterator)  # the first image need not wait for the others
     items = [item for batch in batches for item in unpack(batch, Loaded)]
     assert [item.row.clip_id for item in items] == ["a", "b", "c"]
-    assert [item.image_HWC.shape for item in items if isinstance(item, Loaded)] == [(8, 8, 3), (4, 9, 3)]
+    assert [item.image_HWC.shape for item in items if isinstance(item, Loaded)] == [(8, 5, 3), (4, 5, 3)]
     assert isinstance(items[1], Failed)
     assert (items[1].stage, items[1].error) == ("load", "caf\\udce9.png is away")  # text that can be stored
 
 
 def test_rows_of_a_task_are_begun_with_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = LocalLedger(max_deaths=3)
-    table = work_table(*({"clip_id": name} for name in "abc"), {"clip_id": "d", "problem": "no URI"})
+    group = work_group(*({"clip_id": name} for name in "abc"), {"clip_id": "d", "problem": "no URI"})
     asked: list[list[str]] = []
     together = ledger.begin_together
 
@@ -184,7 +192,7 @@ def test_rows_of_a_task_are_begun_with_in_one_call(monkeypatch: pytest.MonkeyPat
         return answers
 
     monkeypatch.setattr(ledger, "begin_together", once)
-    batches = run_task(table, make=Picture, guard=guard(ledger))
+    batches = run_task(group, make=Picture, guard=guard(ledger))
     kinds = [type(item) for batch in batches for item in unpack(batch, Loaded)]
     assert kinds == [Loaded, Loaded, Loaded, Failed]
     assert asked == [["a", "b", "c"]]
@@ -220,7 +228,7 @@ def test_a_whole_batch_is_made_before_its_first_row_is_given_out() -> None:
 def test_a_row_that_a_draining_run_does_not_begin_has_no_ending() -> None:
     ledger = LocalLedger(max_deaths=3)
     ledger.drain()
-    (batch,) = run_task(work_table({}), make=Picture, guard=guard(ledger))
+    (batch,) = run_task(work_group({}), make=Picture, guard=guard(ledger))
     (item,) = unpack(batch, Loaded)
     assert isinstance(item, Unstarted)
     assert item.row.clip_id == ROW.clip_id

@@ -1,7 +1,9 @@
 """The stages alone: what goes in, what comes out, what they raise for one clip."""
 
+import hashlib
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,13 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from actors import video
-from actors.contracts import Generated, Loaded, Planned, Row
+from actors import images, video
+from actors.contracts import Generated, Loaded, Place, Planned, Row
 from actors.errors import CheckpointError, ConfigError, GenerationError, GpuMemoryError, ImageError, VideoError
 from actors.generators.svd.generator import SvdGenerator
 from actors.generators.svd.settings import FastSettings, SvdModelSettings, SvdParameters
@@ -55,8 +60,15 @@ def png(width: int = 100, height: int = 80) -> bytes:
     return buffer.getvalue()
 
 
+def stored(data: bytes) -> str:
+    """The URI of a file with this content."""
+    path = f"{hashlib.sha256(data).hexdigest()}.png"
+    fsspec.filesystem("memory").pipe_file(path, data)
+    return f"memory://{path}"
+
+
 def load(data: bytes | None = None, row: Row = ROW) -> Loaded:
-    return Load(IMAGE, STORAGE)(Planned(row, png() if data is None else data))
+    return Load(IMAGE, STORAGE)(Planned(replace(row, image_uri=stored(png() if data is None else data))))
 
 
 def made_generate(model: SvdModelSettings, parameters: SvdParameters) -> Generate:
@@ -82,12 +94,35 @@ def generate(svd_checkpoint: Path) -> Generate:
     return made_generate(model, SvdParameters(num_frames=3, num_inference_steps=2))
 
 
-def test_load_image_from_bytes_and_from_a_file(tmp_path: Path) -> None:
+def test_load_image_from_a_file_and_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    loaded, from_file = load(), Load(IMAGE, STORAGE)(Planned(replace(ROW, image_uri=str(tmp_path / "a.png"))))
-    assert loaded.image_HWC.shape == from_file.image_HWC.shape == (64, 96, 3)
-    assert loaded.row.columns == from_file.row.columns
-    assert (loaded.row.columns["image_width"], loaded.row.columns["image_height"]) == (100, 80)
+    pq.write_table(pa.table({"photo": [b"", png()]}), tmp_path / "m.parquet")
+    place = Place(f"{tmp_path}/m.parquet", "photo", 0, 1)
+    stage = Load(IMAGE, STORAGE)
+    from_file = stage(Planned(replace(ROW, image_uri=str(tmp_path / "a.png"))))
+    from_table = stage(Planned(ROW, place))
+    np.testing.assert_array_equal(from_file.image_HWC, from_table.image_HWC)
+    assert from_file.image_HWC.shape == (64, 96, 3)
+    assert from_file.row.columns == from_table.row.columns
+    assert (from_file.row.columns["image_width"], from_file.row.columns["image_height"]) == (100, 80)
+    assert from_table.row.image_uri == ROW.image_uri
+    said = f"there is no image in row 1 of row group 1 in {tmp_path}/m.parquet, and no URI that may be fetched"
+    with pytest.raises(ImageError, match=f"^{re.escape(said)}$"):
+        stage(Planned(ROW, replace(place, row=0)))
+    stage.close()
+
+
+def test_variants_of_an_image_fetch_and_decode_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda data, **limits: (decoded.append(data), decode(data, **limits))[1])
+    a, b = stored(png()), stored(png(60, 60))
+    stage = Load(IMAGE, STORAGE)
+    rows = [replace(ROW, clip_id=name * 64, image_uri=uri) for name, uri in zip("abcd", (a, a, b, b))]
+    made = [stage(Planned(row)) for row in rows]
+    assert [image.row.clip_id for image in made] == [row.clip_id for row in rows]
+    assert [image.row.columns["image_width"] for image in made] == [100, 100, 60, 60]
+    assert len(decoded) == 2
 
 
 def test_load_image_turns_the_clip_for_upright_images() -> None:

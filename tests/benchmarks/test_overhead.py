@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.overhead import Memory, mb_at, slope_mb_per_s, stage_of
+from benchmarks.overhead import Memory, slope_mb_per_s, stage_of
 
 
 def test_slope_is_that_of_the_last_two_thirds() -> None:
@@ -14,17 +14,12 @@ def test_process_that_came_late_has_no_slope() -> None:
     assert slope_mb_per_s([Memory(at, at) for at in range(55, 60)], 30, 60) is None
 
 
-def test_memory_at_the_ends_of_the_executions_at_which_the_process_was_there() -> None:
-    samples = [Memory(10, 100), Memory(15, 150), Memory(30, 300)]
-    assert mb_at(samples, [5, 12, 20, 35, 60]) == [100, 150, 300]
-
-
 @pytest.mark.parametrize(
     ("title", "stage"),
     [
         ("ray::MapWorker(MapBatches(Generate)).submit", "Generate"),
         ("ray::MapWorker(MapBatches(Finish))", "Finish"),
-        ("ray::MapBatches(Load)->StreamingRepartition", "Load"),
+        ("ray::MapBatches(Load)", "Load"),
         ("ray::_LedgerActor", "_LedgerActor"),
         ("ray::IDLE", "IDLE"),
     ],

@@ -51,14 +51,19 @@ SETTINGS = {
 
 
 def write_manifest(path: Path) -> Path:
-    """Two pictures, landscape and upright, within the manifest: so no path of this machine is part of an id."""
-    images = []
+    """Two pictures, landscape and upright, within the manifest, and their names.
+
+    With `columns.identity=content` no path of this machine is part of an id.
+    """
+    images: list[bytes] = []
+    names = []
     for name, (height, width) in (("wide.bmp", (80, 120)), ("tall.bmp", (120, 80))):
         y, x = np.mgrid[:height, :width]
         pixels_HWC = np.stack([x * 2, y * 2, (x - width / 2) ** 2 / 20 + (y - height / 2) ** 2 / 20], -1).clip(0, 255)
         Image.fromarray(pixels_HWC.astype(np.uint8)).save(path.with_name(name))
-        images.append({"bytes": path.with_name(name).read_bytes(), "path": name})
-    pq.write_table(pa.table({"image": images}), path)
+        images.append(path.with_name(name).read_bytes())
+        names.append(name)
+    pq.write_table(pa.table({"image": images, "file_name": names}), path)
     return path
 
 
@@ -110,7 +115,8 @@ def made_without_ray(config: Config) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_demos_clips_are_as_they_were(name: str, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "manifest.parquet")
-    overrides = [f"manifest={manifest}", f"output={tmp_path}/out", *CHECKPOINTS, *SETTINGS[name]]
+    overrides = [f"manifest={manifest}", f"output={tmp_path}/out", "columns.identity=content"]
+    overrides += [*CHECKPOINTS, *SETTINGS[name]]
     config = load_config([str(ROOT / "conf/demo.yaml")], overrides)
     records = made_without_ray(config)
     folder = tmp_path / "out/data/part-00000"

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.contracts import PLACE_SCHEMA
 from actors.errors import ManifestError
 from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
@@ -250,43 +251,31 @@ def test_hugging_face_images(tmp_path: Path) -> None:
     ]
     manifest = write(tmp_path / "m.parquet", {"image": pa.array(images, kind), "label": [1, 2, 3, 4, 5]})
     table = rows(read(manifest))
-    assert table.column_names == ["image_uri", "image_bytes", "problem", "label"]
-    assert table["image_bytes"].to_pylist() == [b"one", b"two", None, None, None]
-    assert table["image_uri"].to_pylist() == [
-        "one.jpg",
-        f"{manifest}#row=2",
-        f"{tmp_path}/three.jpg",
-        f"{manifest}#row=4",
-        f"{manifest}#row=5",
-    ]
-    assert table["problem"].to_pylist() == [
-        None,
-        None,
-        None,
-        f"{manifest}, row 4: no image: image is empty",
-        f"{manifest}, row 5: no image: image is empty",
-    ]
+    assert table.column_names == ["image_uri", *PLACE_SCHEMA.names, "problem", "label"]
+    here = {"image_file": str(manifest), "image_column": "image.bytes", "image_group": 0}
+    paths = [f"{tmp_path}/one.jpg", None, f"{tmp_path}/three.jpg", None, None]
+    found = [here | {"image_row": row, "image_fallback": path} for row, path in enumerate(paths)]
+    assert table.select(PLACE_SCHEMA.names).to_pylist() == found
+    # What a file calls its images need not tell them apart.
+    assert table["image_uri"].to_pylist() == [f"{manifest}#row={row}" for row in range(1, 6)]
+    assert table["problem"].null_count == 5
 
 
 def test_binary_column(tmp_path: Path) -> None:
-    manifest = write(tmp_path / "m.parquet", {"jpg": pa.array([b"1", None], pa.large_binary()), "url": ["u", "v"]})
+    manifest = write(
+        tmp_path / "m.parquet", {"jpg": pa.array([b"1", None], pa.large_binary()), "url": ["u", "s3://b/v"]}
+    )
     assert rows(read(manifest, bytes_column="jpg")).to_pydict() == {
-        "image_uri": ["u", f"{tmp_path}/v"],
-        "image_bytes": [b"1", None],
+        "image_uri": ["u", "s3://b/v"],
+        "image_file": [str(manifest)] * 2,
+        "image_column": ["jpg"] * 2,
+        "image_group": [0, 0],
+        "image_row": [0, 1],
+        "image_fallback": [f"{tmp_path}/u", None],  # which may not be fetched
         "problem": [None, None],
     }
     found = write(tmp_path / "n.parquet", {"image": pa.array([b"1"])})
-    assert rows(read(found))["image_bytes"].to_pylist() == [b"1"]
-
-
-def test_embedded_images_come_in_small_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.manifest.files.BATCH_BYTES", 3000)
-    monkeypatch.setattr("pipelines.manifest.reader.CHUNK_BYTES", 9000)
-    pictures = [bytes([i]) * 1000 for i in range(30)]
-    manifest = write(tmp_path / "m.parquet", {"image": pa.array(pictures), "n": list(range(30))})
-    chunks = list(read(manifest).chunks())
-    assert max(chunk.nbytes for chunk in chunks) < 12_500
-    assert [data for chunk in chunks for data in chunk["image_bytes"].to_pylist()] == pictures
+    assert rows(read(found))["image_column"].to_pylist() == ["image"]
 
 
 def test_image_struct_beside_a_chosen_uri_column_stays_out(tmp_path: Path) -> None:
@@ -412,14 +401,8 @@ def test_passthrough_list_and_limit(tmp_path: Path) -> None:
 
 
 def test_uris_that_may_not_be_fetched_stay_as_problems(tmp_path: Path) -> None:
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    images = [
-        {"bytes": None, "path": "https://host/a.jpg"},
-        {"bytes": b"x", "path": "https://host/b.jpg"},  # only a name
-        {"bytes": None, "path": "zip://*::/etc/c.zip"},
-        {"bytes": None, "path": "x" * 10_000},
-    ]
-    manifest = write(tmp_path / "m.parquet", {"image": pa.array(images, kind)})
+    uris = ["https://host/a.jpg", "/b.jpg", "zip://*::/etc/c.zip", "x" * 10_000]
+    manifest = write(tmp_path / "m.parquet", {"uri": uris})
     reader = read(manifest)
     table = rows(reader)
     refused = "an image's URI must be a path of this machine (storage.schemes can allow others)"
@@ -429,10 +412,18 @@ def test_uris_that_may_not_be_fetched_stay_as_problems(tmp_path: Path) -> None:
         f"{manifest}, row 3: {refused}, not 'zip://*::/etc/c.zip'",
         f"{manifest}, row 4: an image's URI must have at most 8192 characters, not '{'x' * 59}",
     ]
-    assert table["image_uri"].to_pylist()[:3] == [image["path"] for image in images[:3]]
+    assert table["image_uri"].to_pylist()[:3] == uris[:3]
     assert table["image_uri"][3].as_py() == f"{manifest}#row=4"
     assert reader.problems.counts[refused] == 2
-    assert rows(read(manifest, schemes=["https"]))["problem"].null_count == 2
+    assert rows(read(manifest, schemes=["https"]))["problem"].null_count == 1
+
+
+def test_beside_an_image_a_uri_that_may_not_be_fetched_is_only_a_name(tmp_path: Path) -> None:
+    paths = ["https://host/a.jpg", "/b.jpg", "zip://*::/etc/c.zip", "x" * 10_000]
+    images = pa.array([{"bytes": b"x", "path": path} for path in paths])
+    table = rows(read(write(tmp_path / "m.parquet", {"image": images})))
+    assert table["problem"].null_count == 4
+    assert table["image_fallback"].to_pylist() == [None, "/b.jpg", None, None]
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import ray
 from ray._private import worker
 from ray._private.node import Node
 from ray.data import DataContext, Dataset
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from pipelines.driver import ray_private
 
@@ -52,6 +53,37 @@ def test_blocks_come_out_as_they_are() -> None:
     assert "memory_usage_poll_interval_s" in DataContext.__dataclass_fields__
 
 
+def test_statistics_of_blocks_can_be_thrown_away() -> None:
+    """A run shows that nothing stays: `tests/pipelines/test_faults.py`."""
+    assert "custom_execution_callback_classes" in DataContext.__dataclass_fields__
+    internal = Path(ray.__file__).parent / "data/_internal/execution"
+    assert "self._output_blocks_stats" in (internal / "operators/map_operator.py").read_text()
+    assert "self._topology" in (internal / "streaming_executor.py").read_text()
+    for method in vars(ExecutionCallback):
+        if not method.startswith("_"):
+            assert callable(getattr(ray_private.KeepNoStatistics, method, None)), method
+
+
+def test_statistics_of_an_operator_go_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    operator = SimpleNamespace(_output_blocks_stats=[1, 2])
+    ray_private.KeepNoStatistics().before_execution_starts(SimpleNamespace(_topology=[operator]))
+    assert not caplog.messages
+    operator._output_blocks_stats.append("of a block")
+    assert len(operator._output_blocks_stats) == 0
+    ray_private.KeepNoStatistics().before_execution_starts(SimpleNamespace())
+    assert "_output_blocks_stats" in caplog.text
+
+
+def test_work_rows_can_be_held_back() -> None:
+    source = (Path(ray.__file__).parent / "data/context.py").read_text()
+    assert "downstream_capacity_backpressure_ratio" in DataContext.__dataclass_fields__
+    for flag in ray_private.DATA_FLAGS:
+        found = source + "".join(
+            path.read_text() for path in (Path(ray.__file__).parent / "data/_internal").rglob("*.py")
+        )
+        assert flag in found, flag
+
+
 class OtherDataset:
     """One of a Ray that has no internal iterator."""
 
@@ -72,5 +104,6 @@ def test_a_run_does_without_what_another_ray_lacks(
     assert [block["item"].to_pylist() for block in ray_private.blocks_of(OtherDataset())] == [["a", "b"]]
     ray_private.set_data_context()
     lacks = ("print_to_stdstream", "_global_node.all_processes", "iter_internal_ref_bundles", "memory_usage_poll")
+    lacks += ("downstream_capacity_backpressure_ratio", "custom_execution_callback_classes")
     for what in lacks:
         assert any(what in message for message in caplog.messages), what

@@ -115,10 +115,10 @@ class SvdModelSettings(ModelSection):
             )
         return self
 
-    def identity(self) -> dict[str, Any]:
+    def identifying(self) -> dict[str, Any]:
         """As in `Section`; the content counts too, by its revision. The shortcuts count where they are taken."""
         tier = describe_tier(self.tier, self.fast)
-        return {name: value for name, value in super().identity().items() if name != "fast"} | {"tier": tier}
+        return {name: value for name, value in super().identifying().items() if name != "fast"} | {"tier": tier}
 
     @property
     def wants_cuda(self) -> bool:
