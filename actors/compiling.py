@@ -35,12 +35,16 @@ if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # befo
 def is_compiled(choice: Compile, device: torch.device) -> bool:
     """`auto` compiles on CUDA where Triton is installed and what it compiles its own launcher with."""
     if choice == "auto":
-        return device.type == "cuda" and find_spec("triton") is not None and can_build_launcher()
+        return runs_triton(device)
     return choice
 
 
+def runs_triton(device: torch.device) -> bool:
+    """Whether Triton is here, and a C compiler and Python's headers: it compiles what launches its kernels."""
+    return device.type == "cuda" and find_spec("triton") is not None and can_build_launcher()
+
+
 def can_build_launcher() -> bool:
-    """Whether a C compiler and Python's headers are here: Triton compiles what launches its kernels."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     return compiler is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 

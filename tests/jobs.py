@@ -6,12 +6,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+# Of a work row: all that a clip of SVD depends on beside its picture.
+SVD_PARAMETERS: dict[str, Any] = {
+    "num_frames": 3,
+    "num_inference_steps": 2,
+    "seed": 1,
+    "fps": 7,
+    "motion_bucket_id": 127,
+    "noise_aug_strength": 0.02,
+    "min_guidance_scale": 1.0,
+    "max_guidance_scale": 3.0,
+}
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:

@@ -1,6 +1,7 @@
 """Which items a stage takes and gives, as its annotations say; whether it kept to that."""
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, get_type_hints
 
@@ -21,6 +22,7 @@ def gives(stage: type[Stage[Any, Any]]) -> type[Any]:
     return _annotation(stage, "return")
 
 
+@cache  # asked for with each row
 def _annotation(stage: type[Stage[Any, Any]], name: str) -> type[Any]:
     hints = get_type_hints(stage.__call__)
     if name == "item":

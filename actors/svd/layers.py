@@ -34,6 +34,7 @@ from actors.svd.primitives import (
     SelfAttention,
     TimeConvolution,
     temporal_weight,
+    with_added,
 )
 from actors.svd.views import convolved
 
@@ -80,16 +81,9 @@ class ResBlock(nn.Module):
     def __init__(self, stock: Any) -> None:
         super().__init__()
         spatial, temporal = stock.spatial_res_block, stock.temporal_res_block
-        self.norm1, self.conv1, self.spatial_step = (
-            GroupNorm(spatial.norm1),
-            Convolution(spatial.conv1),
-            spatial.time_emb_proj,
-        )
-        self.norm2, self.conv2, self.shortcut = (
-            GroupNorm(spatial.norm2),
-            Convolution(spatial.conv2),
-            spatial.conv_shortcut,
-        )
+        self.norm1, self.conv1 = GroupNorm(spatial.norm1), Convolution(spatial.conv1)
+        self.norm2, self.conv2 = GroupNorm(spatial.norm2), Convolution(spatial.conv2)
+        self.spatial_step, self.shortcut = spatial.time_emb_proj, spatial.conv_shortcut
         self.time_norm1, self.time_conv1 = GroupNorm(temporal.norm1), TimeConvolution(temporal.conv1)
         self.time_norm2, self.time_conv2 = GroupNorm(temporal.norm2), TimeConvolution(temporal.conv2)
         self.temporal_step = temporal.time_emb_proj
@@ -113,9 +107,7 @@ class ResBlock(nn.Module):
         """The spatial half: no frame looks at another one."""
         made, residual, added_NC = self._over_frames(x_NFHWC)
         made += residual
-        if added_NC is not None:
-            made += added_NC[:, None, None, None]
-        return made
+        return with_added(made, added_NC)
 
     def over_time(self, x_NFHWC: Tensor) -> Tensor:
         """The temporal half, over all frames of a clip; nothing is added for a step."""

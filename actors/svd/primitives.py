@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from actors.svd.fused import CHANNEL_MULTIPLE, MOST_FRAMES, Fusible
+from actors.svd.fused import CHANNEL_MULTIPLE, MOST_FRAMES, OUTPUT_MULTIPLE, Fusible
 from actors.svd.views import as_images, as_sheets, from_images, from_sheets
 
 # Below so many pixels of a frame a tile of the convolution over time is half empty, and cuDNN's kernel faster.
@@ -39,7 +39,7 @@ class GroupNorm(Fusible):
             added = None if added_NC is None else added_NC.repeat_interleave(frames, dim=0)
             images = x_NFHWC.contiguous().flatten(2, 3).flatten(0, 1)
             return self._fused(x_NFHWC, images, added, silu=silu)
-        images = as_images(_with(x_NFHWC, added_NC))
+        images = as_images(with_added(x_NFHWC, added_NC))
         return from_images(self._plain(images, silu=silu), x_NFHWC.shape[:2])
 
     def of_clips(self, x_NFHWC: Tensor) -> Tensor:
@@ -51,19 +51,18 @@ class GroupNorm(Fusible):
     def of_sum(self, x_NFHWC: Tensor, residual_NFHWC: Tensor, added_NC: Tensor | None) -> tuple[Tensor, Tensor]:
         """`x + residual + added`, and the norm over clips of that; x is used up."""
         if not self.is_fused or added_NC is None:
-            summed = _with(x_NFHWC, added_NC)
+            summed = with_added(x_NFHWC, added_NC)
             summed += residual_NFHWC
             return summed, self.of_clips(summed)
         x, residual = (tensor.contiguous().flatten(1, 3) for tensor in (x_NFHWC, residual_NFHWC))
         norm = self.norm
         summed, normed = torch.ops.stillreel.residual_group_norm(
-            x, residual, added_NC.contiguous(), norm.weight, norm.bias, norm.num_groups, norm.eps, True
+            x, residual, added_NC, norm.weight, norm.bias, norm.num_groups, norm.eps, True
         )
         return summed.view(x_NFHWC.shape), normed.view(x_NFHWC.shape)
 
     def _fused(self, x_NFHWC: Tensor, x_NRC: Tensor, added: Tensor | None = None, *, silu: bool = True) -> Tensor:
         norm = self.norm
-        added = None if added is None else added.contiguous()
         normed: Tensor = torch.ops.stillreel.group_norm(
             x_NRC, added, norm.weight, norm.bias, norm.num_groups, norm.eps, silu
         )
@@ -74,7 +73,8 @@ class GroupNorm(Fusible):
         return F.silu(normed, inplace=True) if silu else normed
 
 
-def _with(x_NFHWC: Tensor, added_NC: Tensor | None) -> Tensor:
+def with_added(x_NFHWC: Tensor, added_NC: Tensor | None) -> Tensor:
+    """x, changed in place."""
     if added_NC is not None:
         x_NFHWC += added_NC[:, None, None, None]
     return x_NFHWC
@@ -97,6 +97,12 @@ def row_normed(norm: nn.GroupNorm, x_NCHW: Tensor) -> Tensor:
     return scaled.to(x_NCHW.dtype).permute(0, 3, 1, 2)
 
 
+def _bias(conv: nn.Conv2d, step_NC: Tensor | None, clips: int) -> Tensor:
+    """What a convolution and its step add, N C."""
+    assert conv.bias is not None
+    return conv.bias.expand(clips, -1).contiguous() if step_NC is None else conv.bias + step_NC
+
+
 class Convolution(Fusible):
     """A 3 x 3 convolution over each frame whose bias may be left to what comes behind it."""
 
@@ -109,11 +115,8 @@ class Convolution(Fusible):
         clips = x_NFHWC.shape[:2]
         if not self.is_fused:
             return from_images(self.conv(as_images(x_NFHWC)), clips), step_NC
-        conv = self.conv
-        assert conv.bias is not None
-        made = F.conv2d(as_images(x_NFHWC), conv.weight, None, padding=(1, 1))
-        added = conv.bias.expand(clips[0], -1) if step_NC is None else conv.bias + step_NC
-        return from_images(made, clips), added
+        made = F.conv2d(as_images(x_NFHWC), self.conv.weight, None, padding=(1, 1))
+        return from_images(made, clips), _bias(self.conv, step_NC, clips[0])
 
 
 class TimeConvolution(Fusible):
@@ -124,7 +127,8 @@ class TimeConvolution(Fusible):
         self.conv = over_time(stock)
 
     def fuse(self) -> None:
-        self.is_fused = self.conv.in_channels % CHANNEL_MULTIPLE == 0 and self.conv.out_channels % 8 == 0
+        conv = self.conv
+        self.is_fused = conv.in_channels % CHANNEL_MULTIPLE == 0 and conv.out_channels % OUTPUT_MULTIPLE == 0
 
     def forward(
         self,
@@ -136,17 +140,15 @@ class TimeConvolution(Fusible):
         """`residual + scale * (convolution + step)`."""
         clips, frames, height, width, _ = x_NFHWC.shape
         if self.is_fused and height * width >= _LEAST_PIXELS:
-            conv = self.conv
-            assert conv.bias is not None
-            bias = conv.bias.expand(clips, -1).contiguous() if step_NC is None else conv.bias + step_NC
+            bias = _bias(self.conv, step_NC, clips)
             residual = None if residual_NFHWC is None else residual_NFHWC.contiguous().flatten(2, 3)
-            weight = conv.weight.permute(0, 2, 3, 1).flatten(1).contiguous()  # a view: channels come last
+            weight = self.conv.weight.permute(0, 2, 3, 1).flatten(1).contiguous()  # a view: channels come last
             made: Tensor = torch.ops.stillreel.time_convolution(
                 x_NFHWC.contiguous().flatten(2, 3), weight, bias, residual, scale
             )
             return made.view(clips, frames, height, width, -1)
         made = from_sheets(self.conv(as_sheets(x_NFHWC)), (clips, frames, height, width, -1))
-        made = _with(made, step_NC)
+        made = with_added(made, step_NC)
         if residual_NFHWC is None:
             return made
         # In its place; the compiler sees to that itself, and takes no `out` that a convolution left in another order.

@@ -7,7 +7,7 @@
   failures/part-00000.parquet            one record per row that failed
   _lease/00000001.json                   who is writing
   _runs/<run_id>/config.yaml, summary.json, ray.log, warnings.log
-  _runs/<run_id>/work/work-00000.parquet  until the run is done
+  _runs/<run_id>/rows/work-00000.parquet  until the run is done
 """
 
 import re
@@ -23,7 +23,7 @@ _METADATA = "metadata.parquet"
 _PARQUET = ".parquet"
 _PART = re.compile(r"part-(\d{5,})")
 _GENERATION = re.compile(r"(?:.*/)?(\d{8})\.json")
-_WORK_FILE = re.compile(r"(.*)/work/work-\d+\.parquet")
+_WORK_FILE = re.compile(r"(.*)/rows/work-\d+\.parquet")
 
 _join = Storage.join
 
@@ -51,7 +51,7 @@ class RunFolder:
     @property
     def work(self) -> str:
         """The folder of the work files."""
-        return _join(self.uri, "work")
+        return _join(self.uri, "rows")
 
     def work_file(self, number: int) -> str:
         """One of them."""

@@ -37,20 +37,11 @@ from actors.svd.sampler import GeneratedClips, Shortcuts
 from actors.video import read_tag
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
 from pipelines.dataset.layout import Layout
+from tests.jobs import SVD_PARAMETERS
 
 STORAGE = Storage()
 IMAGE = ImageSettings(width=96, height=64)
-PARAMETERS: dict[str, Any] = {
-    "num_frames": 3,
-    "num_inference_steps": 2,
-    "seed": 1,
-    "fps": 7,
-    "motion_bucket_id": 127,
-    "noise_aug_strength": 0.02,
-    "min_guidance_scale": 1.0,
-    "max_guidance_scale": 3.0,
-}
-ROW = Row("ab" * 32, 2, 0, "memory-row", PARAMETERS)
+ROW = Row("ab" * 32, 2, 0, "memory-row", SVD_PARAMETERS)
 
 
 def png(width: int = 100, height: int = 80) -> bytes:

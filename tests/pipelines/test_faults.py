@@ -38,7 +38,7 @@ from pipelines.driver.ray_private import KeepNoStatistics
 from pipelines.graph import Graph
 from pipelines.job import Job
 from pipelines.pools import Pools
-from tests.jobs import write_config, write_pictures
+from tests.jobs import SVD_PARAMETERS, write_config, write_pictures
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module and all that it needs
 
@@ -74,17 +74,7 @@ class Work:
         self.config = config
         self.clip_ids = [f"{number:02d}" * 32 for number in range(count)]
         rows = [
-            {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": str(path)}
-            | {
-                "problem": "",
-                "num_frames": 3,
-                "num_inference_steps": 2,
-                "seed": 1,
-                "fps": 7,
-                "motion_bucket_id": 127,
-                "noise_aug_strength": 0.02,
-            }
-            | {"min_guidance_scale": 1.0, "max_guidance_scale": 3.0}
+            {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": str(path)} | {"problem": ""} | SVD_PARAMETERS
             for clip_id, path in zip(self.clip_ids, write_pictures(folder / "images", count))
         ]
         self.work = WorkFile(str(folder / "work.parquet"), count)

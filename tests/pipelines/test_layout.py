@@ -22,7 +22,7 @@ def test_every_place_is_where_it_always_was() -> None:
         "s3://b/out/_runs/20260101T000000Z-abcdef/config.yaml",
         "s3://b/out/_runs/20260101T000000Z-abcdef/summary.json",
         "s3://b/out/_runs/20260101T000000Z-abcdef/ray.log",
-        "s3://b/out/_runs/20260101T000000Z-abcdef/work/work-00002.parquet",
+        "s3://b/out/_runs/20260101T000000Z-abcdef/rows/work-00002.parquet",
     ]
 
 

@@ -27,7 +27,7 @@ def leave_work(output: Path, clips: list[str]) -> Path:
     """The work file of a run that was killed, with a pass-through column, beside that run's configuration."""
     row = dict.fromkeys(WORK_SCHEMA.names) | {"part": 0, "attempts": 1}
     rows = [row | {"clip_id": clip, "image_uri": f"/{clip}.png", "caption": f"of {clip}"} for clip in clips]
-    path = output / RUN / "work" / "work-00000.parquet"
+    path = output / RUN / "rows" / "work-00000.parquet"
     path.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=WORK_SCHEMA.append(pa.field("caption", pa.string()))), path)
     (output / RUN / "config.yaml").write_text("model: {source: /models/svd}\n")
@@ -66,9 +66,9 @@ def test_stored_clips_are_committed_from_their_own_record(tmp_path: Path) -> Non
 def test_recovering_again_adds_nothing_twice(tmp_path: Path) -> None:
     leave_work(tmp_path, ["a", "b"]).read_bytes()
     store_video(tmp_path, "a")
-    kept = (tmp_path / RUN / "work/work-00000.parquet").read_bytes()
+    kept = (tmp_path / RUN / "rows/work-00000.parquet").read_bytes()
     recover(Layout(str(tmp_path)), STORAGE, lambda: None)
-    (tmp_path / RUN / "work/work-00000.parquet").write_bytes(kept)  # as after a kill before the file was removed
+    (tmp_path / RUN / "rows/work-00000.parquet").write_bytes(kept)  # as after a kill before the file was removed
     store_video(tmp_path, "b")
     assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 1
     assert set(rows_of(tmp_path)) == {"a", "b"}

@@ -12,7 +12,6 @@ that decided.
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -22,6 +21,8 @@ from actors import compiling
 
 # The kernels take channels by so many at a time.
 CHANNEL_MULTIPLE = 64
+# 16 bytes, which the strides of the copy engine are multiples of.
+OUTPUT_MULTIPLE = 8
 # Frames whose attention fits into the registers of a warp.
 MOST_FRAMES = 32
 _KERNELS = ("frame_attention", "geglu", "group_norm", "residual_norm", "time_convolution")
@@ -53,10 +54,8 @@ class Fusible(nn.Module):
 def pays(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the kernels are faster on this kind of device, and exact enough: in half precision on Hopper."""
     return (
-        device.type == "cuda"
+        compiling.runs_triton(device)
         and dtype in (torch.float16, torch.bfloat16)
-        and find_spec("triton") is not None
-        and compiling.can_build_launcher()
         and torch.cuda.get_device_capability(device) in _MEASURED_ON
     )
 

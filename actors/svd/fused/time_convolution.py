@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from actors.svd.fused import CHANNEL_MULTIPLE, operator
+from actors.svd.fused import CHANNEL_MULTIPLE, OUTPUT_MULTIPLE, operator
 
 
 class _Tile(NamedTuple):
@@ -33,7 +33,6 @@ _TILES = {
     1280: _Tile(128, 256, 8, 3),
     512: _Tile(128, 256, 8, 4),
 }
-_OUTPUT_MULTIPLE = 8  # 16 bytes, which the copy engine's strides are multiples of
 
 
 @triton.jit
@@ -77,7 +76,7 @@ def time_convolution(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor |
     """
     (clips, frames, pixels, channels), outputs = x.shape, len(weight)
     assert x.is_contiguous(), x.stride()
-    assert channels % _TILE_C == outputs % _OUTPUT_MULTIPLE == 0, (channels, outputs)
+    assert channels % _TILE_C == outputs % OUTPUT_MULTIPLE == 0, (channels, outputs)
     assert residual is None or residual.is_contiguous(), residual.stride()
     assert x.dtype == weight.dtype == bias.dtype, (x.dtype, weight.dtype, bias.dtype)
     out = x.new_empty(clips, frames, pixels, outputs)
