@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -26,8 +27,20 @@ ROUNDED_ONCE, ROUNDED_TWICE = 2.5e-4, 4e-4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _operators() -> None:
+def _operators() -> Iterator[None]:
     fused.load()
+    from triton.runtime import interpreter
+
+    plain = interpreter._patch_lang_tensor
+
+    def with_scalars_as_bounds(tensor: Any, scope: Any) -> None:
+        """A scalar is an array of one element, of which NumPy 2.5 makes no `int`: no loop could end at one."""
+        plain(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_patch_lang_tensor", with_scalars_as_bounds)
+        yield
 
 
 @pytest.fixture
@@ -95,8 +108,10 @@ def test_time_convolution(op: Any, outputs: int, has_residual: bool) -> None:
     assert error(made, expected) < ROUNDED_ONCE
 
 
-def test_geglu(op: Any) -> None:
-    x, weight, bias = drawn(2, 65, 128), drawn(256, 128, scale=0.1), drawn(256, scale=2.0)
+@pytest.mark.parametrize(("channels", "outputs"), [(128, 384), (512, 512)], ids=["small tiles", "large tiles"])
+def test_geglu(op: Any, channels: int, outputs: int) -> None:
+    x, bias = drawn(2, 65, channels), drawn(outputs, scale=2.0)
+    weight = drawn(outputs, channels, scale=channels**-0.5)
     paired = [torch.stack(tensor.chunk(2), dim=1).flatten(0, 1).contiguous() for tensor in (weight, bias)]
     value, gate = F.linear(x.double(), weight.double(), bias.double()).chunk(2, dim=-1)
     assert error(op.geglu(x, *paired), value * F.gelu(gate)) < ROUNDED_ONCE
