@@ -23,7 +23,6 @@ from actors.rife import weights
 from actors.rife.ifnet import IFNet
 from actors.rife.runner import EncodedFrames, Precision, Runner
 from actors.rife.times import output_times
-from actors.settings import Compile
 
 CUT_GRID = 32  # cells a side, over which frames are averaged before they are compared: motion and grain count little
 
@@ -71,19 +70,19 @@ class Interpolator:
     """A network that stays on its device, and what turns the frames of a clip into more of them."""
 
     def __init__(
-        self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: Compile = "auto"
+        self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool = False
     ) -> None:
         """`precision` is that of the convolutions alone; on a CPU fp16 is slower than fp32.
 
         `compile`: let torch.compile make the network's code, once for each size of frames and of batch, which takes a
-        minute or so; auto: on CUDA.
+        minute or so.
         """
         self._runner = Runner(net, device=device, precision=precision, compile=compile)
         self._fits = sys.maxsize  # samples of a call, as far as is known
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: torch.device | str, precision: Precision, compile: Compile = "auto"
+        cls, path: str | Path, *, device: torch.device | str, precision: Precision, compile: bool = False
     ) -> "Interpolator":
         """From a weight file; see `actors.rife.weights` for the kinds and for the errors."""
         net, _ = weights.load(path)

@@ -4,7 +4,7 @@
     heads           a frame's features are made once and serve its two pairs at every time (`EncodedFrames`)
     precision       convolutions in half precision; images, flows and sampling grid in fp32 (`actors.rife.ifnet`)
     memory format   channels last on CUDA (`Runner`)
-    compiled        two graphs, each of one shape, so that no clip waits for the compiler again (`Runner`)
+    compiled        if asked for, two graphs, each of one shape: no clip waits for the compiler again (`Runner`)
     overlap         on CUDA finished frames travel to the host while the next ones are made (`download`)
 
 Nothing here is chosen by timing (cuDNN's benchmark mode, inductor's autotuning): workers would choose differently, and
@@ -21,10 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from actors.compiling import compiled, is_compiled
+from actors.compiling import compiled
 from actors.contracts import Pixels
 from actors.rife.ifnet import IFNet
-from actors.settings import Compile
 
 Precision = Literal["fp32", "fp16"]
 
@@ -34,10 +33,10 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 class Runner:
     """A network that stays on its device."""
 
-    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: Compile) -> None:
+    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool) -> None:
         self.device = torch.device(device)
         self.net = net.to(self.device, PRECISIONS[precision]).eval()
-        self.is_compiled = is_compiled(compile, self.device)
+        self.is_compiled = compile
         # So many batches are begun before the oldest is asked for. A CPU would only make what nobody may want.
         self.batches_ahead = 1 if self.device.type == "cuda" else 0
         if self.device.type == "cuda":

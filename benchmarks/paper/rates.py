@@ -40,8 +40,8 @@ GPUS = {
 
 # FLOP/s of matrix products in fp16 by the length of the sums: short ones do not hide the writing of their output.
 _PRODUCTS = _steps({320: 575, 640: 626}, beyond=670)  # large squares reach 758
-# The same with GEGLU behind it, our own kernel.
-_GEGLU = _steps({320: 394, 640: 521}, beyond=593)
+# The same with GEGLU behind it, our own kernel, on an H100.
+_GEGLU = _steps({320: 460, 640: 581}, beyond=635)
 
 # FLOP/s of cuDNN's channels-last convolutions by the smaller number of channels; 320 fill 2.5 of its tiles of 128. That
 # of 8 and fewer is assumed.

@@ -1,4 +1,4 @@
-"""What must be true on a GPU and cannot be seen without one; in less than two minutes, compilers included.
+"""What must be true on a GPU and cannot be seen without one; in about four minutes, compilers included.
 
     python -m pytest tests/gpu                      skipped where there is no GPU
     REHEARSE_ON_CPU=1 python -m pytest tests/gpu    does on the CPU what can be done there: for changes of these tests

@@ -52,7 +52,7 @@ PARTS = {
     "profile": Part(kernels.measure, 25),
     "clips": Part(exact.measure_clips, 65, is_compiled=True),
     "attention": Part(attention.measure, 15, has_models=False),
-    "rife": Part(rife.measure, 45, has_models=False),
+    "rife": Part(rife.measure, 15, has_models=False),
     "memory": Part(memory.measure, 25, is_compiled=True),  # before the guide's CUDA graphs, which keep theirs
     "fast": Part(fast.measure, 60, is_compiled=True),
     "guide": Part(guide.measure, 160, is_compiled=True),
