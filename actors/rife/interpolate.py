@@ -69,9 +69,7 @@ def _cell_means(values_NX: npt.NDArray[Any], sum_type: type[np.generic]) -> npt.
 class Interpolator:
     """A network that stays on its device, and what turns the frames of a clip into more of them."""
 
-    def __init__(
-        self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool = False
-    ) -> None:
+    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool = False) -> None:
         """`precision` is that of the convolutions alone; on a CPU fp16 is slower than fp32.
 
         `compile`: let torch.compile make the network's code, once for each size of frames and of batch, which takes a
