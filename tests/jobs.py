@@ -1,14 +1,18 @@
-"""Small whole jobs for the tests: pictures, a config, and the command line in a process of its own."""
+"""Small whole jobs for the tests: pictures, a config, and the command line, in this process or one of its own."""
 
+import io
 import os
+import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
@@ -58,6 +62,44 @@ def write_config(path: Path, manifest: object, output: object, svd_checkpoint: o
     }
     path.write_text(yaml.safe_dump(tree))
     return path
+
+
+def write_null_config(path: Path, manifest: object, output: object, **sections: Any) -> Path:
+    """A config without models: the picture moves, in 3 frames; sections that are given take the place of these."""
+    tree = {
+        "manifest": [str(item) for item in manifest] if isinstance(manifest, list) else str(manifest),
+        "output": str(output),
+        "generator": "null",
+        "image": {"width": 96, "height": 64},
+        "generation": {"num_frames": 3},
+        "workers": {
+            "load": {"num_cpus": 0.5},
+            "generate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
+            "finish": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
+        },
+        "run": {"flush_s": 1, "log_interval_s": 1, "max_failed_share": 0.5},
+        "ray": {"object_store_mb": 100, "num_cpus": 2},
+    }
+    path.write_text(yaml.safe_dump(tree | sections))
+    return path
+
+
+def called(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, which starts a second earlier: what ends it is an exit code here, too."""
+    from pipelines import __main__ as cli
+
+    out, err = io.StringIO(), io.StringIO()
+    command, on_sigterm = list(map(str, arguments)), signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), chdir(ROOT):
+        warnings.simplefilter("ignore")  # Ray's own
+        patch.setattr(sys, "argv", ["stillreel", *command])
+        patch.setenv("COLUMNS", "120")
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            cli.main()
+            sys.exit(0)
+    signal.signal(signal.SIGTERM, on_sigterm)
+    code = ended.value.code
+    return subprocess.CompletedProcess(command, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
 def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,12 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from ray import cloudpickle
-from ray.cluster_utils import Cluster
 from ray.data import DataContext
 
 from actors.contracts import Ending, Failed, Generated, Loaded, Made, Planned, Stage
 from actors.errors import CheckpointError, WorkerDiedError
-from actors.generators.svd.generator import SvdGenerator
+from actors.generators.null import NullGenerator
 from actors.records import work_schema
 from actors.runner.actor import MakeStage
 from actors.stages.finish import Finish
@@ -38,32 +36,23 @@ from pipelines.driver.ray_private import KeepNoStatistics
 from pipelines.graph import Graph
 from pipelines.job import Job
 from pipelines.pools import Pools
-from tests.jobs import SVD_PARAMETERS, write_config, write_pictures
+from tests.clusters import Head, another_node, ray_connected
+from tests.jobs import write_null_config, write_pictures
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module and all that it needs
 
 pytestmark = pytest.mark.slow
 
-WORK_SCHEMA = work_schema(SvdGenerator)
+WORK_SCHEMA = work_schema(NullGenerator)
+PARAMETERS = {"num_frames": 3, "fps": 7, "seed": 1}
 POOLS = Pools(generate_actors=1, generate_gpus=0, finish_actors=1, finish_gpus=0)
 WAIT_S = 120
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head with room for all actors of a test; it does not outlive the module."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own: ports, processes
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        head = {"num_cpus": 4, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-            yield cluster
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+@pytest.fixture(scope="module", autouse=True)
+def _driver(head: Head) -> Iterator[None]:
+    with ray_connected(head):
+        yield
 
 
 class Work:
@@ -74,7 +63,7 @@ class Work:
         self.config = config
         self.clip_ids = [f"{number:02d}" * 32 for number in range(count)]
         rows = [
-            {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": str(path)} | {"problem": ""} | SVD_PARAMETERS
+            {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": str(path)} | {"problem": ""} | PARAMETERS
             for clip_id, path in zip(self.clip_ids, write_pictures(folder / "images", count))
         ]
         self.work = WorkFile(str(folder / "work.parquet"), count)
@@ -94,7 +83,7 @@ class Work:
     def generate(self, stage: type[Generate]) -> MakeStage:
         """What makes `stage`, which is a `Generate`, as the graph makes that."""
         config = self.config
-        return partial(stage, SvdGenerator, config.model, config.generation, "revision", config.image, Storage())
+        return partial(stage, NullGenerator, config.model, config.generation, "revision", config.image, Storage())
 
     def finish(self, stage: type[Finish]) -> MakeStage:
         """The same for a `Finish`."""
@@ -108,9 +97,9 @@ class Work:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, cluster: Cluster, svd_checkpoint: Path, rife_weights: Path) -> Callable[..., Work]:
+def make_job(tmp_path: Path) -> Callable[..., Work]:
     def make(count: int, **run: Any) -> Work:
-        path = write_config(tmp_path / "c.yaml", tmp_path, tmp_path / "out", svd_checkpoint, rife_weights)
+        path = write_null_config(tmp_path / "c.yaml", tmp_path, tmp_path / "out")
         overrides = [f"run.{name}={value}" for name, value in run.items()]
         return Work(tmp_path, load_config([str(path)], overrides), count)
 
@@ -146,7 +135,7 @@ def killed_at(ending: Ending) -> str:
 
 
 def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make_job: Callable[..., Work]) -> None:
-    job = make_job(6, max_deaths=2, clip_timeout_s=20)
+    job = make_job(6, max_deaths=2, clip_timeout_s=10)
     folder, at_load, at_generate, at_finish = job.folder, *job.clip_ids[:3]
 
     class DeadlyLoad(Load):
@@ -183,7 +172,7 @@ def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make
     assert killed_at(endings[at_generate]) == (
         f"generate: {twice} generate: RuntimeError: CUDA error: an illegal memory access was encountered"
     )
-    assert killed_at(endings[at_finish]) == f"finish: {twice} finish: it took longer than run.clip_timeout_s (20 s)"
+    assert killed_at(endings[at_finish]) == f"finish: {twice} finish: it took longer than run.clip_timeout_s (10 s)"
     # The images of a task are begun with together first, which is no try.
     assert [len(job.marks(stage)) for stage in ("load", "generate", "finish")] == [3, 2, 2]
 
@@ -282,7 +271,7 @@ def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Work])
     assert len(list(folder.rglob("*.mp4"))) == 4
 
 
-def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], cluster: Cluster) -> None:
+def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], head: Head) -> None:
     job = make_job(8)
     folder = job.folder
 
@@ -296,19 +285,24 @@ def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], cluste
     workers = job.config.workers
     workers = workers.model_copy(update={"generate": workers.generate.model_copy(update={"num_cpus": 3})})
     job.config = job.config.model_copy(update={"workers": workers})
-    node = cluster.add_node(num_cpus=3, object_store_memory=100 * 2**20)
-    with after(lambda: job.marks(node.node_id), lambda: lose(cluster, node)):
-        endings = job.run({"generate": Traced, "finish": NoVideos}, Pools(2, 0, 1, 0))
-    assert job.marks(node.node_id), "nothing ran on the second node, so that nothing was tried"
+    first = alive_nodes()
+    with another_node(head, cpus=3) as process:
+        assert comes(lambda: alive_nodes() - first)
+        (node,) = alive_nodes() - first
+        with after(lambda: job.marks(node), lambda: lose(process)):
+            endings = job.run({"generate": Traced, "finish": NoVideos}, Pools(2, 0, 1, 0))
+    assert job.marks(node), "nothing ran on the second node, so that nothing was tried"
     assert all(isinstance(ending, Made) for ending in endings.values())
 
 
-def lose(cluster: Cluster, node: Any) -> None:
+def alive_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def lose(node: psutil.Process) -> None:
     """End all processes of a node at once, as when its machine is switched off."""
-    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    for process in [raylet, *raylet.children(recursive=True)]:
+    for process in [node, *node.children(recursive=True)]:
         process.kill()
-    cluster.remove_node(node, allow_graceful=False)
 
 
 def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can_ends_the_run(

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs import running_stillreel, stillreel, write_config, write_pictures
+from tests.clusters import Head
+from tests.jobs import called, running_stillreel, stillreel, write_null_config, write_pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SLOW_ENOUGH = ("run.log_interval_s=0.01", "generation.num_inference_steps=8")
+# Half a second to encode a clip.
+SLOW_ENOUGH = ("run.log_interval_s=0.01", "generation.num_frames=150", "image.width=480", "image.height=288")
 
 
 def until(folder: Path, count: int, timeout_s: float = 200) -> None:
@@ -24,17 +27,15 @@ def until(folder: Path, count: int, timeout_s: float = 200) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(
-    tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
-) -> None:
+def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(tmp_path: Path) -> None:
     """Also: while it runs another one is refused, and after the kill the next one starts at once."""
     pictures = write_pictures(tmp_path / "images", 10)
-    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
+    config = write_null_config(tmp_path / "job.yaml", pictures, tmp_path / "out")
     command = ("run", "--config", config, *SLOW_ENOUGH, "run.flush_s=600")
     data = tmp_path / "out/data"
     with running_stillreel(*command) as running:
         until(tmp_path / "out", 1)
-        refused = stillreel(*command)
+        refused = called(*command)
         assert refused.returncode == 1
         assert "is being written by run" in refused.stderr
         assert "--break-lease" in refused.stderr
@@ -59,14 +60,14 @@ def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(
     assert statuses == ["done"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("stop", "has_own_ray"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_an_interrupted_run_keeps_what_is_finished_and_continues(
-    stop: signal.Signals, tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
+    stop: signal.Signals, has_own_ray: bool, tmp_path: Path, head: Head
 ) -> None:
     pictures = write_pictures(tmp_path / "images", 12)
-    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
+    config = write_null_config(tmp_path / "job.yaml", pictures, tmp_path / "out")
     command = ("run", "--config", config, *SLOW_ENOUGH)
-    with running_stillreel(*command) as running:
+    with running_stillreel(*command, *([] if has_own_ray else [f"ray.address={head.address}"])) as running:
         assert running.stdout is not None
         some_done = tuple(f"{count}/12 clips" for count in range(2, 12))  # two clips may come within one line's time
         next(line for line in running.stdout if line.startswith(some_done))
@@ -82,7 +83,7 @@ def test_an_interrupted_run_keeps_what_is_finished_and_continues(
     assert json.loads(summary.read_text())["status"] == "interrupted"
     (lease,) = (tmp_path / "out/_lease").iterdir()
     assert json.loads(lease.read_text())["released"] is True
-    done = stillreel(*command)
+    done = called(*command, f"ray.address={head.address}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{12 - kept}/{12 - kept} clips" in done.stdout
     clips = pq.read_table(metadata)["clip_id"].to_pylist()
@@ -90,28 +91,31 @@ def test_an_interrupted_run_keeps_what_is_finished_and_continues(
     assert {f"{clip}.mp4" for clip in clips} == {path.name for path in metadata.parent.glob("*.mp4")}
 
 
-def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
-    pictures = write_pictures(tmp_path / "images", 10)
-    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
-    # A clip takes minutes: only the second signal can end this.
-    with running_stillreel("run", "--config", config, "generation.num_inference_steps=20000") as running:
-        assert running.stdout is not None
-        next(line for line in running.stdout if "loading models" in line)
-        time.sleep(15)
-        running.send_signal(signal.SIGTERM)
-        next(line for line in running.stdout if line.startswith("Stopping"))
-        running.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        _, errors = running.communicate(timeout=60)
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, head: Head) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # An image that never comes: only the second signal can end this.
+        image = f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"
+        (tmp_path / "list.txt").write_text(f"{image}\n")
+        config = write_null_config(
+            tmp_path / "job.yaml", tmp_path / "list.txt", tmp_path / "out", storage={"schemes": ["http"]}
+        )
+        with running_stillreel("run", "--config", config, f"ray.address={head.address}") as running:
+            assert running.stdout is not None
+            silent.accept()  # by a worker, which has begun
+            running.send_signal(signal.SIGTERM)
+            next(line for line in running.stdout if line.startswith("Stopping"))
+            running.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            _, errors = running.communicate(timeout=60)
     assert time.monotonic() - started < 30
     assert running.returncode == 130
     assert errors == "stillreel: interrupted; what is finished is kept, the same command continues.\n"
 
 
-def test_a_run_where_all_fails_stops_early(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
+def test_a_run_where_all_fails_stops_early(tmp_path: Path, head: Head) -> None:
     (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/none-{number}.png\n" for number in range(2000)))
-    config = write_config(tmp_path / "job.yaml", tmp_path / "list.txt", tmp_path / "out", svd_checkpoint, rife_weights)
-    done = stillreel("run", "--config", config)
+    config = write_null_config(tmp_path / "job.yaml", tmp_path / "list.txt", tmp_path / "out")
+    done = called("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "stopped early: " in done.stderr
     assert "failed at load (NotFound): the manifest names files that are not there" in done.stderr
@@ -120,12 +124,10 @@ def test_a_run_where_all_fails_stops_early(tmp_path: Path, svd_checkpoint: Path,
     assert f"left to do                   {2000 - failed:,}" in done.stdout
 
 
-def test_a_worker_that_dies_while_ray_starts_does_not_hang_the_run(
-    tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
-) -> None:
+def test_a_worker_that_dies_while_ray_starts_does_not_hang_the_run(tmp_path: Path) -> None:
     """Killed as soon as there is one, before it has told Ray that it is there."""
     pictures = write_pictures(tmp_path / "images", 2)
-    config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
+    config = write_null_config(tmp_path / "job.yaml", pictures, tmp_path / "out")
     with running_stillreel("run", "--config", config) as running:
         kill_first_worker(psutil.Process(running.pid))
         output, errors = running.communicate(timeout=300)

@@ -1,0 +1,117 @@
+"""A cluster head on this machine, for the tests that need just any cluster: one for each process of the tests."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+RAY = Path(sys.executable).with_name("ray")
+_START_TIMEOUT_S = 90
+_STORE_BYTES = 150_000_000
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a driver, and where `ray job submit` finds the cluster."""
+
+    address: str
+    dashboard: str
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[Head]:
+    """A head with 4 CPUs; it asks for no token."""
+    port, dashboard_port = free_port(), free_port()
+    ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}"]
+    dashboard = f"http://127.0.0.1:{dashboard_port}"
+    with _node("--head", *ports, "--dashboard-host=127.0.0.1", "--num-cpus=4") as process:
+        _wait_for(dashboard, process)
+        yield Head(f"127.0.0.1:{port}", dashboard)
+
+
+@contextmanager
+def another_node(head: Head, *, cpus: int) -> Iterator["psutil.Process"]:
+    """A second node of the cluster, as the process that all of its others are below."""
+    with _node(f"--address={head.address}", f"--num-cpus={cpus}") as process:
+        yield psutil.Process(process.pid)
+
+
+@contextmanager
+def ray_connected(head: Head) -> Iterator[None]:
+    """This process as a driver of the cluster."""
+    import ray
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        ray.init(address=head.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what another Ray may have left there."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return clean | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@contextmanager
+def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """`--block` makes all processes of the node end with the one that is started here."""
+    # Unix sockets live in there, and their paths may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command: Sequence[str | Path] = [
+            RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}", *arguments,
+        ]  # fmt: skip
+        place = [f"--temp-dir={folder}"] if "--head" in arguments else []  # other nodes take the head's
+        process = subprocess.Popen(
+            [*command, *place],
+            env=environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the cluster's head ended by itself"
+        try:
+            urllib.request.urlopen(f"{dashboard}/api/version", timeout=2).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(f"no dashboard at {dashboard} after {_START_TIMEOUT_S} s")
