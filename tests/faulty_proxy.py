@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypedDict, Unpack
 from urllib.parse import urlsplit
 
 # Larger than any request's head here, and than most answers of a small test.
@@ -32,6 +33,17 @@ _ANSWER_503 = (
     b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     % len(_SLOW_DOWN)
 )
+
+
+class Faults(TypedDict, total=False):
+    """What a FaultyProxy does on the way."""
+
+    share_503: float
+    share_reset: float
+    share_stall: float
+    share_truncate: float
+    stall_s: float
+    seed: int
 
 
 class FaultyProxy:
@@ -131,9 +143,9 @@ class FaultyProxy:
 
 
 @contextmanager
-def faulty_proxy(target: str, *, port: int = 0, **faults: float) -> Iterator[FaultyProxy]:
+def faulty_proxy(target: str, *, port: int = 0, **faults: Unpack[Faults]) -> Iterator[FaultyProxy]:
     """A running FaultyProxy before the server at the URL `target`, on a thread of its own; `port` 0 is any free one."""
-    proxy = FaultyProxy(target, **faults)  # type: ignore[arg-type] # mypy cannot see that `seed` is the only int
+    proxy = FaultyProxy(target, **faults)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="faulty-proxy")
     thread.start()

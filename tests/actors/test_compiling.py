@@ -33,9 +33,9 @@ def test_auto_compiles_on_cuda_where_the_compilers_are(
 ) -> None:
     if headers:
         (tmp_path / "Python.h").touch()
-    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr("actors.compiling.sysconfig.get_path", lambda name: str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: f"/usr/bin/{name}" if gcc else None)
+    monkeypatch.setattr("actors.compiling.shutil.which", lambda name: f"/usr/bin/{name}" if gcc else None)
     monkeypatch.setattr(compiling, "find_spec", lambda name: object())
     assert compiling.is_compiled(choice, torch.device(device)) == expected
 

@@ -5,7 +5,6 @@ import aiohttp
 import botocore.exceptions as boto
 import pytest
 
-from actors import retries
 from actors.retries import Fault, TruncatedRead, fault_of, is_conflict, is_unsupported, wait_s
 
 
@@ -13,7 +12,7 @@ def _s3(status: int, code: str) -> OSError:
     """What s3fs raises: an OSError from botocore's error."""
     answer = {"Error": {"Code": code, "Message": "says the store"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     raised = OSError(errno.EIO, "says the store")
-    raised.__cause__ = boto.ClientError(answer, "GetObject")  # type: ignore[arg-type]
+    raised.__cause__ = boto.ClientError(answer, "GetObject")
     return raised
 
 
@@ -110,6 +109,11 @@ def test_refusals_of_conditional_writes() -> None:
 
 def test_waits_grow_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     ranges: list[tuple[float, float]] = []
-    monkeypatch.setattr(retries.random, "uniform", lambda low, high: ranges.append((low, high)) or high)
+
+    def highest(low: float, high: float) -> float:
+        ranges.append((low, high))
+        return high
+
+    monkeypatch.setattr("actors.retries.random.uniform", highest)
     assert [wait_s(attempt) for attempt in (1, 2, 3, 5, 6, 60)] == [1, 2, 4, 16, 20, 20]
     assert {low for low, _ in ranges} == {0}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import skimage.data
@@ -61,7 +62,8 @@ def known_flow_net(flow: tuple[float, float, float, float], mask: float = 0.0) -
 
 def interpolate(net: IFNet, img0_BCHW: Tensor, img1_BCHW: Tensor, *times: float) -> Tensor:
     with torch.inference_mode():
-        return net(img0_BCHW, img1_BCHW, net.encode(img0_BCHW), net.encode(img1_BCHW), torch.tensor(times))
+        made_BCHW: Tensor = net(img0_BCHW, img1_BCHW, net.encode(img0_BCHW), net.encode(img1_BCHW), torch.tensor(times))
+        return made_BCHW
 
 
 def astronaut(x: int, y: int, size: int = 256) -> Tensor:
@@ -146,9 +148,12 @@ def test_a_block_takes_and_gives_flow_in_pixels_of_the_full_image(scale: int) ->
     block = IFBlock(input_channels=7 + FLOW, channels=8, tail=6, scale=scale)
     seen: list[Tensor] = []
     block.conv0.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    last = block.lastconv[0]
+    assert isinstance(last, torch.nn.ConvTranspose2d)
+    assert last.bias is not None
     with torch.no_grad():
-        block.lastconv[0].weight.zero_()
-        block.lastconv[0].bias.fill_(1.0)
+        last.weight.zero_()
+        last.bias.fill_(1.0)
         flow_B4HW = torch.tensor([16.0, -16.0, 32.0, 8.0]).view(1, 4, 1, 1).expand(1, 4, 64, 128)
         image_BCHW, time_B1HW = torch.zeros(1, 3, 64, 128), torch.zeros(1, 1, 64, 128)
         change_B4HW, mask_B1HW, _ = block(image_BCHW, image_BCHW, [time_B1HW], flow_B4HW)
@@ -160,13 +165,13 @@ def test_a_block_takes_and_gives_flow_in_pixels_of_the_full_image(scale: int) ->
 
 
 @pytest.mark.parametrize(("mask", "final"), [("added", 5.0), ("replaced", 1.0)])
-def test_masks_of_the_blocks_are_added_or_replaced(mask: str, final: float) -> None:
+def test_masks_of_the_blocks_are_added_or_replaced(mask: Literal["added", "replaced"], final: float) -> None:
     net = known_flow_net((0, 0, 0, 0), mask=1)
     net.variant = replace(SMALL_VARIANT, mask=mask)
     image_BCHW = torch.zeros(1, 3, 64, 64)
     features_BCHW = net.encode(image_BCHW)
     *_, last = net.estimates(image_BCHW, image_BCHW, features_BCHW, features_BCHW, torch.tensor([0.5]))
-    assert last.mask_B1HW.unique().tolist() == [final]
+    assert torch.unique(last.mask_B1HW).tolist() == [final]
 
 
 def test_half_precision_keeps_flow_and_images_in_full() -> None:
@@ -202,6 +207,8 @@ def test_the_untrained_net_fades_from_frame_to_frame(time: float) -> None:
 def test_the_untrained_net_follows_from_its_seed_alone() -> None:
     one, same, other = crossfade_net(seed=3), crossfade_net(seed=3), crossfade_net(seed=4)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), same.state_dict().values(), strict=True))
+    assert one.head is not None
+    assert other.head is not None
     assert not torch.equal(one.head.cnn0.weight, other.head.cnn0.weight)
     assert sum(parameter.numel() for parameter in one.parameters()) * 4 < 1e6  # bytes
 

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -43,7 +44,7 @@ def authors_state(net: IFNet) -> dict[str, Tensor]:
 
 def assert_same(net: IFNet, other: IFNet, tolerance: float = 0.0) -> None:
     for (name, one), two in zip(net.state_dict().items(), other.state_dict().values(), strict=True):
-        torch.testing.assert_close(one, two, atol=tolerance, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(one, two, atol=tolerance, rtol=0, msg=partial("{}: {}".format, name))
 
 
 class NcnnFiles:
@@ -207,7 +208,7 @@ def test_ncnn_without_betas_has_them_folded(tmp_path: Path) -> None:
     net = IFNet(replace(VARIANTS["4.6"], channels=(8, 8, 8, 8)))
     state = ncnn.read(NcnnFiles(net, tag=FP32, folded_beta=True).write(tmp_path))
     assert state.keys() == net.state_dict().keys()
-    assert state["blocks.3.convblock.7.beta"].unique().tolist() == [1.0]
+    assert torch.unique(state["blocks.3.convblock.7.beta"]).tolist() == [1.0]
 
 
 def unsupported_state(head_layers: int, head: int, last: int) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
 from actors.storage import NotFound, Storage
-from actors.svd import animator
+from actors.svd import animator, sampler
 from actors.svd.sampler import GeneratedClips, Shortcuts
 from actors.video import read_tag
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
@@ -106,7 +106,12 @@ def test_load_image_from_a_file_and_from_a_table(tmp_path: Path) -> None:
 def test_variants_of_an_image_fetch_and_decode_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[bytes] = []
     decode = images.decode
-    monkeypatch.setattr(images, "decode", lambda data, **limits: (decoded.append(data), decode(data, **limits))[1])
+
+    def noted(data: bytes, **limits: Any) -> images.DecodedImage:
+        decoded.append(data)
+        return decode(data, **limits)
+
+    monkeypatch.setattr(images, "decode", noted)
     a, b = stored(png()), stored(png(60, 60))
     stage = Load(IMAGE, STORAGE)
     rows = [replace(ROW, clip_id=name * 64, image_uri=uri) for name, uri in zip("abcd", (a, a, b, b))]
@@ -135,7 +140,7 @@ def test_clips_come_in_the_shape_of_their_image_and_do_not_depend_on_their_neigh
 
 
 def test_frames_that_are_not_numbers_are_a_failure(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = animator.generate
+    made = sampler.generate
 
     def broken(*arguments: Any, **options: Any) -> Any:
         return replace(made(*arguments, **options), finite=(False,))
@@ -172,7 +177,7 @@ def test_black_clips_are_failures_unless_their_picture_is_dark(
 def small_gpu(monkeypatch: pytest.MonkeyPatch, svd_checkpoint: Path) -> Callable[..., tuple[Generate, list[Any]]]:
     """A fresh `Generate` whose GPU has room for certain memory modes only, and the calls that it made of the model."""
 
-    made = animator.generate
+    made = sampler.generate
 
     def make(fits: Callable[[dict[str, Any]], bool], **model: Any) -> tuple[Generate, list[Any]]:
         calls: list[tuple[int | None, bool]] = []
@@ -222,7 +227,7 @@ def test_chunked_decoding_comes_before_offloading_and_its_frames_are_the_same(sm
 
 def test_shortcuts_reach_the_sampler(svd_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    made = animator.generate
+    made = sampler.generate
 
     def watching(*arguments: Any, **options: Any) -> Any:
         taken.append(options["shortcuts"])
@@ -263,6 +268,7 @@ def test_chunks_that_the_configuration_asks_for_are_kept(small_gpu: SmallGpu) ->
 
 
 def test_the_last_resort_is_weights_that_come_layer_by_layer(small_gpu: SmallGpu) -> None:
+    calls: list[Any]
     generate, calls = small_gpu(lambda _: len(calls) > 3)
     clip = generate(load())
     assert clip.row.columns["memory_mode"] == "sequential"
@@ -298,14 +304,16 @@ def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_
     interpolation = InterpolationSettings(weights=str(rife_weights), factor=3, precision="fp32", device="cpu")
     clip = finish(tmp_path, interpolation, VideoSettings())(generated()).record
     assert set(clip) == set(clip_schema(SvdGenerator).names) - {"created_at", "finish_s"}
-    path = tmp_path / "data/part-00002" / clip["file_name"]
+    path = tmp_path / "data/part-00002" / str(clip["file_name"])
     assert path.stat().st_size == clip["bytes"]
     assert (clip["num_frames"], clip["generated_frames"], clip["video_fps"]) == (10, 4, 21.0)
     with av.open(path) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate) == (96, 64, Fraction(21))
         assert sum(1 for _ in container.decode(video=0)) == 10
-    own = json.loads(read_tag(path))
+    tag = read_tag(path)
+    assert tag is not None
+    own = json.loads(tag)
     assert own == {name: clip[name] for name in own}
     assert own["clip_id"] == clip["clip_id"]
 
@@ -314,7 +322,12 @@ def test_finish_writes_the_video_that_its_record_describes(tmp_path: Path, rife_
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
     """Let the disk be full for the next so many videos; the waits between the tries, which take no time."""
     encode, waited = video.encode, list[float]()
-    monkeypatch.setattr("actors.retries.wait_s", lambda number: waited.append(number) or 0.0)
+
+    def wait_s(number: int) -> float:
+        waited.append(number)
+        return 0.0
+
+    monkeypatch.setattr("actors.retries.wait_s", wait_s)
     monkeypatch.setattr(video, "uuid4", lambda: SimpleNamespace(hex="full"))
 
     def make(times: int) -> list[float]:
@@ -373,7 +386,12 @@ def test_a_clip_made_twice_is_the_same_file(tmp_path: Path, rife_weights: Path) 
     ],
 )
 def test_rates_and_frame_counts(
-    tmp_path: Path, rife_weights: Path, interpolation: dict, video: dict, frames: int, rate: Fraction
+    tmp_path: Path,
+    rife_weights: Path,
+    interpolation: dict[str, object],
+    video: dict[str, object],
+    frames: int,
+    rate: Fraction,
 ) -> None:
     settings = InterpolationSettings(**{"weights": str(rife_weights), "precision": "fp32", **interpolation})
     record = finish(tmp_path, settings, VideoSettings(**video))(generated()).record

@@ -190,7 +190,12 @@ def test_storage_travels_to_workers() -> None:
 )
 def test_all_names_of_a_store_share_its_options(given: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, object]] = []
-    monkeypatch.setattr("fsspec.core.url_to_fs", lambda uri, **options: (seen.append(options), Mock(), uri)[1:])
+
+    def url_to_fs(uri: str, **options: object) -> tuple[Mock, str]:
+        seen.append(options)
+        return Mock(), uri
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", url_to_fs)
     Storage({given: {"key": "k"}, "memory": {"key": "other"}}).filesystem(uri)
     assert seen[-1]["key"] == "k"
     assert all(options.items() >= {"key": "k"}.items() for options in seen)

@@ -16,7 +16,7 @@ import pytest
 from actors.errors import StorageError
 from actors.retries import wait_s
 from actors.storage import NotFound, Storage
-from tests.faulty_proxy import faulty_proxy
+from tests.faulty_proxy import Faults, faulty_proxy
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -28,7 +28,12 @@ LOCAL = Storage()
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between tries, which take no time here."""
     waited: list[float] = []
-    monkeypatch.setattr("actors.retries.wait_s", lambda number: waited.append(number) or 0.0)
+
+    def wait_s(number: int) -> float:
+        waited.append(number)
+        return 0.0
+
+    monkeypatch.setattr("actors.retries.wait_s", wait_s)
     return waited
 
 
@@ -362,7 +367,7 @@ def test_through_a_failing_network(
     s3_server: "S3Server", s3_storage: Storage, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.retries.wait_s", lambda number: wait_s(number) / 10)
-    shares = {"share_503": 0.05, "share_reset": 0.05, "share_stall": 0.03, "share_truncate": 0.05}
+    faults = Faults(share_503=0.05, share_reset=0.05, share_stall=0.03, share_truncate=0.05, stall_s=0.5, seed=4)
 
     def work(number: int) -> str:
         """One object in all ways there are; the first thing that is wrong, if any."""
@@ -383,10 +388,10 @@ def test_through_a_failing_network(
         storage.remove(f"{uri}/created")
         return ""
 
-    with faulty_proxy(s3_server.endpoint, stall_s=0.5, seed=4, **shares) as proxy:
+    with faulty_proxy(s3_server.endpoint, **faults) as proxy:
         storage = Storage({"s3": replace(s3_server, endpoint=proxy.endpoint).options()}, tries=8)
         with ThreadPoolExecutor(10) as pool:
-            faults = [fault for fault in pool.map(work, range(50)) if fault]
-    assert faults == []
+            wrong = [what for what in pool.map(work, range(50)) if what]
+    assert wrong == []
     assert len(s3_storage.list_files(s3_bucket)) == 100
     assert all(proxy.counts[fault] >= 5 for fault in ("503", "reset", "stall", "truncate")), proxy.counts

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from actors import fingerprint as fingerprints
 from actors.errors import CheckpointError, ConfigError, StorageError
 from actors.fingerprint import fingerprint
+from actors.storage import Storage
 from actors.svd import checkpoint
 from actors.svd.checkpoint import locate, revision_of
 from actors.svd.model import load
@@ -209,7 +210,12 @@ def test_a_copy_that_broke_off_is_no_copy(uri: str, tmp_path: Path, monkeypatch:
 
 def _locate_together(start: Any, source: str, cache: Path, made: Any) -> None:
     copy = checkpoint._copy
-    checkpoint._copy = lambda *arguments: (made.put("copied"), copy(*arguments))
+
+    def told(files: dict[str, str], target: Path, storage: Storage) -> None:
+        made.put("copied")
+        copy(files, target, storage)
+
+    checkpoint._copy = told
     start.wait()
     made.put(str(locate(source, cache_dir=str(cache))))
 

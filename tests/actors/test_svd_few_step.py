@@ -55,6 +55,7 @@ def picture() -> np.ndarray:
 @torch.no_grad()
 def reference(model: SvdModel, unet: UNetSpatioTemporalConditionModel, clip: SvdParameters, steps: int) -> Tensor:
     """The frames (F, C, H, W), -1..1: algorithm 1 of Song et al. 2023 with AnimateLCM's levels and diffusers' UNet."""
+    assert clip.seed is not None
     generator = torch.Generator().manual_seed(clip.seed)
     image_noise = torch.randn(1, 3, HEIGHT, WIDTH, generator=generator)
     shape = (1, FRAMES, 4, HEIGHT // 2, WIDTH // 2)
@@ -75,8 +76,7 @@ def reference(model: SvdModel, unet: UNetSpatioTemporalConditionModel, clip: Svd
 
 
 def made(model: SvdModel, clip: SvdParameters, steps: int) -> Tensor:
-    settings = {"num_frames": FRAMES, "num_inference_steps": steps}
-    return next(generate_frames(model, picture()[None], [clip], **settings))
+    return next(generate_frames(model, picture()[None], [clip], num_frames=FRAMES, num_inference_steps=steps))
 
 
 @pytest.mark.parametrize("steps", [1, 4])

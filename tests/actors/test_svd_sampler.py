@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,11 @@ def images(count: int, *, width: int = 24, height: int = 16) -> Pixels:
     return np.round((np.stack(waves) + 1) * 127.5).astype(np.uint8)
 
 
+class HowLong(TypedDict):
+    num_frames: int
+    num_inference_steps: int
+
+
 def ours(model: SvdModel, images_BHWC: Pixels, clips: Sequence[SvdParameters], **settings: Any) -> Frames:
     """Our frames (B, F, H, W, C), 0..1."""
     frames_BFCHW = torch.stack(list(generate_frames(model, images_BHWC, clips, **settings)))
@@ -72,6 +77,7 @@ def ours(model: SvdModel, images_BHWC: Pixels, clips: Sequence[SvdParameters], *
 
 def theirs(pipeline: Any, image_HWC: Pixels, clip: SvdParameters, **settings: Any) -> Frames:
     """The stock pipeline's frames (F, H, W, C), 0..1, with a generator of the clip's seed."""
+    assert clip.seed is not None
     height, width = image_HWC.shape[:2]
     made = pipeline(
         Image.fromarray(image_HWC),
@@ -235,7 +241,7 @@ def test_decoding_in_chunks_stays_within_the_clip(model: SvdModel, pipeline: Any
 
 
 def test_frames_are_rounded_to_bytes(model: SvdModel) -> None:
-    settings = {"num_frames": 2, "num_inference_steps": 2}
+    settings = HowLong(num_frames=2, num_inference_steps=2)
     made = generate(model, images(2), [CLIP, UNGUIDED], **settings)
     expected = np.round(ours(model, images(2), [CLIP, UNGUIDED], **settings) * 255)
     assert made.frames_BFHWC.shape == (2, 2, 16, 24, 3)
@@ -246,7 +252,7 @@ def test_frames_are_rounded_to_bytes(model: SvdModel) -> None:
 
 
 def test_a_clip_that_is_not_finite_is_told_and_does_not_touch_its_neighbours(model: SvdModel) -> None:
-    settings = {"num_frames": 2, "num_inference_steps": 2}
+    settings = HowLong(num_frames=2, num_inference_steps=2)
     made = generate(model, images(3), [CLIP, changed(CLIP, noise_aug_strength=math.inf), UNGUIDED], **settings)
     assert made.finite == (True, False, True)
     well = generate(model, images(3)[[0, 2]], [CLIP, UNGUIDED], **settings)

@@ -164,7 +164,9 @@ CALLS: dict[str, tuple[Call, Callable[[], torch.Tensor]]] = {
     ),
     "attention, spatial": (
         Call("attention", ((2, 4, 120, 8),) * 3, ((2, 4, 120, 8),), 2),
-        lambda: F.scaled_dot_product_attention(*[on_meta(2, 4, 120, 8)] * 3),
+        lambda: F.scaled_dot_product_attention(
+            query=on_meta(2, 4, 120, 8), key=on_meta(2, 4, 120, 8), value=on_meta(2, 4, 120, 8)
+        ),
     ),
 }
 

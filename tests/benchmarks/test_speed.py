@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,12 @@ def test_a_part_that_fails_keeps_no_other_from_running(bench: Bench, monkeypatch
 
 def test_a_part_that_does_not_fit_is_not_begun_and_one_behind_it_that_does_is(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
+
+    def noting(name: str) -> Callable[[Bench], None]:
+        return lambda _: begun.append(name)
+
     for name, part in PARTS.items():
-        short = parts.Part(lambda bench, name=name: begun.append(name), part.needs_s, has_models=False)
-        monkeypatch.setitem(PARTS, name, short)
+        monkeypatch.setitem(PARTS, name, parts.Part(noting(name), part.needs_s, has_models=False))
     bench = Bench(silent(), FULL, CPU, Budget(30))
     run_parts(["guide", "clips", "attention", "facts"], bench)
     assert begun == ["facts", "attention"]

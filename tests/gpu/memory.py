@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from actors.svd import animator as animator_module
+from actors.svd import sampler
 
 
 class Memory(Protocol):
@@ -51,7 +52,7 @@ class PretendedMemory:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._limit = self._peak = 9.0
-        self._generate = animator_module.generate
+        self._generate = sampler.generate
         monkeypatch.setattr(animator_module, "generate", self._within_limit)
 
     def _within_limit(self, model: Any, *arguments: Any, **options: Any) -> Any:

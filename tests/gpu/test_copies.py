@@ -1,6 +1,7 @@
 """Bytes go to and from the device through pinned memory, for which the host does not wait: none comes late or twice."""
 
 from fractions import Fraction
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,7 +14,13 @@ from benchmarks.pan import pan
 from benchmarks.speed.clips import parameters
 from tests.gpu.pair import CASE, RIFE, Pair, precision
 
-HOW_LONG = {"num_frames": CASE.num_frames, "num_inference_steps": CASE.steps}
+
+class HowLong(TypedDict):
+    num_frames: int
+    num_inference_steps: int
+
+
+HOW_LONG = HowLong(num_frames=CASE.num_frames, num_inference_steps=CASE.steps)
 
 
 def test_a_clip_has_arrived_whole_when_it_is_given_out(pair: Pair) -> None:

@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_made_in_the_next_way_that_does(
 def test_with_compiled_networks(tmp_path: Path, gpu: torch.device, memory: Memory) -> None:
     checkpoint = make_svd_checkpoint(tmp_path / "svd", sizes=FEW_LAYERS)
     picture = image(**LARGE)
-    compiled = {"frames": 16, "compile": True}
+    compiled: dict[str, Any] = {"frames": 16, "compile": True}
     whole, whole_frames = peak_and_frames(animator(checkpoint, gpu, **compiled), memory, picture)
     chunked, expected = peak_and_frames(animator(checkpoint, gpu, **compiled, decode_chunk_frames=8), memory, picture)
     assert chunked < whole

@@ -16,7 +16,7 @@ def test_the_notebook_runs_on_a_finished_dataset(tmp_path: Path, svd_checkpoint:
     config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "out", svd_checkpoint, rife_weights)
     done = stillreel("run", "--config", config)
     assert done.returncode == 0, done.stdout + done.stderr
-    notebook = nbformat.read(ROOT / "notebooks/explore.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks/explore.ipynb", as_version=4)  # type: ignore[no-untyped-call]  # typed except for this
     environment = os.environ | {"STILLREEL_DATASET": str(tmp_path / "out")}
     client = NotebookClient(notebook, timeout=120, kernel_name="python3")
     client.execute(cwd=str(ROOT / "notebooks"), env=environment)

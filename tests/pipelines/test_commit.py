@@ -111,7 +111,8 @@ def test_a_store_that_fails_for_a_while_costs_nothing(tmp_path: Path, monkeypatc
     """A timed flush leaves its rows to the next one; the last one is tried again."""
     writer = committer(tmp_path, ["a", "b"])
     writer.add(ending("a"))
-    put, failures = Storage.put_bytes, []
+    put = Storage.put_bytes
+    failures: list[str] = []
 
     def fail_twice(self: Storage, uri: str, data: bytes) -> None:
         if len(failures) < 2:

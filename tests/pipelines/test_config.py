@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from actors.errors import ConfigError
-from actors.generators.svd.settings import describe_tier
+from actors.generators.svd.settings import SvdModelSettings, describe_tier
 from pipelines.config import load_config, to_yaml
 from pipelines.config.schema import config_class
 
@@ -145,6 +145,7 @@ def test_settings_that_contradict_or_would_be_ignored(overrides: list[str], expe
 def test_tiers_are_described_by_what_is_switched_on() -> None:
     def described(*overrides: str) -> str:
         config = load_config([], [*MINIMAL, *overrides])
+        assert isinstance(config.model, SvdModelSettings)
         return describe_tier(config.model.tier, config.model.fast)
 
     assert described() == "exact"

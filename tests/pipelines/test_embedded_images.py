@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -48,7 +48,7 @@ def picture(number: int, size: int = 100) -> bytes:
     return buffer.getvalue()
 
 
-def table_of(pictures: list[bytes | None], **columns: list[Any]) -> pa.Table:
+def table_of(pictures: Sequence[bytes | None], **columns: list[Any]) -> pa.Table:
     structs = [None if data is None else {"bytes": data, "path": "0.png"} for data in pictures]
     return pa.table({"image": pa.array(structs, HUGGING_FACE), **columns})
 
@@ -215,7 +215,12 @@ def test_what_happens_to_a_row_group_stays_with_its_rows(
     spoil(path)
     opened: list[str] = []
     open_exact = Storage.open_exact
-    monkeypatch.setattr(Storage, "open_exact", lambda self, uri: (opened.append(uri), open_exact(self, uri))[1])
+
+    def noting(self: Storage, uri: str) -> io.RawIOBase | io.BufferedReader:
+        opened.append(uri)
+        return open_exact(self, uri)
+
+    monkeypatch.setattr(Storage, "open_exact", noting)
     rows = loaded(plan)
     failed = [item for item in rows if isinstance(item, Failed)]
     assert {item.error_type for item in failed} == {"ImageError"}

@@ -41,11 +41,17 @@ def dashboard() -> Iterator[str]:
     port = free_port()
     # Unix sockets live in there, and their paths may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        command = [RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={port}"]
+        command: list[str | Path] = [RAY, "start", "--head", "--block"]
+        command += [f"--port={free_port()}", f"--dashboard-port={port}"]
         command += ["--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--num-cpus=2"]
         command += ["--object-store-memory=200000000", f"--dashboard-agent-listen-port={free_port()}"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        head = subprocess.Popen(command, env=environment(), start_new_session=True, **quiet)
+        head = subprocess.Popen(
+            command,
+            env=environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             address = f"http://127.0.0.1:{port}"
             wait_for(address, head)
@@ -72,7 +78,7 @@ def wait_for(address: str, head: "subprocess.Popen[bytes]") -> None:
 
 
 def submit(dashboard: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [RAY, "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
+    command: list[str | Path] = [RAY, "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
     command += [sys.executable, "-m", "pipelines", *map(str, arguments)]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=400, check=False)
 

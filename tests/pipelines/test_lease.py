@@ -244,7 +244,8 @@ def test_another_machine_or_a_new_process_of_the_same_number(tmp_path: Path) -> 
 def test_a_slow_writer_of_an_old_number_steps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = str(tmp_path)
     _leave_behind(output, LOCAL, 1, released=True)
-    create, slept = Storage.create_bytes, []
+    create = Storage.create_bytes
+    slept: list[str] = []
 
     def create_late(self: Storage, uri: str, data: bytes) -> bool:
         if not slept:  # the first time: others take 2 and 3, and remove what is below, before this one writes its 2

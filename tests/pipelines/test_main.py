@@ -8,11 +8,13 @@ import typer
 
 from actors.errors import ConfigError
 from pipelines import __main__ as cli
+from pipelines import run as runs
 from tests.jobs import ROOT, stillreel
 
 
 def test_commands_and_options_are_frozen() -> None:
     command = typer.main.get_command(cli.app)
+    assert isinstance(command, typer.core.TyperGroup)
     options = {
         name: sorted(option for parameter in sub.params for option in [*parameter.opts, *parameter.secondary_opts])
         for name, sub in command.commands.items()
@@ -73,7 +75,7 @@ def test_what_ends_a_run_early_is_one_sentence(
     def ends(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli.runs, "run", ends)
+    monkeypatch.setattr(runs, "run", ends)
     monkeypatch.setattr(sys, "argv", ["stillreel", "run", "--config", str(ROOT / "conf/demo.yaml")])
     with pytest.raises(SystemExit) as caught:
         cli.main()

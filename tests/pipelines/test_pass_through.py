@@ -1,5 +1,6 @@
 """The manifest's own columns wait for their clips: a few work files of them at a time."""
 
+import io
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +29,12 @@ def test_files_are_read_when_their_rows_come_and_let_go_when_these_have_left(
 ) -> None:
     opened: list[str] = []
     open_file = Storage.open
-    monkeypatch.setattr(Storage, "open", lambda self, uri: (opened.append(Path(uri).stem), open_file(self, uri))[1])
+
+    def noting(self: Storage, uri: str) -> io.BufferedReader:
+        opened.append(Path(uri).stem)
+        return open_file(self, uri)
+
+    monkeypatch.setattr(Storage, "open", noting)
     waiting = PassThrough(work_files(tmp_path, 4, 2), SCHEMA, Storage())
     assert opened == []
     found = waiting.of(["clip-1-0", "clip-0-1"])  # not in the order of the plan

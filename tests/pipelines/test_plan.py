@@ -10,6 +10,7 @@ import pytest
 from actors.contracts import Ending, Failed, Made, Row
 from actors.errors import ConfigError, ManifestError, StorageError
 from actors.generators.svd.generator import SvdGenerator
+from actors.generators.svd.settings import SvdModelSettings
 from actors.records import clip_schema, work_schema
 from actors.settings import NO_EFFECT
 from actors.storage import Storage
@@ -69,7 +70,7 @@ def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) ->
     committer.flush()
 
 
-CHANGES = {
+CHANGES: dict[str, dict[str, object]] = {
     "image": {"width": 640, "height": 512, "orientation": "portrait", "fit": "stretch", "pad_color": "[9,9,9]"},
     "model": {"variant": "fp16", "precision": "bf16", "decode_chunk_frames": 4, "tier": "few_step"},
     "model.fast": {"cache_interval": 3, "guided_share": 0.5, "fp8": "true"},
@@ -113,6 +114,7 @@ def clip_id_of(tmp_path: Path, *overrides: str, revisions: tuple[str, str] = REV
 def test_every_setting_of_a_clip_is_part_of_its_id_or_declared_to_be_without_effect(tmp_path: Path) -> None:
     for section, changes in CHANGES.items():
         tree = config_for(tmp_path, tmp_path)
+        assert isinstance(tree.model, SvdModelSettings)
         fields = type(tree.model.fast if section == "model.fast" else getattr(tree, section)).model_fields
         without_effect = {name for name, field in fields.items() if field.json_schema_extra == NO_EFFECT}
         assert set(fields) == set(changes) | without_effect | ({"fast"} if section == "model" else set()), section

@@ -5,13 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines.driver import progress
 from pipelines.driver.progress import Progress
 
 
 def test_a_log_gets_plain_lines_with_rate_and_eta(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("pipelines.driver.progress.time.monotonic", lambda: now[0])
     out = io.StringIO()
     with Progress(1000, Console(file=out, width=200), log_interval_s=10) as shown:
         for done in range(1, 31):

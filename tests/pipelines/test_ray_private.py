@@ -103,7 +103,7 @@ def test_a_run_does_without_what_another_ray_lacks(
     assert ray_private.own_processes() == []
     assert [block["item"].to_pylist() for block in ray_private.blocks_of(OtherDataset())] == [["a", "b"]]
     ray_private.set_data_context()
-    lacks = ("print_to_stdstream", "_global_node.all_processes", "iter_internal_ref_bundles", "memory_usage_poll")
+    lacks = ["print_to_stdstream", "_global_node.all_processes", "iter_internal_ref_bundles", "memory_usage_poll"]
     lacks += ("downstream_capacity_backpressure_ratio", "custom_execution_callback_classes")
     for what in lacks:
         assert any(what in message for message in caplog.messages), what

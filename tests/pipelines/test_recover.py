@@ -3,6 +3,7 @@
 import hashlib
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ def store_video(output: Path, clip: str, *, tagged_as: str | None = None) -> Pat
     return path
 
 
-def rows_of(output: Path) -> dict[str, dict]:
+def rows_of(output: Path) -> dict[str, dict[str, Any]]:
     path = output / "data/part-00000/metadata.parquet"
     return {row["clip_id"]: row for row in pq.read_table(path).to_pylist()} if path.exists() else {}
 

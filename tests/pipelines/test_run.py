@@ -6,6 +6,7 @@ import shutil
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import duckdb
@@ -46,11 +47,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, svd_checkpoint: Path, rif
 
 
 @pytest.fixture(scope="module")
-def clips(finished: Path) -> list[dict]:
-    return pq.read_table(finished / "out/data/part-00000/metadata.parquet").to_pylist()
+def clips(finished: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(finished / "out/data/part-00000/metadata.parquet").to_pylist()
+    return rows
 
 
-def test_every_row_ends_in_exactly_one_place(finished: Path, clips: list[dict]) -> None:
+def test_every_row_ends_in_exactly_one_place(finished: Path, clips: list[dict[str, Any]]) -> None:
     failures = pq.read_table(finished / "out/failures/part-00000.parquet").to_pylist()
     assert len(clips) == 4
     assert {(Path(row["image_uri"]).name, row["stage"], row["error_type"]) for row in failures} == {
@@ -61,7 +63,7 @@ def test_every_row_ends_in_exactly_one_place(finished: Path, clips: list[dict]) 
     assert {row["caption"] for row in clips} == {"number 0", "number 1", "number 2", "number 3"}
 
 
-def test_metadata_has_the_frozen_schema_and_no_empty_cell(finished: Path, clips: list[dict]) -> None:
+def test_metadata_has_the_frozen_schema_and_no_empty_cell(finished: Path, clips: list[dict[str, Any]]) -> None:
     schema = pq.read_schema(finished / "out/data/part-00000/metadata.parquet")
     assert schema.names == [*CLIP_SCHEMA.names, "caption"]
     assert [schema.field(name).type for name in CLIP_SCHEMA.names] == CLIP_SCHEMA.types
@@ -70,7 +72,7 @@ def test_metadata_has_the_frozen_schema_and_no_empty_cell(finished: Path, clips:
     assert failures.names == [*FAILURE_SCHEMA.names, "caption"]
 
 
-def test_videos_are_what_their_records_say(finished: Path, clips: list[dict]) -> None:
+def test_videos_are_what_their_records_say(finished: Path, clips: list[dict[str, Any]]) -> None:
     for clip in clips:
         path = finished / "out/data/part-00000" / clip["file_name"]
         data = path.read_bytes()
@@ -104,7 +106,7 @@ def test_the_run_leaves_its_config_and_summary_and_nothing_else(finished: Path) 
     assert yaml.safe_load((run / "config.yaml").read_text())["image"]["width"] == 96
 
 
-def test_readers_of_datasets_load_it(finished: Path, clips: list[dict]) -> None:
+def test_readers_of_datasets_load_it(finished: Path, clips: list[dict[str, Any]]) -> None:
     out = finished / "out"
     for folder in (out, out / "data"):
         loaded = load_dataset(str(folder), split="train", cache_dir=str(finished / "cache"))
@@ -114,7 +116,9 @@ def test_readers_of_datasets_load_it(finished: Path, clips: list[dict]) -> None:
     ids = {clip["clip_id"] for clip in clips}
     assert set(pd.read_parquet(out / "data/part-00000/metadata.parquet")["clip_id"]) == ids
     assert set(pl.read_parquet(pattern)["clip_id"]) == ids
-    assert {row[0] for row in duckdb.sql(f"SELECT clip_id FROM '{pattern}'").fetchall()} == ids
+    relation = duckdb.sql(f"SELECT clip_id FROM '{pattern}'")
+    assert relation is not None
+    assert {row[0] for row in relation.fetchall()} == ids
 
 
 def test_a_second_run_has_nothing_to_do_and_starts_no_model(finished: Path) -> None:
@@ -143,7 +147,7 @@ def test_plan_says_what_a_run_would_do(finished: Path) -> None:
 
 
 def test_later_runs_add_rows_retry_failures_and_change_parameters(
-    finished: Path, svd_checkpoint: Path, rife_weights: Path, clips: list[dict]
+    finished: Path, svd_checkpoint: Path, rife_weights: Path, clips: list[dict[str, Any]]
 ) -> None:
     (finished / "images/none.jpg").write_bytes((finished / "images/picture-001.png").read_bytes())
     retried = stillreel("run", "--retry-failed", "--config", finished / "job.yaml")
