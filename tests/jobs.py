@@ -90,16 +90,20 @@ def called(*arguments: object) -> subprocess.CompletedProcess[str]:
 
     out, err = io.StringIO(), io.StringIO()
     command, on_sigterm = list(map(str, arguments)), signal.getsignal(signal.SIGTERM)
+    code: object = 0
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), chdir(ROOT):
         warnings.simplefilter("ignore")  # Ray's own
         patch.setattr(sys, "argv", ["stillreel", *command])
         patch.setenv("COLUMNS", "120")
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            cli.main()
-            sys.exit(0)
-    signal.signal(signal.SIGTERM, on_sigterm)
-    code = ended.value.code
-    return subprocess.CompletedProcess(command, code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                cli.main()
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            signal.signal(signal.SIGTERM, on_sigterm)
+    assert isinstance(code, int | None), code
+    return subprocess.CompletedProcess(command, code or 0, out.getvalue(), err.getvalue())
 
 
 def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:

@@ -93,20 +93,26 @@ def test_an_interrupted_run_keeps_what_is_finished_and_continues(
 
 def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, head: Head) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
         # An image that never comes: only the second signal can end this.
-        image = f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"
-        (tmp_path / "list.txt").write_text(f"{image}\n")
+        store = {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        options = {"s3": {"key": "key", "secret": "secret", "client_kwargs": store}}
+        (tmp_path / "list.txt").write_text("s3://bucket/a.png\n")
         config = write_null_config(
-            tmp_path / "job.yaml", tmp_path / "list.txt", tmp_path / "out", storage={"schemes": ["http"]}
+            tmp_path / "job.yaml",
+            tmp_path / "list.txt",
+            tmp_path / "out",
+            storage={"schemes": ["s3"], "options": options},
         )
         with running_stillreel("run", "--config", config, f"ray.address={head.address}") as running:
             assert running.stdout is not None
-            silent.accept()  # by a worker, which has begun
-            running.send_signal(signal.SIGTERM)
-            next(line for line in running.stdout if line.startswith("Stopping"))
-            running.send_signal(signal.SIGINT)
-            started = time.monotonic()
-            _, errors = running.communicate(timeout=60)
+            asking, _ = silent.accept()  # a worker, which has begun
+            with asking:
+                running.send_signal(signal.SIGTERM)
+                next(line for line in running.stdout if line.startswith("Stopping"))
+                running.send_signal(signal.SIGINT)
+                started = time.monotonic()
+                _, errors = running.communicate(timeout=60)
     assert time.monotonic() - started < 30
     assert running.returncode == 130
     assert errors == "stillreel: interrupted; what is finished is kept, the same command continues.\n"

@@ -1,4 +1,4 @@
-"""The whole job through the command line, on a local Ray."""
+"""The whole job through the command line: as a user runs it, and then in this process, on a cluster that is there."""
 
 import hashlib
 import json
@@ -22,7 +22,8 @@ from datasets import load_dataset
 from actors.generators.svd.generator import SvdGenerator
 from actors.records import FAILURE_SCHEMA, clip_schema
 from actors.storage import Storage
-from tests.jobs import ROOT, stillreel, write_config, write_pictures
+from tests.clusters import Head
+from tests.jobs import ROOT, called, stillreel, write_config, write_null_config, write_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +136,7 @@ def test_a_second_run_has_nothing_to_do_and_starts_no_model(finished: Path) -> N
 
 
 def test_plan_says_what_a_run_would_do(finished: Path) -> None:
-    planned = stillreel("plan", "--config", finished / "job.yaml", "variants=[{seed: [1, 2]}]")
+    planned = called("plan", "--config", finished / "job.yaml", "variants=[{seed: [1, 2]}]")
     assert planned.returncode == 0, planned.stderr
     counts = dict(line.strip().rsplit(maxsplit=1) for line in planned.stdout.splitlines() if line.strip())
     assert (counts["images"], counts["clips wanted"], counts["already there"], counts["to do"]) == (
@@ -147,10 +148,11 @@ def test_plan_says_what_a_run_would_do(finished: Path) -> None:
 
 
 def test_later_runs_add_rows_retry_failures_and_change_parameters(
-    finished: Path, svd_checkpoint: Path, rife_weights: Path, clips: list[dict[str, Any]]
+    finished: Path, head: Head, clips: list[dict[str, Any]]
 ) -> None:
     (finished / "images/none.jpg").write_bytes((finished / "images/picture-001.png").read_bytes())
-    retried = stillreel("run", "--retry-failed", "--config", finished / "job.yaml")
+    command = ("run", "--config", finished / "job.yaml", f"ray.address={head.address}")
+    retried = called(*command, "--retry-failed")
     assert retried.returncode == 0, retried.stdout + retried.stderr
     data = finished / "out/data/part-00000/metadata.parquet"
     assert pq.read_table(data).num_rows == 5
@@ -158,29 +160,26 @@ def test_later_runs_add_rows_retry_failures_and_change_parameters(
     assert len(grown) == 5  # as the README loads it; `out` itself would come from the cache as it was
     (failure,) = pq.read_table(finished / "out/failures/part-00000.parquet").to_pylist()
     assert (Path(failure["image_uri"]).name, failure["attempts"]) == ("broken.jpg", 2)
-    changed = stillreel("run", "--config", finished / "job.yaml", "generation.seed=5", "columns.limit=1")
+    changed = called(*command, "generation.seed=5", "model.tier=fast", "columns.limit=1")
     assert changed.returncode == 0, changed.stdout + changed.stderr
     rows = pq.read_table(data).to_pylist()
-    assert len(rows) == 6
-    fast = stillreel("run", "--config", finished / "job.yaml", "model.tier=fast", "columns.limit=1")
-    assert fast.returncode == 0, fast.stdout + fast.stderr
-    rows = pq.read_table(data).to_pylist()
-    assert sorted(row["tier"] for row in rows) == [*["exact"] * 6, "fast(cache_interval=2)"]
+    assert sorted(row["tier"] for row in rows) == [*["exact"] * 5, "fast(cache_interval=2)"]
+    assert [row["seed"] for row in rows if row["tier"] != "exact"] == [5]
     assert {clip["clip_id"]: clip["sha256"] for clip in clips}.items() <= {
         r["clip_id"]: r["sha256"] for r in rows
     }.items()
 
 
-def test_too_many_failures_end_with_exit_code_1(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
+def test_too_many_failures_end_with_exit_code_1(tmp_path: Path, head: Head) -> None:
     (tmp_path / "a.png").write_bytes(b"not a picture")
-    config = write_config(tmp_path / "job.yaml", tmp_path / "a.png", tmp_path / "out", svd_checkpoint, rife_weights)
-    done = stillreel("run", "--config", config)
+    config = write_null_config(tmp_path / "job.yaml", tmp_path / "a.png", tmp_path / "out")
+    done = called("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed at load (ImageError)" in done.stdout
 
 
 def test_embedded_images_and_batches_make_the_same_clips(
-    tmp_path: Path, svd_checkpoint: Path, rife_weights: Path
+    tmp_path: Path, head: Head, svd_checkpoint: Path, rife_weights: Path
 ) -> None:
     pictures = write_pictures(tmp_path / "images", 3)
     images = [{"bytes": path.read_bytes(), "path": path.name} for path in pictures]
@@ -190,7 +189,9 @@ def test_embedded_images_and_batches_make_the_same_clips(
         config = write_config(
             tmp_path / "job.yaml", tmp_path / "embedded.parquet", tmp_path / name, svd_checkpoint, rife_weights
         )
-        done = stillreel("run", "--config", config, f"workers.generate.batch_size={batch}", "video.codec=ffv1")
+        overrides = [f"workers.generate.batch_size={batch}", "video.codec=ffv1"]
+        overrides += ["interpolation.weights=null", "interpolation.factor=1", f"ray.address={head.address}"]
+        done = called("run", "--config", config, *overrides)
         assert done.returncode == 0, done.stdout + done.stderr
         rows = pq.read_table(tmp_path / name / "data/part-00000/metadata.parquet").to_pylist()
         assert {Path(row["file_name"]).suffix for row in rows} == {".mkv"}
@@ -204,7 +205,7 @@ def test_embedded_images_and_batches_make_the_same_clips(
 
 
 def test_a_whole_job_on_an_object_store(
-    tmp_path: Path, s3_storage: Storage, s3_bucket: str, svd_checkpoint: Path, rife_weights: Path
+    tmp_path: Path, head: Head, s3_storage: Storage, s3_bucket: str, svd_checkpoint: Path, rife_weights: Path
 ) -> None:
     """Manifest, images, checkpoint, weights and dataset are all on S3; a second run finds nothing to do."""
     pictures = write_pictures(tmp_path / "images", 3)
@@ -222,7 +223,7 @@ def test_a_whole_job_on_an_object_store(
     )
     with config.open("a") as file:
         file.write(yaml.safe_dump({"storage": {"options": s3_storage.options}}))
-    done = stillreel("run", "--config", config, f"model.cache_dir={tmp_path}/cache")
+    done = called("run", "--config", config, f"model.cache_dir={tmp_path}/cache", f"ray.address={head.address}")
     assert done.returncode == 0, done.stdout + done.stderr
     metadata = s3_storage.read_bytes(f"{s3_bucket}/out/data/part-00000/metadata.parquet")
     clips = pq.read_table(pa.BufferReader(metadata)).to_pylist()
@@ -230,7 +231,7 @@ def test_a_whole_job_on_an_object_store(
     for clip in clips:
         data = s3_storage.read_bytes(f"{s3_bucket}/out/data/part-00000/{clip['file_name']}")
         assert hashlib.sha256(data).hexdigest() == clip["sha256"]
-    again = stillreel("run", "--config", config)
+    again = called("run", "--config", config)
     assert "Nothing left to do" in again.stdout, again.stdout + again.stderr
 
 
@@ -245,36 +246,36 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, svd_checkpoint: Pa
     weights.write_bytes(weights.read_bytes()[:-100])
     pictures = write_pictures(tmp_path / "images", 1)
     config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "[out]", tmp_path / "svd", rife_weights)
-    done = stillreel("run", "--config", config)
+    done = called("run", "--config", config)
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert str(weights) in done.stderr
 
 
-def test_row_overrides_reach_the_videos(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
+def test_row_overrides_reach_the_videos(tmp_path: Path, head: Head) -> None:
     pictures = write_pictures(tmp_path / "images", 2)
     lines = ["image_uri,seed,fps,mood", f"{pictures[0]},11,5,calm", f"{pictures[1]},,,"]
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    config = write_config(tmp_path / "job.yaml", tmp_path / "list.csv", tmp_path / "out", svd_checkpoint, rife_weights)
-    done = stillreel("run", "--config", config)
+    config = write_null_config(tmp_path / "job.yaml", tmp_path / "list.csv", tmp_path / "out")
+    done = called("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").to_pylist()
     by_image = {row["image_uri"]: row for row in rows}
     own, default = by_image[str(pictures[0])], by_image[str(pictures[1])]
-    assert (own["seed"], own["fps"], own["video_fps"], own["mood"]) == (11, 5, 10.0, "calm")
-    assert (default["fps"], default["video_fps"], default["seed"] != 11) == (7, 14.0, True)
+    assert (own["seed"], own["fps"], own["video_fps"], own["mood"]) == (11, 5, 5.0, "calm")
+    assert (default["fps"], default["video_fps"], default["seed"] != 11) == (7, 7.0, True)
 
 
 def test_gpu_configs_on_a_machine_without_a_gpu_say_so_at_once(tmp_path: Path, svd_checkpoint: Path) -> None:
     write_pictures(tmp_path / "images", 1)
-    done = stillreel(
+    done = called(
         "run", "--config", ROOT / "conf/svd_xt.yaml", f"manifest={tmp_path}/images", f"output={tmp_path}/out",
         f"model.source={svd_checkpoint}", "model.revision=null", "model.variant=null",
     )  # fmt: skip
     assert done.returncode == 2
     assert "this machine has none that PyTorch can use (" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    done = stillreel("run", "--config", ROOT / "conf/demo.yaml", "model.device=cuda", f"output={tmp_path}/out")
+    done = called("run", "--config", ROOT / "conf/demo.yaml", "model.device=cuda", f"output={tmp_path}/out")
     assert done.returncode == 2
     assert done.stderr.startswith("stillreel: model.device=cuda asks for a GPU, and this machine has none that PyTorch")
     assert done.stderr.endswith("): set it to auto or cpu\n")
