@@ -94,7 +94,7 @@ def called(*arguments: object) -> subprocess.CompletedProcess[str]:
         warnings.simplefilter("ignore")  # Ray's own
         patch.setattr(sys, "argv", ["stillreel", *command])
         patch.setenv("COLUMNS", "120")
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:  # noqa: PT012 - in any case
             cli.main()
             sys.exit(0)
     signal.signal(signal.SIGTERM, on_sigterm)

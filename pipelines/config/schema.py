@@ -58,7 +58,7 @@ class Config(Section):
     @field_validator("variants", mode="before")
     @classmethod
     def _check_variants(cls, variants: object) -> object:
-        parameters = cast(type[Parameters], cls.model_fields["generation"].annotation)
+        parameters = cast("type[Parameters]", cls.model_fields["generation"].annotation)
         return [_checked_variant(one, parameters) for one in variants] if isinstance(variants, list) else variants
 
     @property

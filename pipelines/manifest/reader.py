@@ -74,7 +74,7 @@ class _Source:
     allowed: AllowedImages
 
 
-def read_manifest(
+def read_manifest(  # noqa: PLR0913 - all but the first by name
     sources: Sequence[str],
     *,
     columns: ManifestColumns,
