@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, create_model, field_validator
-from typing_extensions import Annotated  # noqa: UP035
 
 from actors import video
 from actors.contracts import Value
