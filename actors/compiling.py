@@ -29,7 +29,8 @@ if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # befo
     import torch._dynamo.config
 
     del OPTIONS["recompile_limit"], OPTIONS["isolate_recompiles"]
-    torch._dynamo.config.recompile_limit = max(_LIMIT, torch._dynamo.config.recompile_limit)
+    limits = torch._dynamo.config  # noqa: SLF001 - the old limit has no other name
+    limits.recompile_limit = max(_LIMIT, limits.recompile_limit)
 
 
 def is_compiled(choice: Compile, device: torch.device) -> bool:
@@ -45,6 +46,7 @@ def runs_triton(device: torch.device) -> bool:
 
 
 def can_build_launcher() -> bool:
+    """Whether there is a C compiler, and Python's headers."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     return compiler is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 

@@ -198,7 +198,7 @@ def _orientation(image: Image.Image) -> int:
         warnings.simplefilter("ignore")
         try:
             return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-        except Exception:  # a parser on damaged bytes, as in _load
+        except Exception:  # noqa: BLE001 - a parser on damaged bytes, as in _load
             return 1
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 def list_s3_page(request: dict[str, str], filesystem: Any, _path: str) -> dict[str, Any]:
     """One page of a listing."""
-    return cast(dict[str, Any], filesystem.call_s3("list_objects_v2", **request))
+    return cast("dict[str, Any]", filesystem.call_s3("list_objects_v2", **request))
 
 
 def scan(_filesystem: object, path: str) -> tuple[list[str], list[str]]:

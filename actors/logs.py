@@ -68,7 +68,7 @@ def degraded(kind: Degradation, message: str, count: int = 1) -> None:
 def stacks() -> str:
     """Where each thread of this process is."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames().items()
+    frames = sys._current_frames().items()  # noqa: SLF001 - documented, whatever its name says
     return "\n".join(
         f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}" for ident, frame in frames
     )
@@ -84,7 +84,7 @@ class _Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._listen([getattr(record, "kind", ""), getattr(record, "count", 1), self.format(record)])
-        except Exception:
+        except Exception:  # noqa: BLE001 - logging has its own way to tell
             self.handleError(record)
 
 

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -145,13 +146,13 @@ def _note_retry() -> None:
 def is_conflict(error: BaseException) -> bool:
     """Whether a conditional write was refused because there is something already."""
     answers = filter(None, map(_answer, causes(error)))
-    return isinstance(error, FileExistsError) or any(status == 412 for status, _ in answers)
+    return isinstance(error, FileExistsError) or any(status == HTTPStatus.PRECONDITION_FAILED for status, _ in answers)
 
 
 def is_unsupported(error: BaseException) -> bool:
     """Whether the store does not know how to do what was asked of it."""
     answers = filter(None, map(_answer, causes(error)))
-    return isinstance(error, NotImplementedError) or any(status == 501 for status, _ in answers)
+    return isinstance(error, NotImplementedError) or any(status == HTTPStatus.NOT_IMPLEMENTED for status, _ in answers)
 
 
 def wait_s(number: int) -> float:
@@ -159,7 +160,7 @@ def wait_s(number: int) -> float:
 
     Drawn from the whole range, so that a thousand workers that failed in one moment do not come back in one.
     """
-    return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))
+    return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))  # noqa: S311 - no secret
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -18,7 +18,7 @@ _CLEAR_S = 5.0
 
 # Changed by single, atomic steps, so that `clear` may run in any thread and waits for nobody.
 _folders: set[str] = set()
-_programs: set["subprocess.Popen[bytes]"] = set()
+_programs: set[subprocess.Popen[bytes]] = set()
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+def running(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Around the time in which a program of ours may run."""
     _programs.add(process)
     try:

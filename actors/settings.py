@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 # The mark (`json_schema_extra`) of a setting that changes no clip: it is no part of the clip_id.
 NO_EFFECT: dict[str, Any] = {"changes_clips": False}
 
+_MAX_LEVEL = 255  # of a colour
+
 
 class Section(BaseModel):
     """A frozen section of the configuration; an unknown name is an error."""
@@ -33,7 +35,7 @@ def _to_fraction(value: object) -> object:
     if isinstance(value, Fraction):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError("expected a number, or a fraction such as 30000/1001")
+        raise ValueError("expected a number, or a fraction such as 30000/1001")  # noqa: TRY004 - pydantic reports no TypeError
     try:
         return Fraction(str(value).strip())
     except (ValueError, ZeroDivisionError):
@@ -104,7 +106,7 @@ class ImageSettings(Section):
     def _is_landscape(self) -> "ImageSettings":
         if self.width < self.height:
             raise ValueError("width must be at least height: for upright clips set orientation=portrait")
-        if any(not 0 <= channel <= 255 for channel in self.pad_color):
+        if any(not 0 <= channel <= _MAX_LEVEL for channel in self.pad_color):
             raise ValueError("pad_color: three numbers from 0 to 255")
         return self
 

@@ -130,7 +130,7 @@ class Storage:
             return self._call("read", uri, partial(fetch_at_most, max_bytes, uri))
         if max_bytes is not None and self.size(uri) > max_bytes:
             raise too_large(uri, max_bytes)
-        return cast(bytes, self._call("read", uri, lambda fs, path: fs.cat_file(path)))
+        return cast("bytes", self._call("read", uri, lambda fs, path: fs.cat_file(path)))
 
     def open(self, uri: str) -> io.BufferedReader:
         """A seekable stream for reading, to be closed by the caller; reading from it raises StorageError too."""
@@ -260,7 +260,7 @@ class Storage:
             return Path(copy.name).open("rb")  # outlives its name
 
     def _info(self, uri: str) -> dict[str, Any]:
-        return cast(dict[str, Any], self._call("found", uri, lambda fs, path: fs.info(path)))
+        return cast("dict[str, Any]", self._call("found", uri, lambda fs, path: fs.info(path)))
 
     def _call(self, done: str, uri: str, operation: Callable[[Any, str], T]) -> T:
         """`operation(filesystem, path)`, tried again while it fails with what may pass by itself.

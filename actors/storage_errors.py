@@ -31,7 +31,7 @@ def explained(error: Exception, done: str, uri: str, scheme: str, extra: str, tr
     return StorageError(f"{uri} could not be {done}: {_reason(scheme, extra, said, error)}{tried}")
 
 
-def _reason(scheme: str, extra: str, said: str, error: Exception) -> str:
+def _reason(scheme: str, extra: str, said: str, error: Exception) -> str:  # noqa: PLR0911 - a list of reasons
     """What went wrong, and what to do about it."""
     kind = type(error).__name__
     if isinstance(error, ImportError):

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
 from urllib.parse import urljoin
@@ -43,12 +44,15 @@ class Stream(io.RawIOBase):
         call(self._file)
 
     def readable(self) -> bool:
+        """As in `io.RawIOBase`."""
         return True
 
     def seekable(self) -> bool:
+        """As in `io.RawIOBase`."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As in `io.RawIOBase`."""
         position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
         if position < 0:
             raise ValueError(f"negative position {position}")
@@ -56,15 +60,18 @@ class Stream(io.RawIOBase):
         return position
 
     def tell(self) -> int:
+        """As in `io.RawIOBase`."""
         return self._offset
 
     def readinto(self, buffer: Any) -> int:
+        """As in `io.RawIOBase`: one request, where nothing is read ahead."""
         data: bytes = self._call(partial(self._read, len(buffer)))
         buffer[: len(data)] = data
         self._offset += len(data)
         return len(data)
 
     def close(self) -> None:
+        """As in `io.RawIOBase`."""
         if self._opened is not None:
             self._opened.close()
         super().close()
@@ -75,7 +82,9 @@ class Stream(io.RawIOBase):
             file.seek(self._offset)
             data = file.read(count)
             if len(data) < min(count, self._size - self._offset):
-                raise TruncatedRead(f"it ended at byte {self._offset + len(data):,} of {self._size:,}")
+                raise TruncatedRead(  # noqa: TRY301 - it closes the file, too
+                    f"it ended at byte {self._offset + len(data):,} of {self._size:,}"
+                )
         except Exception:
             self._opened = None
             with suppress(Exception):
@@ -122,7 +131,7 @@ async def refuse_redirect(response: Any) -> None:
 
     Without it fsspec would take the text of that answer for the file.
     """
-    if 300 <= response.status < 400:
+    if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
         target = urljoin(str(response.url), response.headers.get("Location", ""))
         raise StorageError(
             f"{response.url} redirects to {target}: put that address in its place, or let redirects be followed with "

@@ -23,7 +23,7 @@ def main() -> int:
     table = Table("run", "seconds", "limit", "peak GB", "limit")
     missed = False
     with tempfile.TemporaryDirectory() as folder:
-        for name, limit_s in zip(("first", "second: nothing to do"), _LIMITS_S):
+        for name, limit_s in zip(("first", "second: nothing to do"), _LIMITS_S, strict=True):
             seconds, peak_gb = _measure(
                 [sys.executable, "-m", "pipelines", "run", "-c", "conf/demo.yaml", f"output={folder}"]
             )

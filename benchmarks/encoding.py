@@ -61,7 +61,7 @@ def main() -> int:
             ]
             seconds = _least([way for _, _, way in ways], turns)
             figures = [(_psnr(path, frames_FHWC), path.stat().st_size / 1000) for _, path, _ in ways]
-        for (encoder, _, _), (python_s, ffmpeg_s), (psnr, kilobytes) in zip(ways, seconds, figures):
+        for (encoder, _, _), (python_s, ffmpeg_s), (psnr, kilobytes) in zip(ways, seconds, figures, strict=True):
             is_ours = encoder == "stillreel"
             ratio = (python_s + ffmpeg_s) / sum(seconds[0])
             missed |= ratio > 1 or psnr - figures[0][0] < _MIN_PSNR_DIFFERENCE_DB
@@ -91,7 +91,7 @@ def _least(ways: list[Callable[[], object]], turns: int) -> list[tuple[float, fl
     """For each way the least processor seconds of a turn, of Python and of ffmpeg; the first turn only warms up."""
     taken: list[list[tuple[float, float]]] = [[] for _ in ways]
     for turn in range(turns + 1):
-        for times, way in zip(taken, ways):
+        for times, way in zip(taken, ways, strict=True):
             python_s, ffmpeg_s = _cpu_s(resource.RUSAGE_SELF), _cpu_s(resource.RUSAGE_CHILDREN)
             way()
             spent = _cpu_s(resource.RUSAGE_SELF) - python_s, _cpu_s(resource.RUSAGE_CHILDREN) - ffmpeg_s
@@ -111,7 +111,7 @@ def _psnr(path: Path, frames_FHWC: Pixels) -> float:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24"]
     shown = subprocess.run([*command, "pipe:1"], stdout=subprocess.PIPE, check=True).stdout
     shown_FHWC = np.frombuffer(shown, np.uint8).reshape(frames_FHWC.shape)
-    errors = [np.square(one.astype(float) - other).mean() for one, other in zip(shown_FHWC, frames_FHWC)]
+    errors = [np.square(one.astype(float) - other).mean() for one, other in zip(shown_FHWC, frames_FHWC, strict=True)]
     return 10 * math.log10(255**2 / float(np.mean(errors)))
 
 

@@ -177,7 +177,7 @@ def _ours(path: Path, decoded_FCHW: Tensor, target: Path, dataset: Path) -> Ledg
     ledger = Ledger()
     storage, settings = Storage(), ImageSettings()
     model = cast(
-        SvdModel,
+        "SvdModel",
         SimpleNamespace(
             image_encoder=_NoEncoder(),
             clip_pixels=_CLIP_PIXELS,
@@ -243,8 +243,9 @@ def _through_store(row: dict[str, Pixels]) -> dict[str, Any]:
         stored.append(_SHARED_MEMORY[end : end + buffer.nbytes])
         stored[-1][:] = buffer
         end += buffer.nbytes
-    rows = BlockAccessor.for_block(pickle.loads(data, buffers=stored)).iter_rows(public_row_format=True)
-    return cast(dict[str, Any], next(iter(rows)))
+    block = pickle.loads(data, buffers=stored)  # noqa: S301 - pickled above
+    rows = BlockAccessor.for_block(block).iter_rows(public_row_format=True)
+    return cast("dict[str, Any]", next(iter(rows)))
 
 
 def _decoded() -> Tensor:

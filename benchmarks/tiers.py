@@ -70,6 +70,7 @@ class Float8Twin(nn.Module):
         self.weight = rounded_to_float8(linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As in `nn.Linear`."""
         y = nn.functional.linear(rounded_to_float8(x), self.weight).to(x.dtype)
         return y if self.bias is None else y + self.bias
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
@@ -47,7 +47,7 @@ class Graph:
         self.ledger = RemoteLedger(run.max_deaths, job.run_id)
         self._guard = Guard(self.ledger, run.clip_timeout_s, job.run_id)
 
-    def __enter__(self) -> "Graph":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

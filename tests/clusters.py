@@ -109,7 +109,7 @@ def _wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, "the cluster's head ended by itself"
         try:
-            urllib.request.urlopen(f"{dashboard}/api/version", timeout=2).close()
+            urllib.request.urlopen(f"{dashboard}/api/version", timeout=2).close()  # noqa: S310 - http://
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
         else:

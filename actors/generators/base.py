@@ -31,14 +31,14 @@ class ModelSection(Section):
         """Whether it asks for a GPU, and not for one where there is one."""
         return False
 
-    def revision_of_content(self, options: StorageOptions) -> str:
+    def revision_of_content(self, options: StorageOptions) -> str:  # noqa: ARG002 - there is nothing to read
         """What identifies the content of the checkpoint: the same after a move, another one after training.
 
         Raises CheckpointError, ConfigError or StorageError where there is none.
         """
         return ""
 
-    def pinned(self, revision: str) -> Self:
+    def pinned(self, revision: str) -> Self:  # noqa: ARG002 - nothing moves
         """With what might move during a run (a branch) fixed to `revision`."""
         return self
 

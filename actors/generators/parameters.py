@@ -66,7 +66,9 @@ class Parameters(Section):
             if isinstance(bound, Gt | Lt):
                 if not pa.types.is_integer(kind):
                     raise TypeError(f"{cls.__name__}.{name}: give the range of a float with ge and le")
-                low, high = (cast(int, bound.gt) + 1, high) if isinstance(bound, Gt) else (low, cast(int, bound.lt) - 1)
+                low, high = (
+                    (cast("int", bound.gt) + 1, high) if isinstance(bound, Gt) else (low, cast("int", bound.lt) - 1)
+                )
         return low, high
 
     @classmethod

@@ -92,6 +92,7 @@ class ResidualConv(nn.Module):
         self.beta = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The same size and channels."""
         return F.leaky_relu(self.conv(x_BCHW) * self.beta + x_BCHW, LEAKY_SLOPE)
 
 
@@ -141,6 +142,7 @@ class Head(nn.Module):
         self.cnn3 = nn.ConvTranspose2d(hidden, channels, 4, stride=2, padding=1)
 
     def forward(self, frames_BCHW: Tensor) -> Tensor:
+        """Frames (B,3,H,W), 0..1, to features of their size, fp32."""
         x_BCHW = frames_BCHW.to(self.cnn0.weight.dtype)
         for conv in (self.cnn0, self.cnn1, self.cnn2):
             x_BCHW = F.leaky_relu(conv(x_BCHW), LEAKY_SLOPE)

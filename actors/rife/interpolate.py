@@ -62,7 +62,10 @@ def _cell_means(values_NX: npt.NDArray[Any], sum_type: type[np.generic]) -> npt.
     starts = [cell * length // CUT_GRID for cell in range(CUT_GRID)]
     ends = [-(-(cell + 1) * length // CUT_GRID) for cell in range(CUT_GRID)]
     return np.stack(
-        [values_NX[start:end].sum(axis=0, dtype=sum_type) / (end - start) for start, end in zip(starts, ends)]
+        [
+            values_NX[start:end].sum(axis=0, dtype=sum_type) / (end - start)
+            for start, end in zip(starts, ends, strict=True)
+        ]
     )
 
 
@@ -121,7 +124,7 @@ class Interpolator:
         """
         cuts = set() if scene_cut_threshold is None else hard_cuts(frames_FHWC, scene_cut_threshold)
         slots = []
-        for time in output_times(len(frames_FHWC), factor, loop):
+        for time in output_times(len(frames_FHWC), factor, loop=loop):
             left = math.floor(time)
             slots.append(Slot(left, (left + 1) % len(frames_FHWC), Fraction(0) if left in cuts else time - left))
         return self._stream(frames_FHWC, slots, pairs_per_batch)

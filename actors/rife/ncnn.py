@@ -43,6 +43,7 @@ class Layer:
     parameters: dict[int, str]
 
     def number(self, key: int) -> int:
+        """A parameter; ncnn leaves out those that are 0."""
         return int(self.parameters.get(key, "0"))
 
 
@@ -82,7 +83,7 @@ def _read_layers(path: Path) -> list[Layer]:
 
 
 def _parse(line: str) -> Layer:
-    """`kind name input_count output_count inputs... outputs... key=value...`"""
+    """A line is `kind name input_count output_count inputs... outputs... key=value...`."""
     kind, name, input_count, output_count, *rest = line.split()
     settings = rest[int(input_count) + int(output_count) :]
     pairs = (setting.split("=", 1) for setting in settings)
@@ -111,7 +112,7 @@ class _Numbers:
         return weight, self._take(outputs, "<f4", layer)
 
     def beta(self, layer: Layer) -> Tensor:
-        """(1,C,1,1)"""
+        """The factors of a residual convolution, (1,C,1,1)."""
         count = int(np.prod([max(1, layer.number(key)) for key in EXTENTS]))
         return self._take(count, "<f4", layer).view(1, -1, 1, 1)
 

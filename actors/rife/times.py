@@ -6,7 +6,7 @@ from fractions import Fraction
 from actors.errors import GenerationError
 
 
-def output_times(num_frames: int, factor: Fraction, loop: bool = False) -> list[Fraction]:
+def output_times(num_frames: int, factor: Fraction, *, loop: bool = False) -> list[Fraction]:
     """Where each output frame lies, counted in source frames: frame j at j / factor, so the frame rate is exact.
 
     Without `loop` they reach from the first source frame to the last one: floor((N-1) * factor) + 1 frames, which is

@@ -37,6 +37,8 @@ UNSUPPORTED = {
     (4, 8, 52): "4.21 to 4.23",
 }
 
+_CONVOLUTION_DIMS = 4  # of its weight: outputs, inputs, and both sides of the kernel
+
 
 class Signature(NamedTuple):
     """The shapes by which versions differ."""
@@ -143,7 +145,11 @@ def _signature(state: Mapping[str, Tensor], path: Path) -> Signature:
     lasts = [tensor for name, tensor in state.items() if re.fullmatch(r"blocks\.0\.lastconv(\.0)?\.weight", name)]
     second_convs = [state.get(f"blocks.{index}.conv0.1.0.weight") for index in range(block_count)]
     channels = tuple(conv.shape[0] for conv in second_convs if conv is not None)
-    if len(lasts) != 1 or len(channels) != block_count or any(tensor.dim() != 4 for tensor in heads + lasts):
+    if (
+        len(lasts) != 1
+        or len(channels) != block_count
+        or any(tensor.dim() != _CONVOLUTION_DIMS for tensor in heads + lasts)
+    ):
         raise CheckpointError(f"{path}: these are not RIFE 4 weights, or they are not whole")
     head = (heads[0].shape[0], heads[-1].shape[1]) if heads else (0, 0)
     return Signature(channels, len(heads), head, lasts[0].shape[1])

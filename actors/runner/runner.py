@@ -43,7 +43,7 @@ class Runner(Generic[In, Out]):
             logs.degraded("store asked again", f"the store had to be asked again, {again} times for this clip", again)
         check_kept(self._stage, item.row, given)
         row = given.row.with_columns(**{seconds_column(self.name): seconds})
-        return cast(Out, replace(cast(Any, given), row=row))
+        return cast("Out", replace(cast("Any", given), row=row))
 
 
 def started(make: Callable[[], Stage[In, Out]], name: str, guard: Guard) -> Runner[In, Out]:

@@ -58,6 +58,7 @@ class UpBlock(ResBlock):
         self.enlargement = 1 if convolution is None else 4  # pixels out of one
 
     def over_frames(self, x_NFHWC: Tensor) -> Tensor:
+        """As in `ResBlock`, of frames that may be made larger before."""
         if self.upsample is not None:
             x_NFHWC = self.upsample(x_NFHWC)
         return super().over_frames(x_NFHWC)
@@ -81,6 +82,7 @@ class FrameAttention(nn.Module):
         self.norm, self.attention = GroupNorm(stock.group_norm), SelfAttention(stock)
 
     def forward(self, x_NFHWC: Tensor) -> Tensor:
+        """The frames, N F H W C, with what attention adds."""
         tokens = self.norm.of_frames(x_NFHWC, silu=False).flatten(2, 3)
         attended: Tensor = self.attention(tokens)
         return x_NFHWC + attended.view_as(x_NFHWC)

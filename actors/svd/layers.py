@@ -69,6 +69,7 @@ class Layer(nn.Module):
         return [LayerTerms(*step, frame_F1C, image) for step in zip(spatial_SNC, temporal_SNC, strict=True)]
 
     def forward(self, x_NFHWC: Tensor, terms: LayerTerms) -> Tensor:
+        """N F H W C in and out; `terms` are those of one denoising step."""
         x_NFHWC = self.block(x_NFHWC, terms.spatial_step_NC, terms.temporal_step_NC)
         if self.transformer is not None:
             x_NFHWC = self.transformer(x_NFHWC, terms)
@@ -97,10 +98,11 @@ class ResBlock(nn.Module):
     def forward(
         self, x_NFHWC: Tensor, spatial_step_NC: Tensor | None = None, temporal_step_NC: Tensor | None = None
     ) -> Tensor:
+        """Both halves, with what each adds for a denoising step, if anything; N F H W C in and out."""
         summed, h = self.time_norm1.of_sum(*self._over_frames(x_NFHWC, spatial_step_NC))
         h = self.time_conv1(h, temporal_step_NC)  # one name, so that nothing old is kept alive
         h = self.time_norm2.of_clips(h)
-        # weight * (summed + h) + (1 - weight) * summed
+        # The blend, weight times (summed + h) and (1 - weight) times summed, is summed and weight times h.
         return self.time_conv2(h, residual_NFHWC=summed, scale=self.temporal_weight)  # type: ignore[no-any-return]
 
     def over_frames(self, x_NFHWC: Tensor) -> Tensor:
@@ -148,6 +150,7 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x_NFHWC: Tensor, terms: LayerTerms) -> Tensor:
+        """N F H W C in and out; `terms` are those of one denoising step, and have a transformer's."""
         assert terms.frame_F1C is not None
         tokens = self.norm.of_frames(x_NFHWC, silu=False).flatten(2, 3)
         tokens = self.proj_in(tokens)  # N, F, H * W, C

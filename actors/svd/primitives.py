@@ -30,6 +30,7 @@ class GroupNorm(Fusible):
         self.norm = stock
 
     def fuse(self) -> None:
+        """As in `Fusible`: where the kernel takes so many channels."""
         self.is_fused = self.norm.num_channels % CHANNEL_MULTIPLE == 0
 
     def of_frames(self, x_NFHWC: Tensor, added_NC: Tensor | None = None, *, silu: bool = True) -> Tensor:
@@ -127,6 +128,7 @@ class TimeConvolution(Fusible):
         self.conv = over_time(stock)
 
     def fuse(self) -> None:
+        """As in `Fusible`: where the kernel takes so many channels."""
         conv = self.conv
         self.is_fused = conv.in_channels % CHANNEL_MULTIPLE == 0 and conv.out_channels % OUTPUT_MULTIPLE == 0
 
@@ -204,6 +206,7 @@ class SelfAttention(Fusible):
         return int(self.qkv.out_features) // 3 // int(self.heads)
 
     def fuse(self) -> None:
+        """As in `Fusible`: where the kernel takes heads of so many channels."""
         self.is_fused = self._channels in (16, 32, 64, 128)
 
     def forward(self, x_TC: Tensor) -> Tensor:
@@ -235,6 +238,7 @@ class OneTokenAttention(nn.Module):
         self.value, self.out = stock.to_v, stock.to_out[0]
 
     def forward(self, token_ND: Tensor) -> Tensor:
+        """What is added for each token, N C."""
         return self.out(self.value(token_ND))  # type: ignore[no-any-return]
 
 
@@ -260,6 +264,7 @@ class FeedForward(Fusible):
             setattr(self.hidden, name, nn.Parameter(paired, requires_grad=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens of any shape, their channels last; the same shape."""
         if self.pieces == 1:
             return self._together(x)
         pieces = [self._together(piece) for piece in x.flatten(0, -2).tensor_split(self.pieces)]
@@ -287,15 +292,16 @@ class ResidualNorm(Fusible):
 
         `term` is N C, of each clip, or F 1 C, of each frame.
         """
+        is_of_frames = term.ndim == 3  # noqa: PLR2004 - F 1 C
         if self.is_fused:
             frames, tokens = x_NFTC.shape[1:3]
-            span = tokens if term.ndim == 3 else frames * tokens
+            span = tokens if is_of_frames else frames * tokens
             norm = self.norm
             return torch.ops.stillreel.residual_norm(  # type: ignore[no-any-return]
                 x_NFTC.contiguous(), delta_NFTC.contiguous(), term.reshape(-1, term.shape[-1]).contiguous(), span,
                 norm.weight, norm.bias, norm.eps, is_kept,
             )  # fmt: skip
-        term = term if term.ndim == 3 else term[:, None, None]
+        term = term if is_of_frames else term[:, None, None]
         summed = x_NFTC + delta_NFTC
         if not is_kept:
             return summed, self.norm(summed + term)
@@ -322,11 +328,11 @@ def quartered(stock: nn.Conv2d) -> nn.Conv2d:
     """The four 2 x 2 convolutions of `Upsampling` as one: output channels are (odd row, odd column, channel)."""
     wide = torch.promote_types(stock.weight.dtype, torch.float32)
     weight_OIyx = stock.weight.detach().to(wide)
-    for axis in (-2, -1):
+    for place, axis in enumerate((-2, -1)):
         first, middle, last = weight_OIyx.unbind(axis)
         even, odd = torch.stack([first, middle + last], axis), torch.stack([first + middle, last], axis)
         # The choice goes in front, that of columns behind that of rows.
-        weight_OIyx = torch.stack([even, odd], dim=0 if axis == -2 else 1)
+        weight_OIyx = torch.stack([even, odd], dim=place)
     weight = weight_OIyx.flatten(0, 2).to(stock.weight.dtype)
     convolution = nn.Conv2d(weight.shape[1], len(weight), 2, padding=1, device="meta")
     convolution.weight = nn.Parameter(weight, requires_grad=False)

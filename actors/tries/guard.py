@@ -65,7 +65,7 @@ class Guard:
         with logs.about(clip_id), self._watch(clip_id, stage):
             try:
                 done = make()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, only this clip fails
                 if breaks_gpu(error):
                     logs.logger.exception("the GPU is broken for all later calls, so this process ends")
                     self._end_process(clip_id, stage, _one_line(error))
@@ -89,7 +89,7 @@ class Guard:
             raise self._refused(WorkerDiedError(f"{deaths}: {answer.reason}"))
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, this process ends
             does_pass = fault_of(error) is not Fault.LASTING
             if isinstance(error, StillreelError) and not does_pass:
                 raise self._refused(error) from error.__cause__

@@ -37,8 +37,8 @@ def main() -> int:
     if reason := pretended.missing():
         print(reason, file=sys.stderr)
         return 2
-    clip = CLIPS[cast(Size, arguments.size)]
-    names = _OF_A_CLIP if arguments.network == _CLIP else (cast(Name, arguments.network),)
+    clip = CLIPS[cast("Size", arguments.size)]
+    names = _OF_A_CLIP if arguments.network == _CLIP else (cast("Name", arguments.network),)
     networks = {name: NETWORKS[name](clip, is_plain=arguments.plain) for name in names}
     pretended.install()
     counted: dict[str, Counted] = {}

@@ -160,7 +160,7 @@ def _call(name: str, node: Any) -> Call:
 
 
 def _item_bytes(node: Any) -> int:
-    dtype = cast(torch.dtype, node.inputs[0].get_dtype())
+    dtype = cast("torch.dtype", node.inputs[0].get_dtype())
     return dtype.itemsize
 
 

@@ -83,7 +83,7 @@ def decoder(clip: Clip, *, is_plain: bool = False) -> Network:
     return Network(call, _svd_options())
 
 
-def rife(clip: Clip, *, is_plain: bool = False) -> Network:
+def rife(clip: Clip, *, is_plain: bool = False) -> Network:  # noqa: ARG001 - all are asked alike
     """Frames between others, in fp16 as on a GPU; it is always plain, and of both sizes of clip the same network."""
     with torch.device("meta"):
         network = IFNet(DEFAULT_VARIANT).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -134,7 +134,7 @@ def _svd_options() -> dict[str, Any]:
     both = SimpleNamespace(
         unet=nn.Identity(), vae_decoder=nn.Identity(), device=torch.device("cpu"), dtype=torch.float16
     )
-    return _options_of(lambda: model.compile_networks(cast(model.SvdModel, both)))
+    return _options_of(lambda: model.compile_networks(cast("model.SvdModel", both)))
 
 
 def _rife_options() -> dict[str, Any]:

@@ -59,7 +59,7 @@ def missing() -> str | None:
 def install() -> None:
     """Pretend, from here to the end of the process."""
     # One process compiles, in which the stand-ins are; and nothing is taken from a cache, which would compile nothing.
-    inductor = cast(Any, importlib.import_module("torch._inductor.config"))
+    inductor = cast("Any", importlib.import_module("torch._inductor.config"))
     inductor.compile_threads = 1
     inductor.force_disable_caches = True
     _pretend_torch()
@@ -100,7 +100,7 @@ def _pretend_torch() -> None:
         get_rng_state=lambda *_args, **_settings: torch.zeros(16, dtype=torch.uint8),
         set_rng_state=nothing,
     )
-    bindings = cast(Any, torch._C)
+    bindings = cast("Any", torch._C)
     bindings._ensureCUDADeviceGuardSet()
     _replace(bindings, _cuda_init=nothing, _cuda_isCurrentStreamCapturing=_returning(False))
     _replace(importlib.import_module("torch._subclasses.fake_tensor"), init_gpu_context=nothing)
@@ -112,7 +112,7 @@ def _pretend_interface() -> None:
     def static(value: Any) -> Any:
         return staticmethod(_returning(value))
 
-    interface = cast(Any, importlib.import_module("torch._dynamo.device_interface")).CudaInterface
+    interface = cast("Any", importlib.import_module("torch._dynamo.device_interface")).CudaInterface
     _replace(
         interface,
         is_available=static(True),
@@ -135,7 +135,7 @@ def _pretend_interface() -> None:
 
 
 def _pretend_triton() -> None:
-    target = cast(Any, importlib.import_module("triton.backends.compiler")).GPUTarget
+    target = cast("Any", importlib.import_module("triton.backends.compiler")).GPUTarget
     driver = SimpleNamespace(
         utils=SimpleNamespace(get_device_properties=_returning(_UTILITIES)),
         is_active=_returning(True),
@@ -147,8 +147,8 @@ def _pretend_triton() -> None:
         get_active_torch_device=_returning(torch.device("cuda", 0)),
         launcher_cls=None,
     )
-    cast(Any, importlib.import_module("triton.runtime.driver")).driver.set_active(driver)
-    asked = cast(Any, importlib.import_module("torch.utils._triton"))
+    cast("Any", importlib.import_module("triton.runtime.driver")).driver.set_active(driver)
+    asked = cast("Any", importlib.import_module("torch.utils._triton"))
     for question in (asked.has_triton, asked.has_triton_package):  # whose answers are kept
         if hasattr(question, "cache_clear"):
             question.cache_clear()
@@ -158,12 +158,12 @@ def _pretend_triton() -> None:
 
 def _skip_what_runs() -> None:
     """What loads a kernel, tries one, or puts a number on the device while it compiles."""
-    heuristics = cast(Any, importlib.import_module("torch._inductor.runtime.triton_heuristics"))
+    heuristics = cast("Any", importlib.import_module("torch._inductor.runtime.triton_heuristics"))
     _replace(heuristics.CachingAutotuner, _make_launchers=_returning(None), _dynamic_scale_rblock=_returning(None))
     passes = "torch._inductor.fx_passes"
     _replace(importlib.import_module(f"{passes}.fuse_attention"), _sfdp_init=_returning(None))
     _replace(importlib.import_module(f"{passes}.pad_mm"), _pad_mm_init=_returning(None))
-    folder = cast(Any, importlib.import_module(f"{passes}.joint_graph")).UniformValueConstantFolder
+    folder = cast("Any", importlib.import_module(f"{passes}.joint_graph")).UniformValueConstantFolder
     deduce = folder._deduce_value
     aten = torch.ops.aten
 

@@ -79,7 +79,7 @@ def count(compiled: Compiled) -> Counted:
     for kernel in compiled.kernels:
         try:
             moved = traffic(kernel)
-        except Exception as error:  # it is said under the table, and the rest is still worth having
+        except Exception as error:  # noqa: BLE001 - it is said under the table, and the rest is still worth having
             counted.unknown[kernel.name] = repr(error)
         else:
             counted.add(kernel_class(kernel.name), work_of_kernel(kernel, moved))

@@ -156,6 +156,7 @@ class Motion:
 
     @property
     def is_pan(self) -> bool:
+        """Whether nothing comes nearer."""
         return self.zoom == 1.0
 
 

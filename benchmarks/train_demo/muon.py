@@ -34,7 +34,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - optimizers take one
+        """Move all weights that have gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

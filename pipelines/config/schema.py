@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, create_model, field_validator
-from typing_extensions import Annotated  # noqa: UP035
 
 from actors import video
 from actors.contracts import Value
@@ -58,7 +57,7 @@ class Config(Section):
     @field_validator("variants", mode="before")
     @classmethod
     def _check_variants(cls, variants: object) -> object:
-        parameters = cast(type[Parameters], cls.model_fields["generation"].annotation)
+        parameters = cast("type[Parameters]", cls.model_fields["generation"].annotation)
         return [_checked_variant(one, parameters) for one in variants] if isinstance(variants, list) else variants
 
     @property

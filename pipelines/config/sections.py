@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from actors.settings import Section
 
+_ROUNDING = 1e-6  # 1/3 may be written as 0.3333333
+
 
 class TaskPool(Section):
     """Resources of one task of a stage that keeps no model."""
@@ -26,7 +28,7 @@ class ActorPool(Section):
             raise ValueError("actors must be 1 or more")
         # Ray cannot place fractions such as 0.3 on several nodes without stranding the rest (ray-project/ray#52133).
         share = self.num_gpus if self.num_gpus >= 1 or self.num_gpus == 0 else 1 / self.num_gpus
-        if abs(share - round(share)) > 1e-6:
+        if abs(share - round(share)) > _ROUNDING:
             raise ValueError("num_gpus must be a whole number or exactly 1/n (0.5, 0.25, ...)")
         return self
 

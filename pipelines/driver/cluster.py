@@ -76,7 +76,7 @@ class Cluster:
         def watch() -> None:
             while not has_left.wait(_LOOK_INTERVAL_S):
                 if self._has_ended():
-                    print(f"stillreel: {NODE_LOST}", file=sys.stderr)
+                    print(f"stillreel: {NODE_LOST}", file=sys.stderr)  # noqa: T201 - from a thread, past the console
                     on_lost()
                     return
 
@@ -156,7 +156,8 @@ def _last_words() -> Iterator[None]:
     """Have another process say it where this one ends within the block and cannot: by SIGKILL, or by Ray's C++ side."""
     # What ends this process in good order (Ctrl-C, `ray job stop`, which asks all processes of a job) it leaves alone.
     script = 'trap "" HUP INT TERM; read -r farewell || echo "stillreel: $1" >&2'
-    with subprocess.Popen(["sh", "-c", script, "sh", _SUDDEN_END], stdin=subprocess.PIPE) as speaker:
+    command = ["sh", "-c", script, "sh", _SUDDEN_END]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as speaker:
         try:
             yield
         finally:

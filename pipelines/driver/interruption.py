@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 from rich.console import Console
 
@@ -52,7 +52,7 @@ class Interruption:
         self._ending = threading.Lock()  # several threads may come to it at once
         self._watcher = threading.Thread(target=self._watch, name="interruption", daemon=True)
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         self._watcher.start()
         return self
@@ -118,7 +118,7 @@ class Interruption:
         try:
             self._stages.drain()  # each time: the ledger forgets it where its process is lost
             return bool(self._stages.in_flight())
-        except Exception:  # nothing is known of the stages any more, so there is nothing to wait for
+        except Exception:  # noqa: BLE001 - nothing is known of the stages any more, so there is nothing to wait for
             return False
 
     def _end(self) -> None:

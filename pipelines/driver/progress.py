@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import Self
 
 import rich.progress
 from rich.console import Console
@@ -19,7 +20,7 @@ class Progress:
         self._first: float | None = None  # when the first row ended: what precedes it is loading, not speed
         self._bar: rich.progress.Progress | None = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}"),

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 
@@ -34,7 +35,7 @@ class WorkerLog:
         self._thread = threading.Thread(target=self._watch, name="worker-log", daemon=True)
         logs.start(run_id, "driver", self._own.append)
 
-    def __enter__(self) -> "WorkerLog":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -52,7 +53,7 @@ class WorkerLog:
     def _look(self) -> None:
         try:
             reports = self._take()
-        except Exception:  # Ray is gone, or its ledger starts again: others say so
+        except Exception:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
             reports = []
         own, self._own[:] = list(self._own), []
         if again := take_retries():

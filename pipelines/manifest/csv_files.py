@@ -30,6 +30,7 @@ class CsvManifest:
         self.schema = pa.schema([pa.field(name, pa.string()) for name in self._header])
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        """As in `ManifestFile`."""
         first = 2
         last_value: str | None = None
         with opened_text(self._storage, self.uri) as stream:

@@ -29,13 +29,13 @@ BATCH_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one file.
+    r"""Rows of one file.
 
     Attributes:
         table: the columns asked for.
         rows: each row's number in the file as a person would count: lines from 1 in text and JSON lines, rows from 1 in
             Parquet, rows in CSV with the header as row 1 (blank lines left out).
-        misnamed: mask of the files whose names are not UTF-8, odd bytes of which the table spells as in `b\\udcff.jpg`.
+        misnamed: mask of the files whose names are not UTF-8, odd bytes of which the table spells as in `b\udcff.jpg`.
         images: those that the rows carry, of a file that was read for them.
     """
 
@@ -49,7 +49,8 @@ class ManifestFile(Protocol):
     """One file, or one list of images."""
 
     @property
-    def uri(self) -> str: ...
+    def uri(self) -> str:
+        """Where it is, as messages name it."""
 
     @property
     def schema(self) -> pa.Schema:

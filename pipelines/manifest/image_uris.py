@@ -77,7 +77,7 @@ class AllowedImages:
             found.append(_scheme(output))
         return cls(tuple(dict.fromkeys(found)), hosts)
 
-    def why_not(self, uri: str, base: str) -> str | None:
+    def why_not(self, uri: str, base: str) -> str | None:  # noqa: PLR0911 - a list of reasons
         """What an image's URI would have to be, where it may not be fetched as it is; else None.
 
         Args:

@@ -31,6 +31,7 @@ class JsonLinesManifest:
         self.schema = pa.schema([pa.field(name, _json_type(found)) for name, found in kinds.items()])
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        """As in `ManifestFile`."""
         fields = [self.schema.field(name) for name in names]
         for numbers, rows in batched(self._rows(), min(max_rows, _JSON_ROWS)):
             columns = [_json_column([row.get(field.name) for row in rows], field.type) for field in fields]

@@ -28,7 +28,7 @@ def opened_text(storage: Storage, uri: str) -> Iterator[BinaryIO]:
             unpacked = gzip.GzipFile(fileobj=stream) if uri.lower().endswith(".gz") else stream
             if unpacked.peek(2)[:2] in _UTF16_MARKS:
                 raise ManifestError(f"{uri} is UTF-16 text: save it as UTF-8")
-            yield cast(BinaryIO, unpacked)
+            yield cast("BinaryIO", unpacked)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ManifestError(f"{uri} is not a whole gzip file, though named so ({error})") from error
 
@@ -75,7 +75,7 @@ def is_utf8(uri: str) -> bool:
 
 
 def spelled(uri: str) -> str:
-    """As text: odd bytes as in `b\\udcff.jpg`."""
+    r"""As text: odd bytes as in `b\udcff.jpg`."""
     return uri.encode("utf-8", "backslashreplace").decode()
 
 

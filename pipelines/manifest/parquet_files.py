@@ -29,6 +29,7 @@ class ParquetManifest:
         check_names(uri, self.schema.names)
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+        """As in `ManifestFile`."""
         schema = pa.schema([self.schema.field(name) for name in names])
         size = max(1, min(max_rows, int(files.BATCH_BYTES / max(self._bytes_per_row, 1.0))))
         first = 1
@@ -65,7 +66,7 @@ class ParquetManifest:
 
 def _check_text(uri: str, first: int, table: pa.Table) -> None:
     """Refuse text that is not UTF-8: Parquet's readers and writers trust each other in that."""
-    for name, column in zip(table.column_names, table.columns):
+    for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:

@@ -74,7 +74,7 @@ class _Source:
     allowed: AllowedImages
 
 
-def read_manifest(
+def read_manifest(  # noqa: PLR0913 - all but the first by name
     sources: Sequence[str],
     *,
     columns: ManifestColumns,
@@ -362,7 +362,7 @@ def _regrouped(tables: Iterable[pa.Table], max_rows: int) -> Iterator[pa.Table]:
         while rows + len(table) >= max_rows:
             head = table.slice(0, max_rows - rows)
             yield pa.concat_tables([*waiting, head]).combine_chunks()
-            table, waiting, rows, size = table.slice(len(head)), [], 0, 0  # noqa: PLW2901
+            table, waiting, rows, size = table.slice(len(head)), [], 0, 0  # noqa: PLW2901 - what is left of it
         if len(table):
             waiting.append(table)
             rows, size = rows + len(table), size + table.nbytes

@@ -78,8 +78,9 @@ def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages,
 def embedded_columns(
     uris: pa.Array | None, images: Embedded, file: str, base: str, allowed: AllowedImages, marks: Marks
 ) -> dict[str, pa.Array]:
-    """`image_uri`, and where the image lies: `image_file`, `image_column`, `image_group`, `image_row`, and
-    `image_fallback`: the URI that is fetched where there is none, or null.
+    """`image_uri`, and where the image lies: `image_file`, `image_column`, `image_group` and `image_row`.
+
+    Where there is no image, `image_fallback` is the URI that is fetched, or null.
 
     The URI column only names the image: it is left as it stands. Without one, its file and row name it: what the file
     itself calls its images need not tell them apart.

@@ -16,7 +16,8 @@ class TextManifest:
         self.uri, self._storage = uri, storage
         self.schema = pa.schema([pa.field(URI_COLUMN, pa.string())])
 
-    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:  # noqa: ARG002 - it has one column
+        """As in `ManifestFile`."""
         with text_lines(self._storage, self.uri) as lines:
             stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
             kept = ((number, line) for number, line in stripped if line and not line.startswith("#"))
@@ -32,7 +33,8 @@ class ImageList:
         self._images = images
         self.schema = pa.schema([pa.field(URI_COLUMN, pa.string())])
 
-    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:  # noqa: ARG002 - it has one column
+        """As in `ManifestFile`."""
         return _uri_batches(enumerate(self._images, 1), max_rows)
 
 

@@ -56,7 +56,7 @@ def expand_variants(variants: Sequence[Mapping[str, Sequence[Any]]]) -> list[dic
         return [{}]
     combinations = []
     for variant in variants:
-        combinations += [dict(zip(variant, values)) for values in itertools.product(*variant.values())]
+        combinations += [dict(zip(variant, values, strict=True)) for values in itertools.product(*variant.values())]
     return combinations
 
 
@@ -66,9 +66,12 @@ def clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
     own = {name: _values(name, chunk, variant, config) for name in type(config.generation).varying()}
     problems = _problems(chunk, own["fps"], config)
     known = chunk["image_identity" if "image_identity" in chunk.column_names else "image_uri"]
-    images = [f"{problem}\0{image}" if problem else image for image, problem in zip(known.to_pylist(), problems)]
+    images = [
+        f"{problem}\0{image}" if problem else image for image, problem in zip(known.to_pylist(), problems, strict=True)
+    ]
     clip_ids = list(identity.clip_ids(own, images))
-    own["seed"] = [derived_seed(clip_id) if seed is None else seed for clip_id, seed in zip(clip_ids, own["seed"])]
+    seeds = zip(clip_ids, own["seed"], strict=True)
+    own["seed"] = [derived_seed(clip_id) if seed is None else seed for clip_id, seed in seeds]
     columns = {
         "clip_id": clip_ids,
         "image_uri": chunk["image_uri"],
@@ -107,7 +110,7 @@ def _problems(chunk: pa.Table, rates: Sequence[int], config: Config) -> list[str
     return [
         problem
         or (f"fps {fps} is above interpolation.target_fps {target_fps}" if target_fps and fps > target_fps else "")
-        for problem, fps in zip(chunk["problem"].to_pylist(), rates)
+        for problem, fps in zip(chunk["problem"].to_pylist(), rates, strict=True)
     ]
 
 

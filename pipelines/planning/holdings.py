@@ -46,7 +46,8 @@ class Holdings:
     extras: pa.Schema | None = None
     generators: set[str] = field(default_factory=set)
 
-    def _note(self, uri: str, table: pa.Table) -> int:
+    def note(self, uri: str, table: pa.Table) -> int:
+        """Count the records of a file; the part that it is of."""
         part = part_of(uri)
         self.part_sizes[part] += table.num_rows
         if self.extras is None:
@@ -61,14 +62,14 @@ def read_holdings(layout: Layout, storage: Storage) -> Holdings:
     holdings = Holdings()
     done = []
     for uri, table in _read_all(clip_files, storage):
-        holdings._note(uri, table)
+        holdings.note(uri, table)
         if "generator" in table.column_names:
             holdings.generators |= set(table["generator"].unique().to_pylist()) - {None}
         done.append(hashes_of(table["clip_id"].to_pylist()))
     for uri, table in _read_all(failure_files, storage):
-        part = holdings._note(uri, table)
+        part = holdings.note(uri, table)
         reasons = (table[name].to_pylist() for name in ("attempts", "stage", "error_type"))
-        for key, *reason in zip(hashes_of(table["clip_id"].to_pylist()).tolist(), *reasons):
+        for key, *reason in zip(hashes_of(table["clip_id"].to_pylist()).tolist(), *reasons, strict=True):
             holdings.failed[key] = FailedBefore(part, *reason)
     holdings.done = np.unique(np.concatenate([holdings.done, *done]))
     return holdings
@@ -78,7 +79,7 @@ def _read_all(uris: Sequence[str], storage: Storage) -> list[tuple[str, pa.Table
     """Each file with its records, without those that a run which retries has just removed."""
     with ThreadPoolExecutor(_READERS) as readers:
         tables = readers.map(lambda uri: read_records(uri, storage), uris)
-        return [(uri, table) for uri, table in zip(uris, tables) if table is not None]
+        return [(uri, table) for uri, table in zip(uris, tables, strict=True) if table is not None]
 
 
 def check_generator(holdings: Holdings, generator: str) -> None:

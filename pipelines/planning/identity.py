@@ -54,10 +54,10 @@ class Identity:
     def clip_ids(self, parameters: Mapping[str, Sequence[Any]], images: Sequence[str]) -> Iterator[str]:
         """The id of each clip, from its own parameters and what its image is known by."""
         names = sorted(parameters)
-        for image, *values in zip(images, *(parameters[name] for name in names)):
+        for image, *values in zip(images, *(parameters[name] for name in names), strict=True):
             digest = self._shared.copy()
             # The image comes last: whatever a URI holds, it cannot pass for a parameter.
-            text = f"{json.dumps(dict(zip(names, values)))}\0{image}"
+            text = f"{json.dumps(dict(zip(names, values, strict=True)))}\0{image}"
             digest.update(text.encode("utf-8", "surrogatepass"))
             yield digest.hexdigest()
 

@@ -109,7 +109,7 @@ def test_frames_are_where_their_times_say(factor: Fraction, loop: bool) -> None:
     """Source frames bit by bit; the untrained network's new ones are cross-fades, rounded to the nearest level."""
     frames_FHWC = noise(4)
     made_FHWC = run(crossfade_net(), frames_FHWC, factor, loop=loop, pairs_per_batch=3)
-    times = output_times(4, factor, loop)
+    times = output_times(4, factor, loop=loop)
     assert made_FHWC.shape == (len(times), 37, 53, 3)
     assert made_FHWC.dtype == np.uint8
     for time, made_HWC in zip(times, made_FHWC, strict=True):

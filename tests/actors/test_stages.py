@@ -114,7 +114,7 @@ def test_variants_of_an_image_fetch_and_decode_it_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(images, "decode", noted)
     a, b = stored(png()), stored(png(60, 60))
     stage = Load(IMAGE, STORAGE)
-    rows = [replace(ROW, clip_id=name * 64, image_uri=uri) for name, uri in zip("abcd", (a, a, b, b))]
+    rows = [replace(ROW, clip_id=name * 64, image_uri=uri) for name, uri in zip("abcd", (a, a, b, b), strict=True)]
     made = [stage(Planned(row)) for row in rows]
     assert [image.row.clip_id for image in made] == [row.clip_id for row in rows]
     assert [image.row.columns["image_width"] for image in made] == [100, 100, 60, 60]
@@ -176,7 +176,6 @@ def test_black_clips_are_failures_unless_their_picture_is_dark(
 @pytest.fixture
 def small_gpu(monkeypatch: pytest.MonkeyPatch, svd_checkpoint: Path) -> Callable[..., tuple[Generate, list[Any]]]:
     """A fresh `Generate` whose GPU has room for certain memory modes only, and the calls that it made of the model."""
-
     made = sampler.generate
 
     def make(fits: Callable[[dict[str, Any]], bool], **model: Any) -> tuple[Generate, list[Any]]:

@@ -219,7 +219,7 @@ def test_all_names_of_a_store_share_its_options(given: str, uri: str, monkeypatc
 def test_options_are_checked(options: dict[str, dict[str, object]], faults: list[str]) -> None:
     found = Storage.check_options(options)
     assert len(found) == len(faults)
-    for sentence, fault in zip(found, faults):
+    for sentence, fault in zip(found, faults, strict=True):
         assert sentence.startswith(f"storage.options.{fault}")
     assert not any("secret" in sentence for sentence in found)
 

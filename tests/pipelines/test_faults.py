@@ -64,7 +64,7 @@ class Work:
         self.clip_ids = [f"{number:02d}" * 32 for number in range(count)]
         rows = [
             {"clip_id": clip_id, "part": 0, "attempts": 0, "image_uri": str(path)} | {"problem": ""} | PARAMETERS
-            for clip_id, path in zip(self.clip_ids, write_pictures(folder / "images", count))
+            for clip_id, path in zip(self.clip_ids, write_pictures(folder / "images", count), strict=True)
         ]
         self.work = WorkFile(str(folder / "work.parquet"), count)
         pq.write_table(pa.Table.from_pylist(rows, WORK_SCHEMA), self.work.uri)

@@ -355,11 +355,15 @@ def test_problems_stay_in_their_rows(tmp_path: Path) -> None:
     assert table["problem"].to_pylist() == [
         None,
         f"{manifest}, row 3: no image: uri is empty",
-        f"{manifest}, row 4: {whole}, not '-1'; fps must be a whole number from 1 to 1000, not '0'; "
-        "noise_aug_strength must be a number from 0 to 10, not 'inf'",
+        (
+            f"{manifest}, row 4: {whole}, not '-1'; fps must be a whole number from 1 to 1000, not '0'; "
+            "noise_aug_strength must be a number from 0 to 10, not 'inf'"
+        ),
         f"{manifest}, row 5: {whole}, not '1.5'",
-        f"{manifest}, row 6: {whole}, not '1e999999999'; fps must be a whole number from 1 to 1000, not "
-        "'99999999999'; noise_aug_strength must be a number from 0 to 10, not 'nan'",
+        (
+            f"{manifest}, row 6: {whole}, not '1e999999999'; fps must be a whole number from 1 to 1000, not "
+            "'99999999999'; noise_aug_strength must be a number from 0 to 10, not 'nan'"
+        ),
     ]
     assert reader.problems.counts == {
         "no image: uri is empty": 1,
@@ -432,7 +436,8 @@ def test_beside_an_image_a_uri_that_may_not_be_fetched_is_only_a_name(tmp_path: 
 def test_sources_that_are_not_there(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.csv") == f"{tmp_path}/none.csv does not exist"
     assert refusal(tmp_path / "none.jpg") == f"{tmp_path}/none.jpg does not exist"
-    assert refusal(f"{tmp_path}/*.jpg") == f"{tmp_path}/*.jpg matches neither images nor manifests (known are " + (
+    assert refusal(f"{tmp_path}/*.jpg") == (
+        f"{tmp_path}/*.jpg matches neither images nor manifests (known are "
         ".parquet, .pq, .csv, .tsv, .jsonl, .ndjson, .txt, .jpg, .jpeg, .jfif, .png, .webp, .tif, .tiff, .bmp, .gif)"
     )
     write(tmp_path / "empty" / "README.md", "x")

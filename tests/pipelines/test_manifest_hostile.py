@@ -98,7 +98,7 @@ def test_types_of_parquet_that_python_or_arrow_hold_in_part(tmp_path: Path) -> N
 
 
 def test_no_column_or_id_decides_about_a_path(tmp_path: Path) -> None:
-    hostile = ["../../escaped", "/tmp/escaped", "..", "a\0b", "x" * 1024, "a\nb", "\u202egpj.exe"]
+    hostile = ["../../escaped", "/tmp/escaped", "..", "a\0b", "x" * 1024, "a\nb", "\u202egpj.exe"]  # noqa: S108 - only a name
     names = ["clip_id", "file_name", "part", "../x", "a\nb", "metadata.parquet", "/abs", "Clip_ID"]
     columns = {"uri": [f"{text}.jpg" for text in hostile], **dict.fromkeys(names, hostile)}
     write(tmp_path / "in" / "m.parquet", columns)

@@ -36,7 +36,7 @@ def _of_channels(
     count = tl.zeros((TILE_R, 1), tl.float32)
     mean = tl.zeros((TILE_R, TILE_C), tl.float32)
     square = tl.zeros((TILE_R, TILE_C), tl.float32)
-    for tile in range(0, TILES):
+    for tile in range(TILES):
         row = ((part * TILES + tile) * TILE_R + tl.arange(0, TILE_R))[:, None]
         is_row = row < rows
         at = (image * rows + row) * CHANNELS + channel[None, :]

@@ -48,7 +48,7 @@ def _kernel(
     frame = (program // (blocks_o * blocks_p)) % FRAMES
     clip = program // (blocks_o * blocks_p * FRAMES)
     total = tl.zeros((TILE_P, TILE_O), tl.float32)
-    for step in range(0, 3 * (CHANNELS // TILE_C)):
+    for step in range(3 * (CHANNELS // TILE_C)):
         tap = step // (CHANNELS // TILE_C)
         channel = step % (CHANNELS // TILE_C) * TILE_C
         x_tile = x.load([clip, frame + tap - 1, pixel, channel]).reshape(TILE_P, TILE_C)

@@ -71,7 +71,7 @@ def run_parts(names: Collection[str], bench: Bench) -> None:
         begun = time.perf_counter()
         try:
             part.measure(bench)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is a row, and other parts still run
             traceback.print_exc()
             bench.results.fail(f"part {name}", f"{type(error).__name__}: {str(error)[:300]}")
         gc.collect()

@@ -67,7 +67,7 @@ def attention_s(
 
 
 def _frames_outermost(bench: Bench, shape: tuple[int, int, int, int]) -> None:
-    """Over frames as they lie, so that nothing is turned round before: does a kernel take such strides?"""
+    """Over frames as they lie, so that nothing is turned round before, if a kernel takes such strides."""
     batch, heads, frames, channels = shape
     packed = torch.randn(frames, batch, 3, heads, channels, device=bench.device, dtype=bench.case.dtype)
     query, key, value = packed.permute(1, 3, 0, 2, 4).unbind(3)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import diffusers
-import numpy
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -65,7 +65,7 @@ def _describe(bench: Bench) -> None:
         if shutil.which("nvidia-smi") is not None:
             command = ["nvidia-smi", f"--query-gpu={_SMI}", "--format=csv,noheader"]
             add(_SMI, subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip())
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, numpy)}
+    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, np)}
     versions |= {"python": sys.version.split()[0], "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
     add("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
     add("cores", os.cpu_count())

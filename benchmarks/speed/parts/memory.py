@@ -1,5 +1,7 @@
 """Peaks of the widest and of the tightest way, with diffusers' model out of the way."""
 
+from functools import partial
+
 from actors.svd.model import bring_in, set_feed_forward_pieces
 from benchmarks.speed.bench import Bench
 from benchmarks.speed.clips import by_own, own_model
@@ -33,8 +35,7 @@ def _tightest(bench: Bench) -> None:
     seconds: list[float] = []
 
     def clip() -> None:
-        call = lambda: by_own(streamed, bench.image, bench.case, steps=_STEPS, chunk=1)  # noqa: E731
-        seconds.append(seconds_of(call))
+        seconds.append(seconds_of(partial(by_own, streamed, bench.image, bench.case, steps=_STEPS, chunk=1)))
 
     peak, held = peak_gb(clip)
     name = f"peak, sequential, {_PIECES} pieces, a frame at a time"
