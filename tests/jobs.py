@@ -120,12 +120,15 @@ def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> s
 
 
 @contextmanager
-def running_stillreel(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
-    """The same, running: its standard output is a pipe to read lines from, and it does not outlive the block."""
+def running_stillreel(*arguments: object, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """The same, running: its standard output is a pipe to read lines from, and it does not outlive the block.
+
+    `environment` adds to that of this process.
+    """
     process = subprocess.Popen(
         _command(arguments),
         cwd=ROOT,
-        env=_environment() | {"PYTHONUNBUFFERED": "1"},
+        env=_environment() | {"PYTHONUNBUFFERED": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -134,7 +134,8 @@ def test_a_worker_that_dies_while_ray_starts_does_not_hang_the_run(tmp_path: Pat
     """Killed as soon as there is one, before it has told Ray that it is there."""
     pictures = write_pictures(tmp_path / "images", 2)
     config = write_null_config(tmp_path / "job.yaml", pictures, tmp_path / "out")
-    with running_stillreel("run", "--config", config) as running:
+    # Ray waits a minute for a worker that has not told.
+    with running_stillreel("run", "--config", config, RAY_worker_register_timeout_seconds="10") as running:
         kill_first_worker(psutil.Process(running.pid))
         output, errors = running.communicate(timeout=300)
     assert running.returncode == 0, output + errors
