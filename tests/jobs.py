@@ -85,7 +85,10 @@ def write_null_config(path: Path, manifest: object, output: object, **sections: 
 
 
 def called(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line in this process, which starts a second earlier: what ends it is an exit code here, too."""
+    """The command line in this process, which starts a second earlier: what ends it is an exit code here, too.
+
+    A run that starts Ray is to name a cluster: one process cannot have a Ray of its own and then join another.
+    """
     from pipelines import __main__ as cli
 
     out, err = io.StringIO(), io.StringIO()

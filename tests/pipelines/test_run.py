@@ -240,13 +240,15 @@ def frames_of(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, svd_checkpoint: Path, rife_weights: Path) -> None:
+def test_a_damaged_checkpoint_is_one_sentence(
+    tmp_path: Path, head: Head, svd_checkpoint: Path, rife_weights: Path
+) -> None:
     shutil.copytree(svd_checkpoint, tmp_path / "svd")
     (weights,) = (tmp_path / "svd/unet").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
     pictures = write_pictures(tmp_path / "images", 1)
     config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "[out]", tmp_path / "svd", rife_weights)
-    done = called("run", "--config", config)
+    done = called("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert str(weights) in done.stderr
