@@ -61,11 +61,12 @@ def test_a_twin_stands_for_every_layer_that_fp8_replaces() -> None:
 def test_the_shortcuts_stay_near_the_exact_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("cache_interval=2", "guided_share=0.5")
     monkeypatch.setattr(tiers, "SHORTCUTS", {name: tiers.SHORTCUTS[name] for name in names})
-    image = figures.to_pixels(data.fitted(data.held_out_photograph("chelsea.png")))
+    monkeypatch.setattr(data, "NUM_FRAMES", 4)  # a small clip of the cat's eyes: bf16 takes a CPU long
+    image = figures.to_pixels(data.fitted(data.held_out_photograph("chelsea.png")))[24:72, 48:112]
     measured = {row.name: row.differences for row in tiers.measure(CHECKPOINT, [image])}
     (cached,), (guided,) = (measured[f"fast({name})"] for name in names)
     (rounded,) = measured["fast(fp8=True), against exact in bf16"]
-    # benchmarks/RESULTS.md: 31, 48 and 38 dB; clips that share no more than the photograph are 22 dB apart.
+    # Here 32, 52 and 39 dB; of whole clips 31, 48 and 38 (benchmarks/RESULTS.md); clips that share no more than the photograph are 22 dB apart.
     assert cached.psnr_db > 28
     assert cached.ssim > 0.85
     assert guided.psnr_db > 40
