@@ -66,7 +66,8 @@ def test_the_shortcuts_stay_near_the_exact_clip(monkeypatch: pytest.MonkeyPatch)
     measured = {row.name: row.differences for row in tiers.measure(CHECKPOINT, [image])}
     (cached,), (guided,) = (measured[f"fast({name})"] for name in names)
     (rounded,) = measured["fast(fp8=True), against exact in bf16"]
-    # Here 32, 52 and 39 dB; of whole clips 31, 48 and 38 (benchmarks/RESULTS.md); clips that share no more than the photograph are 22 dB apart.
+    # Here 32, 52 and 39 dB; of whole clips 31, 48 and 38 (benchmarks/RESULTS.md). Clips that share no more than the
+    # photograph are 22 dB apart.
     assert cached.psnr_db > 28
     assert cached.ssim > 0.85
     assert guided.psnr_db > 40
