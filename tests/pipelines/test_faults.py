@@ -274,13 +274,6 @@ def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Work])
 def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], head: Head) -> None:
     job = make_job(8)
     folder = job.folder
-
-    class Traced(StillImages):
-        def __call__(self, image: Loaded) -> Generated:
-            mark(folder, ray.get_runtime_context().get_node_id())
-            time.sleep(0.5)
-            return super().__call__(image)
-
     # Room for one actor of `generate` on each node; what the lost one had waits until there is room on the other.
     workers = job.config.workers
     workers = workers.model_copy(update={"generate": workers.generate.model_copy(update={"num_cpus": 3})})
@@ -289,6 +282,16 @@ def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], head: 
     with another_node(head, cpus=3) as process:
         assert comes(lambda: alive_nodes() - first)
         (node,) = alive_nodes() - first
+
+        class Traced(StillImages):
+            """Works when both nodes do."""
+
+            def __call__(self, image: Loaded) -> Generated:
+                mark(folder, ray.get_runtime_context().get_node_id())
+                assert comes((folder / node).exists)
+                time.sleep(0.5)
+                return super().__call__(image)
+
         with after(lambda: job.marks(node), lambda: lose(process)):
             endings = job.run({"generate": Traced, "finish": NoVideos}, Pools(2, 0, 1, 0))
     assert job.marks(node), "nothing ran on the second node, so that nothing was tried"
