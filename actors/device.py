@@ -1,5 +1,6 @@
 """Where a model runs."""
 
+import sys
 import warnings
 
 import torch
@@ -42,6 +43,5 @@ def cuda_problem() -> str | None:
 
 def _reserves_gpu() -> bool:
     """Whether this is a worker of Ray that holds a GPU, or a share of one."""
-    import ray
-
-    return ray.is_initialized() and bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
+    ray = sys.modules.get("ray")  # a worker of Ray has it; whoever has not is none
+    return ray is not None and ray.is_initialized() and bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))

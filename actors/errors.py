@@ -3,7 +3,7 @@
     StillreelError            one clear sentence for the person who runs the job
     |-- ConfigError           the configuration is wrong (exit code 2)
     |-- ManifestError         the manifest cannot be read (exit code 2)
-    |-- CheckpointError       a checkpoint or a weight file is missing, damaged or of an unsupported kind
+    |-- CheckpointError       a checkpoint or a weight file is missing, damaged or of an unsupported kind (exit code 2)
     |-- StorageError          a file or an object could not be read, listed or written
     |-- ImageError            an image cannot be used: damaged, too large, not an image
     |-- GenerationError       a clip came out unusable

@@ -1,6 +1,6 @@
 """Logs of the workers, and of the driver, in one format: time, run, stage, clip, level, message.
 
-    2026-11-26T12:00:00Z 20261126T115900Z-ab12cd generate 3f2a91... WARNING out of memory: clips are made offload now
+    2026-11-26T12:00:00Z 20261126T115900Z-ab12cd generate 3f2a91... WARNING the GPU's memory is short: ...
 
 All go to standard error, which Ray keeps in its session folder. Warnings and worse are told to whoever listens, too: of
 a worker that is the ledger, from which the driver takes them into the run's folder.

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from actors.contracts import PLACE_SCHEMA
 from actors.file_tag import is_seconds
-from actors.generators import GENERATORS
 from actors.generators.base import Generator
 from actors.runner.contract import seconds_column
 from actors.stages.finish import Finish
@@ -81,10 +80,8 @@ def step_seconds() -> list[str]:
     return columns
 
 
-# What a pass-through column cannot be called, whichever generator a dataset's clips are made with.
-RESERVED_NAMES = frozenset(
-    name
-    for generator in GENERATORS.values()
-    for schema in (clip_schema(generator), work_schema(generator), FAILURE_SCHEMA)
-    for name in schema.names
-)
+@cache
+def reserved_names(generator: type[Generator[Any, Any]]) -> frozenset[str]:
+    """What a pass-through column cannot be called in a dataset of this generator."""
+    schemas = (clip_schema(generator), work_schema(generator), FAILURE_SCHEMA)
+    return frozenset(name for schema in schemas for name in schema.names)

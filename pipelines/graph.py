@@ -13,7 +13,6 @@ from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
 from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, as_task
-from actors.runner.contract import check_chain
 from actors.runner.feed import feed
 from actors.runner.packing import ITEM_COLUMN, endings
 from actors.stages.finish import Finish
@@ -41,11 +40,11 @@ class Graph:
         stand_ins: Mapping[str, MakeStage],
     ) -> None:
         """`stand_ins`: what makes another stage in the place of the one of that name; for benchmarks and tests."""
-        check_chain(STAGES)
         self._job, self._config, self._pools, self._stand_ins = job, job.config, pools, stand_ins
         run = job.config.run
         self.ledger = RemoteLedger(run.max_deaths, job.run_id)
         self._guard = Guard(self.ledger, run.clip_timeout_s, job.run_id)
+        self._wired: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +72,9 @@ class Graph:
     def _dataset(self, work: Sequence[WorkFile]) -> Dataset:
         """The stages, from the work files to how each row ended."""
         ray_private.set_data_context()
-        return self._finish(self._generate(self._load(self._rows(work))))
+        made = self._finish(self._generate(self._load(self._rows(work))))
+        assert self._wired == [stage.name for stage in STAGES], f"the graph has {self._wired}, STAGES others"
+        return made
 
     # 1. Read the plan's work files, one after the other and no faster than they are loaded (1 file: many groups), into
     # blocks of as many rows as one task loads. However many there are, the actors after them stay.
@@ -146,6 +147,7 @@ class Graph:
 
     def _make(self, name: str, stage: Callable[..., Any], *args: Any) -> MakeStage:
         """What makes a stage in its worker."""
+        self._wired.append(name)
         return self._stand_ins.get(name) or partial(stage, *args)
 
 

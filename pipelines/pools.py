@@ -8,7 +8,7 @@ from pipelines.config import ActorPool, Config
 
 # Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
 _GENERATORS_PER_ENCODER = 4
-# Clips that one GPU's generator keeps a whole GPU of RIFE actors busy with: the two stages' pools are sized by it.
+# GPUs that generate for each GPU that interpolates: the two stages' pools are sized by it.
 _GENERATOR_GPUS_PER_RIFE_GPU = 8
 
 

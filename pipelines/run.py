@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from actors.records import STAGES
 from actors.runner.actor import MakeStage
+from actors.runner.contract import check_chain
 from pipelines.config import Config, to_yaml
 from pipelines.config.sections import RunSettings
 from pipelines.dataset import card
@@ -50,6 +52,7 @@ def run(
         StillreelError: something that the run needs cannot be used, or another run is writing.
         KeyboardInterrupt: by a second signal, or before the first clip was begun; what had arrived was committed.
     """
+    check_chain(STAGES)
     check_machine(config)
     started = datetime.now(UTC)
     job = Job.to_run(config)
@@ -103,9 +106,11 @@ def _stream(
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
-        _draw(graph, interruption, committer, summary, progress, config.run)
-        if interruption.reason is not None:
-            summary.status = interruption.reason
+        try:
+            _draw(graph, interruption, committer, summary, progress, config.run)
+        finally:
+            if interruption.reason is not None:
+                summary.status = interruption.reason
 
 
 def _draw(
@@ -120,14 +125,13 @@ def _draw(
     work = summary.plan.work
     committer.begin(work)
     try:
-        with interruption.drawing():
-            for ending in graph.endings(work):
-                committer.add(ending)
-                summary.add(ending)
-                progress.advance(summary.made, summary.failed)
-                committer.flush_if_older(settings.flush_s)
-                if summary.fails_too_often(settings.max_failed_share, graph.ledger.num_begun):
-                    interruption.ask("stopped")
+        for ending in interruption.drawn(graph.endings(work)):
+            committer.add(ending)
+            summary.add(ending)
+            progress.advance(summary.made, summary.failed)
+            committer.flush_if_older(settings.flush_s)
+            if summary.fails_too_often(settings.max_failed_share, graph.ledger.num_begun):
+                interruption.ask("stopped")
     except KeyboardInterrupt:
         if not interruption.is_over:
             raise

@@ -37,10 +37,11 @@ class Runner(Generic[In, Out]):
 
     def _call(self, item: In) -> Out:
         started = time.perf_counter()
-        given = self._stage(item)
+        try:
+            given = self._stage(item)
+        finally:
+            _tell_retries("for this clip")
         seconds = time.perf_counter() - started
-        if again := take_retries():
-            logs.degraded("store asked again", f"the store had to be asked again, {again} times for this clip", again)
         check_kept(self._stage, item.row, given)
         row = given.row.with_columns(**{seconds_column(self.name): seconds})
         return cast("Out", replace(cast("Any", given), row=row))
@@ -52,5 +53,13 @@ def started(make: Callable[[], Stage[In, Out]], name: str, guard: Guard) -> Runn
     Raises as `Guard.start` does.
     """
     with guard.start(name):
-        stage = make()
+        try:
+            stage = make()
+        finally:
+            _tell_retries(f"while {name} started")
     return Runner(stage, guard)
+
+
+def _tell_retries(when: str) -> None:
+    if again := take_retries():
+        logs.degraded("store asked again", f"the store had to be asked again, {again} times {when}", again)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from actors.contracts import Ending, Made
+from actors.contracts import Ending, Failed, Made
 from actors.errors import StorageError
 from actors.records import FAILURE_SCHEMA
 from actors.retries import wait_s
@@ -60,7 +60,7 @@ class Committer:
 
     def add(self, ending: Ending) -> None:
         """Take one row's ending; it is in the dataset after the next `flush`."""
-        self._parts.setdefault(ending.row.part, _Part()).new[ending.row.clip_id] = _record(ending)
+        self._parts.setdefault(ending.row.part, _Part()).new[ending.row.clip_id] = ending
 
     def flush_if_older(self, seconds: float) -> None:
         """Flush where the last time is `seconds` ago; where the store fails, the next time is another try.
@@ -104,8 +104,8 @@ class Committer:
             part.clips = self._read(clips_uri, self._clip_schema)
             part.failed = self._read(failures_uri, FAILURE_SCHEMA)
         tried = pa.array(list(part.new), pa.string())
-        made = [record for record in part.new.values() if "error_type" not in record]
-        failed = [record for record in part.new.values() if "error_type" in record]
+        made = [_record(ending) for ending in part.new.values() if isinstance(ending, Made)]
+        failed = [_failure(ending) for ending in part.new.values() if isinstance(ending, Failed)]
         failures = self._replaced(part.failed, tried, failed, FAILURE_SCHEMA)
         clips = self._replaced(part.clips, tried, made, self._clip_schema)
         if failures.num_rows:
@@ -115,9 +115,11 @@ class Committer:
             self._storage.remove(failures_uri)
         if made:
             self._put(clips_uri, clips)
-        self._expected[number] = self._expected.get(number, 0) - len(part.new)
-        self._pass_through.leave(list(part.new))
+        # Where this is cut short, the same rows are written again, or a part stays in memory: neither is lost.
+        written = list(part.new)
         part.clips, part.failed, part.new = clips, failures, {}
+        self._expected[number] = self._expected.get(number, 0) - len(written)
+        self._pass_through.leave(written)
 
     def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         """`table` without the clips that were `tried`, and with the new `rows`, sorted."""
@@ -154,14 +156,16 @@ class _Part:
     def __init__(self) -> None:
         self.clips: pa.Table | None = None
         self.failed: pa.Table | None = None
-        self.new: dict[str, dict[str, Any]] = {}  # records, by clip_id
+        self.new: dict[str, Ending] = {}  # by clip_id
 
 
-def _record(ending: Ending) -> dict[str, Any]:
-    """The line that a row's ending becomes: of `clip_schema`, or of `FAILURE_SCHEMA`."""
-    now = datetime.now(UTC)
-    if isinstance(ending, Made):
-        return {**ending.record, "created_at": now}
+def _record(ending: Made) -> dict[str, Any]:
+    """The line of `clip_schema` that a clip becomes."""
+    return {**ending.record, "created_at": datetime.now(UTC)}
+
+
+def _failure(ending: Failed) -> dict[str, Any]:
+    """The line of `FAILURE_SCHEMA` that a failure becomes."""
     row = ending.row
     return {
         "clip_id": row.clip_id,
@@ -170,5 +174,5 @@ def _record(ending: Ending) -> dict[str, Any]:
         "error_type": ending.error_type,
         "error": ending.error,
         "attempts": row.attempts + 1,
-        "created_at": now,
+        "created_at": datetime.now(UTC),
     }

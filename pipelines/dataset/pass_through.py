@@ -1,6 +1,7 @@
 """The manifest's own columns, which stay with the driver and are joined to the records when these are committed."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ class PassThrough:
     """
 
     def __init__(self, work: Sequence[WorkFile], schema: pa.Schema, storage: Storage) -> None:
-        self._waiting: Iterator[WorkFile] = iter(work if len(schema) else ())
+        self._waiting = deque(work if len(schema) else ())
         self._schema = schema
         self._storage = storage
         self._files: list[_File] = []
@@ -47,11 +48,13 @@ class PassThrough:
         for file in self._files:
             if clip_id in file.position:
                 return file
-        while True:
-            file = _File(next(self._waiting), self._schema, self._storage)
+        while self._waiting:
+            file = _File(self._waiting[0], self._schema, self._storage)
             self._files.append(file)
+            self._waiting.popleft()  # not before it was read, which can fail and is tried again
             if clip_id in file.position:
                 return file
+        raise AssertionError(f"no work file has the clip {clip_id}")
 
 
 class _File:

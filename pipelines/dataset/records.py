@@ -1,10 +1,11 @@
 """The dataset's Parquet files of records, read."""
 
+from collections.abc import Collection
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.errors import StorageError
-from actors.records import RESERVED_NAMES
 from actors.storage import NotFound, Storage
 
 
@@ -18,6 +19,6 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
         raise StorageError(f"{uri} is not a Parquet file ({error}): restore it, or write to another output") from error
 
 
-def extras_of(schema: pa.Schema) -> pa.Schema:
-    """The pass-through columns among those of a file."""
-    return pa.schema([schema.field(name) for name in schema.names if name not in RESERVED_NAMES])
+def extras_of(schema: pa.Schema, own: Collection[str]) -> pa.Schema:
+    """The pass-through columns among those of a file: all but its `own`."""
+    return pa.schema([field for field in schema if field.name not in own])

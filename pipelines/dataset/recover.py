@@ -15,11 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
+from pydantic import ValidationError
 
 from actors import video
 from actors.contracts import Made, Row
-from actors.errors import VideoError
+from actors.errors import ConfigError, VideoError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
+from actors.generators.base import Generator
 from actors.records import clip_schema
 from actors.storage import Storage
 from pipelines.dataset.commit import Committer
@@ -49,12 +51,13 @@ def _recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, ch
         stored = _stored_without_row(layout, rows, storage, readers)
         if not stored:
             return 0
-        schema, model = _schema_and_model(run, storage)
+        generator, model = _generator_and_model(run, storage)
+        schema = clip_schema(generator)
         endings = readers.map(
             lambda row: _made(row, stored[row["clip_id"]], schema, model, storage),
             (row for row in rows.to_pylist() if row["clip_id"] in stored),
         )
-        committer = Committer(layout, storage, schema, extras_of_work(uri, storage), {}, check_lease)
+        committer = Committer(layout, storage, schema, extras_of_work(uri, generator, storage), {}, check_lease)
         committer.begin([WorkFile(uri, rows.num_rows)])
         recovered = [made for made in endings if made is not None]
         for made in recovered:
@@ -111,8 +114,19 @@ def _record(tag: str | None) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _schema_and_model(run: RunFolder, storage: Storage) -> tuple[pa.Schema, str]:
-    """The columns of a run's clips, and `model.source`, from the configuration saved beside its work files."""
+def _generator_and_model(run: RunFolder, storage: Storage) -> tuple[type[Generator[Any, Any]], str]:
+    """What made a run's clips, and its `model` column, from the configuration saved beside its work files.
+
+    Raises:
+        ConfigError: this version does not know it.
+    """
     config = yaml.safe_load(storage.read_bytes(run.config))
-    generator = GENERATORS[config.get("generator", DEFAULT_GENERATOR)]
-    return clip_schema(generator), str(config["model"].get("source", ""))
+    name = config.get("generator", DEFAULT_GENERATOR)
+    try:
+        generator = GENERATORS[name]
+        return generator, str(generator.Model.model_validate(config["model"]).described()["model"])
+    except (KeyError, ValidationError) as error:
+        raise ConfigError(
+            f"{run.config} is of an interrupted run of another version (generator {name}): have that version finish "
+            "it, or remove the run's folder, and its clips are made again"
+        ) from error

@@ -5,14 +5,17 @@ So they are, too, the list of what an interrupted run had begun.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors import scratch
-from actors.records import RESERVED_NAMES
+from actors.generators.base import Generator
+from actors.records import reserved_names
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, RunFolder, run_of_work_file
+from pipelines.dataset.records import extras_of
 
 # Rows of one work file: 20 to 50 MB of them, of which the driver holds a few files at a time.
 WORK_ROWS = 100_000
@@ -67,10 +70,10 @@ def read_work(uri: str, columns: Sequence[str], storage: Storage) -> pa.Table:
         return pq.read_table(file, columns=list(columns))
 
 
-def extras_of_work(uri: str, storage: Storage) -> pa.Schema:
+def extras_of_work(uri: str, generator: type[Generator[Any, Any]], storage: Storage) -> pa.Schema:
     """The pass-through columns of a work file."""
     with storage.open(uri) as file:
-        return pa.schema([field for field in pq.read_schema(file) if field.name not in RESERVED_NAMES])
+        return extras_of(pq.read_schema(file), reserved_names(generator))
 
 
 def left_work(layout: Layout, storage: Storage) -> Iterator[tuple[str, RunFolder]]:

@@ -113,18 +113,19 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
 
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            _init(config, address, log)
+            _init(config, address)
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own, set by init, would end us without a commit
             resources = ray.cluster_resources()
             gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
             if config.needs_gpu and not config.ray.autoscaling and gpus == 0:
                 raise _no_gpu(f"the cluster at {address} has none", config)
-            yield Cluster(gpus, cpus, ray_private.own_processes() if address is None else [])
+            with ray_private.data_logs_into(log):
+                yield Cluster(gpus, cpus, ray_private.own_processes() if address is None else [])
         finally:
             ray.shutdown()
 
 
-def _init(config: Config, address: str | None, log: Path) -> None:
+def _init(config: Config, address: str | None) -> None:
     ray_private.set_data_flags()
     import ray
     import ray.data  # sets up its logging when it is imported, so that has to come before ours
@@ -148,7 +149,6 @@ def _init(config: Config, address: str | None, log: Path) -> None:
             include_dashboard=False,
             **quiet,
         )
-    ray_private.data_logs_into(log)
 
 
 @contextmanager

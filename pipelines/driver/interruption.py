@@ -3,10 +3,10 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, TypeVar
 
 from rich.console import Console
 
@@ -18,6 +18,7 @@ _LOOK_INTERVAL_S = 0.5
 _EMPTY_LOOKS = 3
 
 Reason = Literal["interrupted", "stopped", "broke off"]
+T = TypeVar("T")
 
 
 class Drainable(Protocol):
@@ -49,6 +50,7 @@ class Interruption:
         self._is_drawing = False
         self._has_left = False
         self._is_own_signal = False
+        self._was_signalled = False  # by somebody else
         self._ending = threading.Lock()  # several threads may come to it at once
         self._watcher = threading.Thread(target=self._watch, name="interruption", daemon=True)
 
@@ -60,7 +62,8 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._has_left = True
+        with self._ending:  # a signal that is sent while this waits finds the handler still there
+            self._has_left = True
         self._asked.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -75,6 +78,17 @@ class Interruption:
             yield
         finally:
             self._is_drawing = False
+
+    def drawn(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, each waited for within `drawing`; what is done with them is outside of it."""
+        iterator = iter(items)
+        while True:
+            with self.drawing():
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
 
     def ask(self, reason: Reason) -> None:
         """Begin to end."""
@@ -92,9 +106,10 @@ class Interruption:
             self._is_own_signal = False
             if self._is_drawing:
                 raise KeyboardInterrupt
-        elif self.reason is not None:
+        elif self._was_signalled:
             raise KeyboardInterrupt
         else:
+            self._was_signalled = True
             self.ask("interrupted")
 
     def _watch(self) -> None:
@@ -126,7 +141,7 @@ class Interruption:
             if self.is_over or self._has_left:
                 return
             self.is_over = True
-        main = threading.main_thread().ident
-        assert main is not None
-        self._is_own_signal = True
-        signal.pthread_kill(main, signal.SIGINT)
+            main = threading.main_thread().ident
+            assert main is not None
+            self._is_own_signal = True
+            signal.pthread_kill(main, signal.SIGINT)

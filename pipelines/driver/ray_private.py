@@ -77,15 +77,23 @@ def reports_into(log: Path) -> Iterator[None]:
         worker.print_to_stdstream = printing
 
 
-def data_logs_into(log: Path) -> None:
+@contextmanager
+def data_logs_into(log: Path) -> Iterator[None]:
     """Send Ray Data's log into a file; it prints the whole traceback of a worker that cannot start.
 
     The logger's name is all that is private here. Without it: tracebacks on standard error.
     """
     own = logging.getLogger(_DATA_LOGGER)
+    before = own.level, own.handlers, own.propagate
+    file = logging.FileHandler(log)
     own.setLevel(logging.INFO)
-    own.handlers = [logging.FileHandler(log)]
-    own.propagate = False
+    own.handlers, own.propagate = [file], False
+    try:
+        yield
+    finally:
+        level, own.handlers, own.propagate = before
+        own.setLevel(level)
+        file.close()
 
 
 def own_processes() -> list[Any]:

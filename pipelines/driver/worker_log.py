@@ -1,7 +1,7 @@
 """What workers report, while a run goes on: into the run's folder, and what degrades the run also to the user."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ class WorkerLog:
         """`counts` is filled: degradations by their kind."""
         self._take, self._log, self._counts, self._console = take, log, counts, console
         self._has_left = threading.Event()
-        self._own: list[Report] = []
+        self._own: deque[Report] = deque()  # other threads append
         self._shown: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._watch, name="worker-log", daemon=True)
         logs.start(run_id, "driver", self._own.append)
@@ -55,7 +55,7 @@ class WorkerLog:
             reports = self._take()
         except Exception:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
             reports = []
-        own, self._own[:] = list(self._own), []
+        own = [self._own.popleft() for _ in range(len(self._own))]
         if again := take_retries():
             own.append(["store asked again", again, f"driver: the store had to be asked again, {again} times"])
         for kind, count, line in [*reports, *own]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from actors.contracts import PLACE_SCHEMA
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
-from actors.records import RESERVED_NAMES, WORK_FIELDS
+from actors.records import WORK_FIELDS, reserved_names
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.work import WORK_ROWS
@@ -28,13 +28,14 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         ManifestError: it cannot be read.
         ConfigError: a variant names a column of it.
     """
+    generator = GENERATORS[config.generator]
     reader = read_manifest(
         config.sources,
         columns=config.columns,
-        parameters=GENERATORS[config.generator].Parameters,
+        parameters=generator.Parameters,
         storage=storage,
         chunk_rows=max(1, WORK_ROWS // len(expand_variants(config.variants))),
-        reserved=RESERVED_NAMES,
+        reserved=reserved_names(generator),
         output=config.output,
         schemes=config.storage.schemes,
         max_image_bytes=config.image.max_bytes,

@@ -1,7 +1,7 @@
 """What the dataset has already: clips, failures, and in which parts they lie."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from actors.errors import ConfigError, ManifestError
+from actors.generators import DEFAULT_GENERATOR, GENERATORS
+from actors.records import FAILURE_SCHEMA, reserved_names
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, metadata_in, part_of
 from pipelines.dataset.records import extras_of, read_records
@@ -46,12 +48,12 @@ class Holdings:
     extras: pa.Schema | None = None
     generators: set[str] = field(default_factory=set)
 
-    def note(self, uri: str, table: pa.Table) -> int:
-        """Count the records of a file; the part that it is of."""
+    def note(self, uri: str, table: pa.Table, own: Collection[str]) -> int:
+        """Count the records of a file, whose `own` columns no manifest has brought; the part that it is of."""
         part = part_of(uri)
         self.part_sizes[part] += table.num_rows
         if self.extras is None:
-            self.extras = extras_of(table.schema)
+            self.extras = extras_of(table.schema, own)
         return part
 
 
@@ -62,12 +64,13 @@ def read_holdings(layout: Layout, storage: Storage) -> Holdings:
     holdings = Holdings()
     done = []
     for uri, table in _read_all(clip_files, storage):
-        holdings.note(uri, table)
-        if "generator" in table.column_names:
-            holdings.generators |= set(table["generator"].unique().to_pylist()) - {None}
+        made_by = set(table["generator"].unique().to_pylist()) - {None} if "generator" in table.column_names else set()
+        holdings.generators |= made_by
+        known = [GENERATORS[name] for name in made_by & GENERATORS.keys()] or [GENERATORS[DEFAULT_GENERATOR]]
+        holdings.note(uri, table, reserved_names(known[0]))
         done.append(hashes_of(table["clip_id"].to_pylist()))
     for uri, table in _read_all(failure_files, storage):
-        part = holdings.note(uri, table)
+        part = holdings.note(uri, table, FAILURE_SCHEMA.names)
         reasons = (table[name].to_pylist() for name in ("attempts", "stage", "error_type"))
         for key, *reason in zip(hashes_of(table["clip_id"].to_pylist()).tolist(), *reasons, strict=True):
             holdings.failed[key] = FailedBefore(part, *reason)

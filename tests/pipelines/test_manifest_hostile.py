@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import ConfigError, ManifestError, StorageError
-from actors.records import RESERVED_NAMES
+from actors.generators.svd.generator import SvdGenerator
+from actors.records import reserved_names
 from actors.storage import Storage
 from pipelines.config import load_config
 from pipelines.dataset.layout import Layout
@@ -111,7 +112,7 @@ def test_no_column_or_id_decides_about_a_path(tmp_path: Path) -> None:
     assert all(path.is_relative_to(tmp_path / "out") for path in written)
     table = pa.concat_tables(pq.read_table(file.uri) for file in plan.work)
     assert all(re.fullmatch("[0-9a-f]{64}", clip_id) for clip_id in table["clip_id"].to_pylist())
-    assert not {name.casefold() for name in plan.extras.names} & RESERVED_NAMES
+    assert not {name.casefold() for name in plan.extras.names} & reserved_names(SvdGenerator)
     assert sorted(table["source_file_name"].to_pylist()) == sorted(hostile)
 
 
