@@ -22,6 +22,7 @@ def _no_logs_of_other_tests() -> Iterator[None]:
     yield
     logger = logging.getLogger("stillreel")
     logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

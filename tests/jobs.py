@@ -1,7 +1,6 @@
 """Small whole jobs for the tests: pictures, a config, and the command line, in this process or one of its own."""
 
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipelines.driver import ray_private
+from tests.clusters import environment
+
 ROOT = Path(__file__).parents[1]
+_WIDE = {"COLUMNS": "120"}  # where a table would wrap
 # Of a work row: all that a clip of SVD depends on beside its picture.
 SVD_PARAMETERS: dict[str, Any] = {
     "num_frames": 3,
@@ -31,7 +34,7 @@ SVD_PARAMETERS: dict[str, Any] = {
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:
-    """`count` different photographs-like PNG files of different shapes."""
+    """`count` different PNG files of different shapes."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
@@ -45,33 +48,22 @@ def write_pictures(folder: Path, count: int) -> list[Path]:
 
 def write_config(path: Path, manifest: object, output: object, svd_checkpoint: object, rife_weights: object) -> Path:
     """A config for the tiny checkpoints on a CPU: 3 generated frames become 5."""
-    tree = {
-        "manifest": [str(item) for item in manifest] if isinstance(manifest, list) else str(manifest),
-        "output": str(output),
-        "image": {"width": 96, "height": 64},
-        "model": {"source": str(svd_checkpoint), "precision": "fp32"},
-        "generation": {"num_frames": 3, "num_inference_steps": 2},
-        "interpolation": {"weights": str(rife_weights), "factor": 2, "precision": "fp32"},
-        "workers": {
-            "load": {"num_cpus": 0.5},
-            "generate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
-            "finish": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
-        },
-        "run": {"flush_s": 1, "log_interval_s": 1, "max_failed_share": 0.5},
-        "ray": {"object_store_mb": 100, "num_cpus": 2},
-    }
-    path.write_text(yaml.safe_dump(tree))
-    return path
+    model = {"source": str(svd_checkpoint), "precision": "fp32"}
+    generation = {"num_frames": 3, "num_inference_steps": 2}
+    interpolation = {"weights": str(rife_weights), "factor": 2, "precision": "fp32"}
+    return _write(path, manifest, output, model=model, generation=generation, interpolation=interpolation)
 
 
 def write_null_config(path: Path, manifest: object, output: object, **sections: Any) -> Path:
-    """A config without models: the picture moves, in 3 frames; sections that are given take the place of these."""
+    """A config without models: the picture moves, in 3 frames; `sections` take the place of the usual ones."""
+    return _write(path, manifest, output, **{"generator": "null", "generation": {"num_frames": 3}} | sections)
+
+
+def _write(path: Path, manifest: object, output: object, **sections: Any) -> Path:
     tree = {
         "manifest": [str(item) for item in manifest] if isinstance(manifest, list) else str(manifest),
         "output": str(output),
-        "generator": "null",
         "image": {"width": 96, "height": 64},
-        "generation": {"num_frames": 3},
         "workers": {
             "load": {"num_cpus": 0.5},
             "generate": {"actors": 1, "num_gpus": 0, "num_cpus": 0},
@@ -84,18 +76,23 @@ def write_null_config(path: Path, manifest: object, output: object, **sections: 
     return path
 
 
-def called(*arguments: object) -> subprocess.CompletedProcess[str]:
+def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command line in this process, which starts a second earlier: what ends it is an exit code here, too.
 
     A run that starts Ray is to name a cluster: one process cannot have a Ray of its own and then join another.
     """
     from pipelines import __main__ as cli
 
+    def refuse() -> None:
+        raise AssertionError("it would start a Ray of its own: add ray.address=...")
+
     out, err = io.StringIO(), io.StringIO()
     command, on_sigterm = list(map(str, arguments)), signal.getsignal(signal.SIGTERM)
     code: object = 0
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), chdir(ROOT):
-        warnings.simplefilter("ignore")  # Ray's own
+        warnings.filterwarnings("ignore", module="ray")
+        warnings.filterwarnings("ignore", category=ResourceWarning)  # what Ray leaves open
+        patch.setattr(ray_private, "set_flags", refuse)
         patch.setattr(sys, "argv", ["stillreel", *command])
         patch.setenv("COLUMNS", "120")
         try:
@@ -114,7 +111,7 @@ def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> s
     return subprocess.run(
         _command(arguments),
         cwd=cwd,
-        env=_environment(),
+        env=environment() | _WIDE,
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -123,15 +120,15 @@ def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> s
 
 
 @contextmanager
-def running_stillreel(*arguments: object, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+def running_stillreel(*arguments: object, **variables: str) -> Iterator["subprocess.Popen[str]"]:
     """The same, running: its standard output is a pipe to read lines from, and it does not outlive the block.
 
-    `environment` adds to that of this process.
+    `variables` are added to the environment of this process.
     """
     process = subprocess.Popen(
         _command(arguments),
         cwd=ROOT,
-        env=_environment() | {"PYTHONUNBUFFERED": "1"} | environment,
+        env=environment() | _WIDE | {"PYTHONUNBUFFERED": "1"} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -145,8 +142,3 @@ def running_stillreel(*arguments: object, **environment: str) -> Iterator["subpr
 
 def _command(arguments: tuple[object, ...]) -> list[str]:
     return [sys.executable, "-m", "pipelines", *map(str, arguments)]
-
-
-def _environment() -> dict[str, str]:
-    """This process's, without what another Ray may have left there."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"COLUMNS": "120"}

@@ -15,9 +15,9 @@ from actors.generators import GENERATORS
 from actors.generators.base import Animation, Generator, ModelSection
 from actors.generators.null import NullGenerator, NullParameters
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
-from actors.records import clip_schema, work_schema
+from actors.records import STAGES, clip_schema, work_schema
 from actors.settings import ImageSettings
-from actors.stages.generate import Generate
+from actors.stages.generate import Generate, generate_columns
 from actors.storage import Storage
 from pipelines.config import Config, load_config
 from pipelines.dataset.commit import Committer
@@ -100,6 +100,19 @@ def test_rows_override_parameters_within_their_ranges(tmp_path: Path) -> None:
     for said in ("style: input should be 'photo' or 'paint'", "strength must be a number from 0 to 1", "must be bool"):
         assert said in rows[3]["problem"]
     assert plan.notes == ["columns of the manifest override the configuration: prompt, style, is_loop, strength"]
+
+
+def test_no_parameter_takes_the_name_of_a_stages_column() -> None:
+    for name, generator in GENERATORS.items():
+        columns = {column for stage in STAGES if stage is not Generate for column in stage.columns.names}
+        columns |= {field.name for field in generate_columns(generator)}
+        assert set(generator.Parameters.model_fields) & columns <= {"num_frames"}, name  # as many as the file holds
+
+
+def test_a_parameter_of_one_generator_is_a_column_like_any_other_for_the_others(tmp_path: Path) -> None:
+    plan, rows = plan_of(tmp_path, "generator=null", prompt=["a boat"], seed=[3])
+    assert plan.extras.names == ["prompt"]
+    assert (rows[0]["prompt"], rows[0]["seed"]) == ("a boat", 3)
 
 
 def test_every_parameter_is_part_of_the_id(tmp_path: Path) -> None:

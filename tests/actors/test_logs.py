@@ -8,7 +8,7 @@ import pytest
 
 from actors import logs, retries
 from actors.contracts import Generated, Loaded, Made, Row, Stage
-from actors.errors import ImageError
+from actors.errors import ImageError, StorageError
 from actors.runner.runner import Runner
 from actors.tries.guard import Guard
 from actors.tries.ledger import LocalLedger
@@ -89,8 +89,9 @@ def test_the_ledger_notices_workers_that_died_and_those_that_start_again(ledger:
     assert reports[2][2].endswith(" run-1 finish - WARNING a worker was started again")
 
 
+@pytest.mark.parametrize("ends_well", [True, False])
 def test_what_a_store_had_to_be_asked_again_is_counted(
-    guard: Guard, ledger: LocalLedger, monkeypatch: pytest.MonkeyPatch
+    ends_well: bool, guard: Guard, ledger: LocalLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "wait_s", lambda _attempt: 0.0)
     retries.take_retries()
@@ -106,6 +107,8 @@ def test_what_a_store_had_to_be_asked_again_is_counted(
                     raise error
 
             retries.retried(ask, 5)
+            if not ends_well:
+                raise StorageError("the store is down")
             return Generated(image.row, image.image_HWC[None])
 
     runner = Runner(Asking(), guard)

@@ -155,3 +155,24 @@ def test_a_part_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: P
     later.flush()
     assert ids(path) == ["a", "b"]
     assert pq.read_schema(path).names == CLIP_SCHEMA.names
+
+
+def test_a_work_file_that_could_not_be_read_is_read_at_the_next_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_file(tmp_path / "work", ["a"])
+    pq.write_table(pq.read_table(work.uri).append_column("mood", pa.array(["calm"])), work.uri)
+    extras = pa.schema([pa.field("mood", pa.string())])
+    writer = Committer(Layout(str(tmp_path)), STORAGE, CLIP_SCHEMA, extras, {0: 1}, lambda: None)
+    writer.begin([work])
+    writer.add(ending("a"))
+    with monkeypatch.context() as patch:
+
+        def down(*_: object) -> None:
+            raise StorageError("the store is down")
+
+        patch.setattr("pipelines.dataset.pass_through.read_work", down)
+        writer.flush_if_older(0)
+    assert not (tmp_path / "data").exists()
+    writer.flush()
+    assert pq.read_table(tmp_path / "data/part-00000/metadata.parquet")["mood"].to_pylist() == ["calm"]

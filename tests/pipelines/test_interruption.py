@@ -112,3 +112,26 @@ def test_a_block_that_ends_by_itself_is_left_alone() -> None:
     with ending(Stages(1)) as end, end.drawing():
         pass
     assert (end.reason, end.is_over) == (None, False)
+
+
+def test_a_first_signal_to_a_run_that_stops_by_itself_is_no_second_one() -> None:
+    with ending(Stages(1)) as end:
+        end.ask("stopped")
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert end.reason == "stopped"
+
+
+def test_what_is_done_with_what_was_drawn_is_not_cut_short() -> None:
+    done = []
+
+    def draw(end: Interruption) -> None:
+        for number in end.drawn(range(3)):
+            end.ask("stopped")
+            time.sleep(0.3)  # a commit
+            done.append((number, end.is_over))
+
+    with ending(Stages(0)) as end, pytest.raises(KeyboardInterrupt):
+        draw(end)
+    assert done == [(0, True)]

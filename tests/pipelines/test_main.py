@@ -9,7 +9,7 @@ import typer
 from actors.errors import ConfigError
 from pipelines import __main__ as cli
 from pipelines import run as runs
-from tests.jobs import ROOT, called
+from tests.jobs import ROOT, in_process
 
 
 def test_commands_and_options_are_frozen() -> None:
@@ -52,7 +52,7 @@ def test_what_takes_seconds_to_import_waits_until_it_is_needed(module: str, slow
     ],
 )
 def test_mistakes_end_with_exit_code_2_and_no_traceback(arguments: list[str], expected: str) -> None:
-    done = called(*arguments)
+    done = in_process(*arguments)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.clusters import Head
-from tests.jobs import called, running_stillreel, stillreel, write_null_config, write_pictures
+from tests.jobs import in_process, running_stillreel, stillreel, write_null_config, write_pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -35,7 +35,7 @@ def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(tmp_path: Pa
     data = tmp_path / "out/data"
     with running_stillreel(*command) as running:
         until(tmp_path / "out", 1)
-        refused = called(*command)
+        refused = in_process(*command)
         assert refused.returncode == 1
         assert "is being written by run" in refused.stderr
         assert "--break-lease" in refused.stderr
@@ -83,7 +83,7 @@ def test_an_interrupted_run_keeps_what_is_finished_and_continues(
     assert json.loads(summary.read_text())["status"] == "interrupted"
     (lease,) = (tmp_path / "out/_lease").iterdir()
     assert json.loads(lease.read_text())["released"] is True
-    done = called(*command, f"ray.address={head.address}")
+    done = in_process(*command, f"ray.address={head.address}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{12 - kept}/{12 - kept} clips" in done.stdout
     clips = pq.read_table(metadata)["clip_id"].to_pylist()
@@ -121,7 +121,7 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, head: Head) -> None:
 def test_a_run_where_all_fails_stops_early(tmp_path: Path, head: Head) -> None:
     (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/none-{number}.png\n" for number in range(2000)))
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "list.txt", tmp_path / "out")
-    done = called("run", "--config", config, f"ray.address={head.address}")
+    done = in_process("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "stopped early: " in done.stderr
     assert "failed at load (NotFound): the manifest names files that are not there" in done.stderr

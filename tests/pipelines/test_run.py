@@ -23,7 +23,7 @@ from actors.generators.svd.generator import SvdGenerator
 from actors.records import FAILURE_SCHEMA, clip_schema
 from actors.storage import Storage
 from tests.clusters import Head
-from tests.jobs import ROOT, called, stillreel, write_config, write_null_config, write_pictures
+from tests.jobs import ROOT, in_process, stillreel, write_config, write_null_config, write_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +136,7 @@ def test_a_second_run_has_nothing_to_do_and_starts_no_model(finished: Path) -> N
 
 
 def test_plan_says_what_a_run_would_do(finished: Path) -> None:
-    planned = called("plan", "--config", finished / "job.yaml", "variants=[{seed: [1, 2]}]")
+    planned = in_process("plan", "--config", finished / "job.yaml", "variants=[{seed: [1, 2]}]")
     assert planned.returncode == 0, planned.stderr
     counts = dict(line.strip().rsplit(maxsplit=1) for line in planned.stdout.splitlines() if line.strip())
     assert (counts["images"], counts["clips wanted"], counts["already there"], counts["to do"]) == (
@@ -152,7 +152,7 @@ def test_later_runs_add_rows_retry_failures_and_change_parameters(
 ) -> None:
     (finished / "images/none.jpg").write_bytes((finished / "images/picture-001.png").read_bytes())
     command = ("run", "--config", finished / "job.yaml", f"ray.address={head.address}")
-    retried = called(*command, "--retry-failed")
+    retried = in_process(*command, "--retry-failed")
     assert retried.returncode == 0, retried.stdout + retried.stderr
     data = finished / "out/data/part-00000/metadata.parquet"
     assert pq.read_table(data).num_rows == 5
@@ -160,7 +160,7 @@ def test_later_runs_add_rows_retry_failures_and_change_parameters(
     assert len(grown) == 5  # as the README loads it; `out` itself would come from the cache as it was
     (failure,) = pq.read_table(finished / "out/failures/part-00000.parquet").to_pylist()
     assert (Path(failure["image_uri"]).name, failure["attempts"]) == ("broken.jpg", 2)
-    changed = called(*command, "generation.seed=5", "model.tier=fast", "columns.limit=1")
+    changed = in_process(*command, "generation.seed=5", "model.tier=fast", "columns.limit=1")
     assert changed.returncode == 0, changed.stdout + changed.stderr
     rows = pq.read_table(data).to_pylist()
     assert sorted(row["tier"] for row in rows) == [*["exact"] * 5, "fast(cache_interval=2)"]
@@ -173,7 +173,7 @@ def test_later_runs_add_rows_retry_failures_and_change_parameters(
 def test_too_many_failures_end_with_exit_code_1(tmp_path: Path, head: Head) -> None:
     (tmp_path / "a.png").write_bytes(b"not a picture")
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "a.png", tmp_path / "out")
-    done = called("run", "--config", config, f"ray.address={head.address}")
+    done = in_process("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed at load (ImageError)" in done.stdout
 
@@ -191,7 +191,7 @@ def test_embedded_images_and_batches_make_the_same_clips(
         )
         overrides = [f"workers.generate.batch_size={batch}", "video.codec=ffv1"]
         overrides += ["interpolation.weights=null", "interpolation.factor=1", f"ray.address={head.address}"]
-        done = called("run", "--config", config, *overrides)
+        done = in_process("run", "--config", config, *overrides)
         assert done.returncode == 0, done.stdout + done.stderr
         rows = pq.read_table(tmp_path / name / "data/part-00000/metadata.parquet").to_pylist()
         assert {Path(row["file_name"]).suffix for row in rows} == {".mkv"}
@@ -223,7 +223,7 @@ def test_a_whole_job_on_an_object_store(
     )
     with config.open("a") as file:
         file.write(yaml.safe_dump({"storage": {"options": s3_storage.options}}))
-    done = called("run", "--config", config, f"model.cache_dir={tmp_path}/cache", f"ray.address={head.address}")
+    done = in_process("run", "--config", config, f"model.cache_dir={tmp_path}/cache", f"ray.address={head.address}")
     assert done.returncode == 0, done.stdout + done.stderr
     metadata = s3_storage.read_bytes(f"{s3_bucket}/out/data/part-00000/metadata.parquet")
     clips = pq.read_table(pa.BufferReader(metadata)).to_pylist()
@@ -231,7 +231,7 @@ def test_a_whole_job_on_an_object_store(
     for clip in clips:
         data = s3_storage.read_bytes(f"{s3_bucket}/out/data/part-00000/{clip['file_name']}")
         assert hashlib.sha256(data).hexdigest() == clip["sha256"]
-    again = called("run", "--config", config)
+    again = in_process("run", "--config", config)
     assert "Nothing left to do" in again.stdout, again.stdout + again.stderr
 
 
@@ -248,7 +248,7 @@ def test_a_damaged_checkpoint_is_one_sentence(
     weights.write_bytes(weights.read_bytes()[:-100])
     pictures = write_pictures(tmp_path / "images", 1)
     config = write_config(tmp_path / "job.yaml", pictures, tmp_path / "[out]", tmp_path / "svd", rife_weights)
-    done = called("run", "--config", config, f"ray.address={head.address}")
+    done = in_process("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert str(weights) in done.stderr
@@ -259,7 +259,7 @@ def test_row_overrides_reach_the_videos(tmp_path: Path, head: Head) -> None:
     lines = ["image_uri,seed,fps,mood", f"{pictures[0]},11,5,calm", f"{pictures[1]},,,"]
     (tmp_path / "list.csv").write_text("\n".join(lines))
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "list.csv", tmp_path / "out")
-    done = called("run", "--config", config, f"ray.address={head.address}")
+    done = in_process("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").to_pylist()
     by_image = {row["image_uri"]: row for row in rows}
@@ -270,14 +270,14 @@ def test_row_overrides_reach_the_videos(tmp_path: Path, head: Head) -> None:
 
 def test_gpu_configs_on_a_machine_without_a_gpu_say_so_at_once(tmp_path: Path, svd_checkpoint: Path) -> None:
     write_pictures(tmp_path / "images", 1)
-    done = called(
+    done = in_process(
         "run", "--config", ROOT / "conf/svd_xt.yaml", f"manifest={tmp_path}/images", f"output={tmp_path}/out",
         f"model.source={svd_checkpoint}", "model.revision=null", "model.variant=null",
     )  # fmt: skip
     assert done.returncode == 2
     assert "this machine has none that PyTorch can use (" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    done = called("run", "--config", ROOT / "conf/demo.yaml", "model.device=cuda", f"output={tmp_path}/out")
+    done = in_process("run", "--config", ROOT / "conf/demo.yaml", "model.device=cuda", f"output={tmp_path}/out")
     assert done.returncode == 2
     assert done.stderr.startswith("stillreel: model.device=cuda asks for a GPU, and this machine has none that PyTorch")
     assert done.stderr.endswith("): set it to auto or cpu\n")
