@@ -29,6 +29,7 @@ class Head:
 
     address: str
     dashboard: str
+    pid: int  # of the process that all of its others are below
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def head() -> Iterator[Head]:
     dashboard = f"http://127.0.0.1:{dashboard_port}"
     with _node("--head", *ports, "--dashboard-host=127.0.0.1", "--num-cpus=4") as process:
         _wait_for(dashboard, process)
-        yield Head(f"127.0.0.1:{port}", dashboard)
+        yield Head(f"127.0.0.1:{port}", dashboard, process.pid)
 
 
 @contextmanager

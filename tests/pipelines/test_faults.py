@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,12 +177,43 @@ def test_images_that_end_or_block_their_worker_fail_and_all_others_are_made(make
     assert [len(job.marks(stage)) for stage in ("load", "generate", "finish")] == [3, 2, 2]
 
 
+def in_files(job: Work, count: int) -> list[WorkFile]:
+    """The job's rows in so many work files."""
+    rows = pq.read_table(job.work.uri)
+    size = rows.num_rows // count
+    files = [WorkFile(str(job.folder / f"work-{number}.parquet"), size) for number in range(count)]
+    for number, file in enumerate(files):
+        pq.write_table(rows.slice(size * number, size), file.uri)
+    return files
+
+
+def test_a_reader_of_work_files_that_is_killed_reads_them_again(make_job: Callable[..., Work], head: Head) -> None:
+    job = make_job(60)
+    files = in_files(job, 30)
+    killed = []
+
+    def reader() -> psutil.Process | None:
+        for process in psutil.Process(head.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if "feed" in process.cmdline()[0]:
+                    return process
+        return None
+
+    def kill() -> None:
+        if process := reader():
+            process.kill()
+            killed.append(process.pid)
+
+    with job.graph({"generate": StillImages, "finish": NoVideos}) as graph, after(reader, kill):
+        endings = list(graph.endings(files))
+    assert killed
+    assert sorted(ending.row.clip_id for ending in endings) == job.clip_ids
+    assert all(isinstance(ending, Made) for ending in endings)
+
+
 def test_a_worker_starts_once_however_many_files_the_work_is_in(make_job: Callable[..., Work]) -> None:
     job = make_job(24)
-    rows = pq.read_table(job.work.uri)
-    files = [WorkFile(str(job.folder / f"work-{number}.parquet"), 3) for number in range(8)]
-    for number, file in enumerate(files):
-        pq.write_table(rows.slice(3 * number, 3), file.uri)
+    files = in_files(job, 8)
     folder = job.folder
 
     class Traced(StillImages):

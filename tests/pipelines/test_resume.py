@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.clusters import Head
-from tests.jobs import in_process, running_stillreel, stillreel, write_null_config, write_pictures
+from tests.jobs import in_process, running_stillreel, write_null_config, write_pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,7 +27,7 @@ def until(folder: Path, count: int, timeout_s: float = 200) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(tmp_path: Path) -> None:
+def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(tmp_path: Path, head: Head) -> None:
     """Also: while it runs another one is refused, and after the kill the next one starts at once."""
     pictures = write_pictures(tmp_path / "images", 10)
     config = write_null_config(tmp_path / "job.yaml", pictures, tmp_path / "out")
@@ -48,7 +48,7 @@ def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(tmp_path: Pa
     time.sleep(5)  # the workers notice that their driver is gone
     stored = {path: path.stat().st_mtime_ns for path in data.rglob("*.mp4")}
     assert 3 <= len(stored) < 10
-    done = stillreel(*command)
+    done = in_process(*command, f"ray.address={head.address}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Recovered {len(stored)} finished clips of an interrupted run" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in stored} == stored
