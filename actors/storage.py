@@ -38,12 +38,12 @@ from actors.transfers import (
     too_large,
     write_local,
 )
+from actors.uris import SCHEME, local_path, root_of, s3_bucket
 
 __all__ = ["NotFound", "Storage"]
 
 T = TypeVar("T")
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _DOT_SEGMENT = re.compile(r"(^|/)\.\.?(/|$)")
 _LOCAL = ("", "file")
 _HTTP = ("http", "https")
@@ -71,7 +71,7 @@ class Storage:
     @staticmethod
     def scheme(uri: str) -> str:
         """The scheme in lower case; "" for a plain local path."""
-        match = _SCHEME.match(uri)
+        match = SCHEME.match(uri)
         return match[1].lower() if match else ""
 
     @staticmethod
@@ -84,7 +84,7 @@ class Storage:
         """A local path made absolute, with `~`, `.` and `..` resolved; any other URI unchanged."""
         if not Storage.is_local(uri):
             return uri
-        return os.path.abspath(_local_path(uri).expanduser())  # noqa: PTH100 - resolve() would follow links
+        return os.path.abspath(local_path(uri).expanduser())  # noqa: PTH100 - resolve() would follow links
 
     @staticmethod
     def join(uri: str, *parts: str) -> str:
@@ -93,7 +93,7 @@ class Storage:
             if Storage.scheme(part) or part.startswith("/"):
                 uri = part
             else:
-                root = _root(uri)
+                root = root_of(uri)
                 path = posixpath.join(uri[len(root) :], part)
                 # In a key `//` means something, so only a path with dots is normalised.
                 uri = root + (posixpath.normpath(path) if _DOT_SEGMENT.search(part) else path)
@@ -102,7 +102,7 @@ class Storage:
     @staticmethod
     def parent(uri: str) -> str:
         """The folder that holds `uri`."""
-        root = _root(uri)
+        root = root_of(uri)
         return root + posixpath.dirname(uri[len(root) :].rstrip("/"))
 
     @staticmethod
@@ -237,7 +237,7 @@ class Storage:
         if self.scheme(folder) in _S3:
             pages = self._s3_pages(folder, Delimiter="/")
             prefixes = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
-            return sorted(f"{_s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
+            return sorted(f"{s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
         try:
             if self.is_local(folder):
                 return sorted(self._call("listed", self.absolute(folder), scan)[1])
@@ -294,7 +294,7 @@ class Storage:
         """
         scheme = self.scheme(uri)
         if scheme in _LOCAL:
-            return fsspec.filesystem("file"), str(_local_path(uri))
+            return fsspec.filesystem("file"), str(local_path(uri))
         # fsspec's listings cache would hide what other workers write.
         options: dict[str, Any] = {"use_listings_cache": False}
         for name in names_of_one_store(scheme, self.options):
@@ -326,11 +326,11 @@ class Storage:
 
     def _walk_s3(self, folder: str) -> Iterator[str]:
         keys = (entry["Key"] for page in self._s3_pages(folder) for entry in page.get("Contents", ()))
-        return (f"{_s3_bucket(folder)}/{key}" for key in keys if not key.endswith("/"))  # "x/" marks a folder
+        return (f"{s3_bucket(folder)}/{key}" for key in keys if not key.endswith("/"))  # "x/" marks a folder
 
     def _s3_pages(self, folder: str, **limits: str) -> Iterator[dict[str, Any]]:
         """The listing page by page: s3fs's own `find` holds about 1 kB for each object of it."""
-        bucket, _, key = folder[len(_root(folder)) :].partition("/")
+        bucket, _, key = folder[len(root_of(folder)) :].partition("/")
         request = {"Bucket": bucket, "Prefix": key.rstrip("/") + "/" if key else "", **limits}
         while True:
             page = self._call("listed", folder, partial(list_s3_page, request))
@@ -338,19 +338,3 @@ class Storage:
             if not page["IsTruncated"]:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _s3_bucket(uri: str) -> str:
-    """The URI of the bucket that `uri` lies in."""
-    root = _root(uri)
-    return root + uri[len(root) :].partition("/")[0]
-
-
-def _root(uri: str) -> str:
-    """`s3://` of an S3 URI, "" of a local path."""
-    match = _SCHEME.match(uri)
-    return match[0] if match else ""
-
-
-def _local_path(uri: str) -> Path:
-    return Path(uri.removeprefix("file://"))

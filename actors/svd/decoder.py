@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from actors.svd.layers import ResBlock, listed
-from actors.svd.primitives import GroupNorm, SelfAttention, Upsampling, channels_last_throughout, over_time
+from actors.svd.primitives import GroupNorm, SelfAttention, Upsampling
 from actors.svd.views import as_sheets, convolved, from_sheets
+from actors.svd.weights import channels_last_throughout, over_time
 
 # Pixels of an activation that the spatial halves work on at once. No frame looks at another one there, so that a clip
 # can be taken in groups of frames; a group of this size still fills a GPU. Of 25 frames at 576x1024 that is 7 frames

@@ -33,10 +33,10 @@ from actors.svd.primitives import (
     ResidualNorm,
     SelfAttention,
     TimeConvolution,
-    temporal_weight,
     with_added,
 )
 from actors.svd.views import convolved
+from actors.svd.weights import temporal_weight
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from actors.svd.layers import Layer, LayerTerms, listed
-from actors.svd.primitives import GroupNorm, Upsampling, channels_last_throughout
+from actors.svd.primitives import GroupNorm, Upsampling
 from actors.svd.views import convolved
+from actors.svd.weights import channels_last_throughout
 
 StepTerms = Sequence[LayerTerms]  # one for each layer of the UNet, in the order in which they work
 

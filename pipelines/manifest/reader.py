@@ -13,7 +13,6 @@ is a ManifestError.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, groupby
 
 import pyarrow as pa
@@ -30,7 +29,6 @@ from pipelines.manifest.columns import (
     ManifestColumns,
     check_override,
     column_roles,
-    no_such_column,
     only_uris,
 )
 from pipelines.manifest.files import URI_COLUMN, Batch, Format, ManifestFile
@@ -39,13 +37,13 @@ from pipelines.manifest.image_identity import by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.manifest.json_lines import JsonLinesManifest
 from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.pass_through import Source, left_out, other_type, passthrough_types, renamed
 from pipelines.manifest.rows import (
     Marks,
     RowProblems,
     embedded_columns,
     extra,
     image_columns,
-    is_image_struct,
     override,
 )
 from pipelines.manifest.sources import find_files
@@ -55,23 +53,10 @@ from pipelines.manifest.uri_lists import ImageList
 CHUNK_ROWS = 100_000
 # A chunk of long rows ends earlier.
 CHUNK_BYTES = 256 * 2**20
-# Put before the name of a pass-through column that would meet one of the dataset's own.
-RENAME_PREFIX = "source_"
 
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
 _OWN_COLUMNS = ("image_uri", "image_identity", *PLACE_SCHEMA.names, "problem")
-_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Files of one format and one set of columns; the first of them has been looked into."""
-
-    first: ManifestFile
-    others: Iterator[ManifestFile]
-    roles: ColumnRoles
-    allowed: AllowedImages
 
 
 def read_manifest(  # noqa: PLR0913 - all but the first by name
@@ -104,13 +89,13 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         found = [(source, *find_files(source, columns.format, storage)) for source in sources]
         _refuse_columns_of_none([kind for _, kind, _ in found], columns)
         base = [] if columns.base is None else [columns.base]
-        opened: list[_Source] = []
+        opened: list[Source] = []
         for kind, group in groupby(found, key=lambda one: one[1]):
             alike = list(group)
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
                 images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
                 allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
-                opened.append(_Source(images, iter(()), only_uris(), allowed))
+                opened.append(Source(images, iter(()), only_uris(), allowed))
                 continue
             for source, _, uris in alike:
                 allowed = AllowedImages.beside([source, *base], output, schemes)
@@ -131,7 +116,7 @@ class ManifestReader:
 
     def __init__(
         self,
-        sources: Sequence[_Source],
+        sources: Sequence[Source],
         columns: ManifestColumns,
         parameters: type[Parameters],
         chunk_rows: int,
@@ -143,8 +128,8 @@ class ManifestReader:
         self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
         varying = parameters.varying()
         self.overrides = tuple(name for name in varying if any(name in source.roles.overrides for source in sources))
-        kinds = _passthrough_types(sources, columns)
-        self._renamed = _renamed(kinds, {*reserved, *_OWN_COLUMNS, *varying})
+        kinds = passthrough_types(sources, columns)
+        self._renamed = renamed(kinds, {*reserved, *_OWN_COLUMNS, *varying})
         self.extras = pa.schema([pa.field(self._renamed[name], kind) for name, kind in kinds.items()])
         embeds = any(source.roles.image for source in sources)
         self.schema = pa.schema(
@@ -161,7 +146,7 @@ class ManifestReader:
             f"column {name} of the manifest travels as {new}, because that name is taken"
             for name, new in self._renamed.items()
             if new != name
-        ] + list(dict.fromkeys(chain.from_iterable(_left_out(source, columns) for source in sources)))
+        ] + list(dict.fromkeys(chain.from_iterable(left_out(source, columns) for source in sources)))
         self.problems = RowProblems()
 
     def chunks(self) -> Iterator[pa.Table]:
@@ -258,67 +243,14 @@ def _open_source(
     parameters: type[Parameters],
     storage: Storage,
     allowed: AllowedImages,
-) -> _Source:
+) -> Source:
     opened = (open_file(storage, uri, kind) for uri in files)
     first = next(opened)
     roles = only_uris() if kind == "text" else column_roles(first, columns, parameters)
-    return _Source(first, opened, roles, allowed)
+    return Source(first, opened, roles, allowed)
 
 
-def _passthrough_types(sources: Sequence[_Source], columns: ManifestColumns) -> dict[str, pa.DataType]:
-    """The pass-through columns of all sources, in order, with their types."""
-    kinds: dict[str, pa.DataType] = {}
-    origins: dict[str, str] = {}
-    for source in sources:
-        for name in source.roles.passthrough:
-            kind = source.first.schema.field(name).type
-            # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
-            kind = _TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
-            if kinds.setdefault(name, kind) != kind:
-                raise ManifestError(_other_type(name, kinds[name], origins[name], kind, source.first.uri))
-            origins.setdefault(name, source.first.uri)
-    known = list(dict.fromkeys(chain.from_iterable(source.first.schema.names for source in sources)))
-    asked = [] if columns.passthrough == "all" else columns.passthrough
-    for setting, names, there in (("passthrough", asked, known), ("types", columns.types, list(kinds))):
-        for name in names:
-            if name not in there:
-                raise ManifestError(f"columns.{setting} names {name}, {no_such_column(name, there)}")
-    return kinds
-
-
-def _other_type(name: str, kind: pa.DataType, uri: str, other: pa.DataType, other_uri: str) -> str:
-    return (
-        f"column {name} is {kind} in {uri} and {other} in {other_uri}: give it one type with "
-        f"columns.types={{{name}: ...}}, or leave it out of columns.passthrough"
-    )
-
-
-def _renamed(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """New names for columns, unlike those `taken` and each other in every case, as DuckDB and others want them."""
-    used = {name.casefold() for name in taken}
-    renamed: dict[str, str] = {}
-    for name in names:
-        new = name
-        while new.casefold() in used:
-            new = RENAME_PREFIX + new
-        used.add(new.casefold())
-        renamed[name] = new
-    return renamed
-
-
-def _left_out(source: _Source, columns: ManifestColumns) -> list[str]:
-    """Notes on image columns that are neither animated nor passed through."""
-    if columns.passthrough != "all":
-        return []
-    structs = [field_.name for field_ in source.first.schema if is_image_struct(field_.type)]
-    return [
-        f"column {name} of the manifest holds files and stays out of the metadata; columns.passthrough can name it"
-        for name in structs
-        if name != source.roles.image
-    ]
-
-
-def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
+def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
     """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
     first = source.first
     may_lack = isinstance(file, JsonLinesManifest)  # there, a key that no line has is as good as null
@@ -332,7 +264,7 @@ def _check_part(file: ManifestFile, source: _Source, columns: ManifestColumns, p
         if name in source.roles.overrides:
             check_override(name, file, parameters)
         elif other not in (kind, pa.null()) and name not in columns.types:
-            raise ManifestError(_other_type(name, kind, first.uri, other, file.uri))
+            raise ManifestError(other_type(name, kind, first.uri, other, file.uri))
     new = [name for name in file.schema.names if name not in known]
     if new and columns.passthrough == "all":
         raise ManifestError(

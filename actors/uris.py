@@ -1,0 +1,23 @@
+"""URIs taken apart, as text."""
+
+import re
+from pathlib import Path
+
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def root_of(uri: str) -> str:
+    """`s3://` of an S3 URI, "" of a local path."""
+    match = SCHEME.match(uri)
+    return match[0] if match else ""
+
+
+def s3_bucket(uri: str) -> str:
+    """The URI of the bucket that `uri` lies in."""
+    root = root_of(uri)
+    return root + uri[len(root) :].partition("/")[0]
+
+
+def local_path(uri: str) -> Path:
+    """Of a path or a `file://` URI."""
+    return Path(uri.removeprefix("file://"))

@@ -1,0 +1,81 @@
+"""The manifest's own columns, which travel through to the metadata: which, of what type, under what names."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+
+from actors.errors import ManifestError
+from pipelines.manifest.columns import ColumnRoles, ManifestColumns, no_such_column
+from pipelines.manifest.files import ManifestFile
+from pipelines.manifest.image_uris import AllowedImages
+from pipelines.manifest.rows import is_image_struct
+
+# Put before the name of a pass-through column that would meet one of the dataset's own.
+RENAME_PREFIX = "source_"
+_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files of one format and one set of columns; the first of them has been looked into."""
+
+    first: ManifestFile
+    others: Iterator[ManifestFile]
+    roles: ColumnRoles
+    allowed: AllowedImages
+
+
+def passthrough_types(sources: Sequence[Source], columns: ManifestColumns) -> dict[str, pa.DataType]:
+    """The pass-through columns of all sources, in order, with their types."""
+    kinds: dict[str, pa.DataType] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        for name in source.roles.passthrough:
+            kind = source.first.schema.field(name).type
+            # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
+            kind = _TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
+            if kinds.setdefault(name, kind) != kind:
+                raise ManifestError(other_type(name, kinds[name], origins[name], kind, source.first.uri))
+            origins.setdefault(name, source.first.uri)
+    known = list(dict.fromkeys(chain.from_iterable(source.first.schema.names for source in sources)))
+    asked = [] if columns.passthrough == "all" else columns.passthrough
+    for setting, names, there in (("passthrough", asked, known), ("types", columns.types, list(kinds))):
+        for name in names:
+            if name not in there:
+                raise ManifestError(f"columns.{setting} names {name}, {no_such_column(name, there)}")
+    return kinds
+
+
+def other_type(name: str, kind: pa.DataType, uri: str, other: pa.DataType, other_uri: str) -> str:
+    """What is said of a column that has two types."""
+    return (
+        f"column {name} is {kind} in {uri} and {other} in {other_uri}: give it one type with "
+        f"columns.types={{{name}: ...}}, or leave it out of columns.passthrough"
+    )
+
+
+def renamed(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """New names for columns, unlike those `taken` and each other in every case, as DuckDB and others want them."""
+    used = {name.casefold() for name in taken}
+    new_names: dict[str, str] = {}
+    for name in names:
+        new = name
+        while new.casefold() in used:
+            new = RENAME_PREFIX + new
+        used.add(new.casefold())
+        new_names[name] = new
+    return new_names
+
+
+def left_out(source: Source, columns: ManifestColumns) -> list[str]:
+    """Notes on image columns that are neither animated nor passed through."""
+    if columns.passthrough != "all":
+        return []
+    structs = [field_.name for field_ in source.first.schema if is_image_struct(field_.type)]
+    return [
+        f"column {name} of the manifest holds files and stays out of the metadata; columns.passthrough can name it"
+        for name in structs
+        if name != source.roles.image
+    ]
