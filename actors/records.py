@@ -13,7 +13,7 @@ import pyarrow as pa
 from actors.contracts import PLACE_SCHEMA
 from actors.file_tag import is_seconds
 from actors.generators.base import Generator
-from actors.runner.contract import seconds_column
+from actors.runner.contract import ContractError, seconds_column
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate, generate_columns
 from actors.stages.load import Load
@@ -57,7 +57,15 @@ def work_schema(generator: type[Generator[Any, Any]]) -> pa.Schema:
 
 @cache
 def clip_schema(generator: type[Generator[Any, Any]]) -> pa.Schema:
-    """The columns of a clip's record: what each stage adds, the parameters before those of `generate`, times last."""
+    """The columns of a clip's record: what each stage adds, the parameters before those of `generate`, times last.
+
+    Raises:
+        ContractError: a parameter has the name of a stage's column.
+    """
+    own = {name for stage in STAGES for name in stage.columns.names} | {*generate_columns(generator).names}
+    if clash := set(generator.Parameters.model_fields) & own - {"num_frames"}:  # as many as the file holds
+        said = f"a stage gives a column {min(clash)}; rename the parameter"
+        raise ContractError(f"generator {generator.name}: {said}")
     fields = [pa.field("clip_id", pa.string()), pa.field("image_uri", pa.string())]
     seconds = [pa.field(seconds_column(stage.name), pa.float64()) for stage in STAGES]
     for stage in STAGES:

@@ -11,6 +11,7 @@ from actors.errors import CheckpointError, ConfigError, ManifestError, Stillreel
 from actors.records import FAILING_STAGES
 from pipelines import run as runs
 from pipelines.config import load_config
+from pipelines.driver.cluster import check_machine
 from pipelines.driver.report import print_plan, print_summary, stopped_early
 from pipelines.planning.planner import Retry
 
@@ -93,9 +94,11 @@ def run(
         print(f"stillreel: {left:,} rows came to no end; the same command continues with them", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
     if summary.failed_share > settings.run.max_failed_share:
+        is_manifests = {stage for stage, _ in summary.failures} == {"manifest"}
         print(
             f"stillreel: {summary.failed_share:.0%} of the rows failed, more than run.max_failed_share="
-            f"{settings.run.max_failed_share:g}; see {summary.layout.failures}, then run --retry-failed",
+            f"{settings.run.max_failed_share:g}; see {summary.layout.failures}, then "
+            + ("correct the manifest and run the same command" if is_manifests else "run --retry-failed"),
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_FAILED)
@@ -110,8 +113,12 @@ def plan(
     error_type: FailedType = None,
 ) -> None:
     """Say what a run would do, without starting a model."""
-    planned = runs.plan_only(load_config(config, overrides or []), _retry(retry_failed, stage, error_type))
-    print_plan(planned, Console(soft_wrap=True))
+    settings, console = load_config(config, overrides or []), Console(soft_wrap=True)
+    print_plan(runs.plan_only(settings, _retry(retry_failed, stage, error_type)), console)
+    try:
+        check_machine(settings)
+    except ConfigError as error:
+        console.print(f"note: here, `run` would say: {error}", markup=False, highlight=False)
 
 
 def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> Retry | None:

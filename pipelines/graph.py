@@ -13,6 +13,7 @@ from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
 from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, as_task
+from actors.runner.contract import ContractError
 from actors.runner.feed import feed
 from actors.runner.packing import ITEM_COLUMN, endings
 from actors.stages.finish import Finish
@@ -73,7 +74,8 @@ class Graph:
         """The stages, from the work files to how each row ended."""
         ray_private.set_data_context()
         made = self._finish(self._generate(self._load(self._rows(work))))
-        assert self._wired == [stage.name for stage in STAGES], f"the graph has {self._wired}, STAGES others"
+        if self._wired != (names := [stage.name for stage in STAGES]):
+            raise ContractError(f"the graph has the stages {self._wired}, and actors.records.STAGES has {names}")
         return made
 
     # 1. Read the plan's work files, one after the other and no faster than they are loaded (1 file: many groups), into

@@ -7,6 +7,9 @@ from typing import Self
 import rich.progress
 from rich.console import Console
 
+# Of less time a rate says nothing.
+_LEAST_S = 1.0
+
 
 class Progress:
     """Counts rows that ended; use it as a context manager."""
@@ -55,7 +58,8 @@ class Progress:
             self._console.print(self._line(done, failed, now), highlight=False)
 
     def _line(self, done: int, failed: int, now: float) -> str:
-        rate = (done - 1) / (now - self._first) if self._first and now > self._first and done > 1 else 0.0
+        seconds = now - (self._first or now)
+        rate = (done - 1) / seconds if seconds >= _LEAST_S else 0.0
         eta = f"{rate * 60:.1f} clips/min, ETA {_clock((self._total - done) / rate)}" if rate else "ETA unknown"
         share = 100 * done / self._total
         elapsed = _clock(now - self._started)

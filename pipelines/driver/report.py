@@ -168,7 +168,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         "clips wanted": plan.wanted,
         "duplicate rows": plan.duplicates,
         "already there": plan.already_there,
-        "unusable rows": plan.problems.counts.total(),
+        "unusable rows (each ends in failures/)": plan.problems.counts.total(),
         "failed before (run --retry-failed tries them)": plan.failed_before,
         "to do": plan.to_do,
     }
@@ -187,6 +187,8 @@ def print_summary(summary: Summary, console: Console) -> None:
                 else "try them again with `run --retry-failed`"
             )
             console.print(f"{plan.failed_before:,} failed before: {what}", highlight=False)
+        if summary.is_retry and plan.wanted > plan.already_there + plan.failed_before + plan.duplicates:
+            console.print("Clips that were never tried are made by `run` without --retry-failed", highlight=False)
         return
     for (stage, kind), count in summary.failures.most_common():
         console.print(f"{count:,} failed at {stage} ({kind}); {remedy(kind)}:", highlight=False)

@@ -14,7 +14,8 @@ from pipelines.manifest.rows import is_image_struct
 
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
-_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+# As `columns.types` has them.
+TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def passthrough_types(sources: Sequence[Source], columns: ManifestColumns) -> di
         for name in source.roles.passthrough:
             kind = source.first.schema.field(name).type
             # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
-            kind = _TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
+            kind = TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
             if kinds.setdefault(name, kind) != kind:
                 raise ManifestError(other_type(name, kinds[name], origins[name], kind, source.first.uri))
             origins.setdefault(name, source.first.uri)

@@ -14,8 +14,10 @@ from actors.records import FAILURE_SCHEMA, reserved_names
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, metadata_in, part_of
 from pipelines.dataset.records import extras_of, read_records
+from pipelines.manifest.pass_through import TYPES
 from pipelines.planning.hashes import Hashes, hashes_of
 
+_NAMES_OF_TYPES = {kind: name for name, kind in TYPES.items()}
 # Part files read at once when the dataset is looked through: listing a store is latency, not work.
 _READERS = 16
 
@@ -113,8 +115,12 @@ def check_extras(wanted: pa.Schema, existing: pa.Schema | None) -> pa.Schema:
     ]
     if surplus or changed:
         reasons = [*(f"{name} is new" for name in surplus), *changed]
+        kept = [name for name in existing.names if not any(reason.startswith(f"{name} is ") for reason in changed)]
+        types = {name: _NAMES_OF_TYPES.get(existing.field(name).type) for name in existing.names if name not in kept}
+        typed = ", ".join(f"{name}: {kind}" for name, kind in types.items() if kind)
         raise ManifestError(
             f"the manifest's columns do not fit those of the dataset: {'; '.join(reasons)}. "
-            f"Choose columns with columns.passthrough=[{','.join(existing.names)}], or write to another output"
+            + (f"Columns of text files get a type with columns.types={{{typed}}}. " if typed else "")
+            + f"Choose columns with columns.passthrough=[{','.join(kept)}], or write to another output"
         )
     return existing

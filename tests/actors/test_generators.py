@@ -15,9 +15,10 @@ from actors.generators import GENERATORS
 from actors.generators.base import Animation, Generator, ModelSection
 from actors.generators.null import NullGenerator, NullParameters
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
-from actors.records import STAGES, clip_schema, work_schema
+from actors.records import clip_schema, work_schema
+from actors.runner.contract import ContractError
 from actors.settings import ImageSettings
-from actors.stages.generate import Generate, generate_columns
+from actors.stages.generate import Generate
 from actors.storage import Storage
 from pipelines.config import Config, load_config
 from pipelines.dataset.commit import Committer
@@ -102,11 +103,22 @@ def test_rows_override_parameters_within_their_ranges(tmp_path: Path) -> None:
     assert plan.notes == ["columns of the manifest override the configuration: prompt, style, is_loop, strength"]
 
 
-def test_no_parameter_takes_the_name_of_a_stages_column() -> None:
-    for name, generator in GENERATORS.items():
-        columns = {column for stage in STAGES if stage is not Generate for column in stage.columns.names}
-        columns |= {field.name for field in generate_columns(generator)}
-        assert set(generator.Parameters.model_fields) & columns <= {"num_frames"}, name  # as many as the file holds
+class WideParameters(Parameters):
+    """With a name that `generate` has already."""
+
+    width: int = 3
+
+
+class WideGenerator(NullGenerator):
+    """As `null`."""
+
+    name = "wide"
+    Parameters: ClassVar[type[Any]] = WideParameters
+
+
+def test_a_parameter_cannot_have_the_name_of_a_stages_column() -> None:
+    with pytest.raises(ContractError, match="generator wide: a stage gives a column width; rename the parameter"):
+        clip_schema(WideGenerator)
 
 
 def test_a_parameter_of_one_generator_is_a_column_like_any_other_for_the_others(tmp_path: Path) -> None:

@@ -305,8 +305,12 @@ def test_a_dataset_keeps_the_columns_that_it_began_with(tmp_path: Path) -> None:
     without = plan_of(config)
     assert work_rows(without)[0]["caption"] is None
     write_manifest(tmp_path / "m.parquet", 2, caption=[1, 2], mood=["x", "y"])
-    with pytest.raises(ManifestError, match=r"mood is new; caption is int64, was string.*columns.passthrough"):
+    with pytest.raises(
+        ManifestError, match=r"mood is new; caption is int64, was string.*columns.passthrough"
+    ) as refused:
         plan_of(config)
+    assert "columns.types={caption: string}" in str(refused.value)
+    assert "columns.passthrough=[]" in str(refused.value)
 
 
 def test_rows_with_a_problem_are_planned_as_rows_that_will_fail(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_the_last_row_always_gets_a_line() -> None:
     with Progress(1, Console(file=out), log_interval_s=1000) as shown:
         shown.advance(1, 0)
     assert "1/1 clips (100 %)" in out.getvalue()
+    assert "ETA unknown" in out.getvalue()  # no rate of a moment
 
 
 def test_a_terminal_gets_a_bar() -> None:

@@ -176,6 +176,21 @@ def test_too_many_failures_end_with_exit_code_1(tmp_path: Path, head: Head) -> N
     done = in_process("run", "--config", config, f"ray.address={head.address}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed at load (ImageError)" in done.stdout
+    assert "then run --retry-failed" in done.stderr
+
+
+def test_rows_of_the_manifest_are_corrected_not_retried(tmp_path: Path, head: Head) -> None:
+    (tmp_path / "list.csv").write_text("image_uri\nhttp://127.0.0.1/a.png\n")
+    config = write_null_config(
+        tmp_path / "job.yaml", tmp_path / "list.csv", tmp_path / "out", storage={"schemes": ["http"]}
+    )
+    done = in_process("run", "--config", config, f"ray.address={head.address}")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "then correct the manifest and run the same command" in done.stderr
+    write_pictures(tmp_path, 1)
+    (tmp_path / "list.csv").write_text(f"image_uri\n{tmp_path}/picture-000.png\n")
+    retried = in_process("run", "--retry-failed", "--config", config, "storage.schemes=null")
+    assert "Clips that were never tried are made by `run` without --retry-failed" in retried.stdout
 
 
 def test_embedded_images_and_batches_make_the_same_clips(
