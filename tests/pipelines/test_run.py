@@ -285,10 +285,13 @@ def test_row_overrides_reach_the_videos(tmp_path: Path, head: Head) -> None:
 
 def test_gpu_configs_on_a_machine_without_a_gpu_say_so_at_once(tmp_path: Path, svd_checkpoint: Path) -> None:
     write_pictures(tmp_path / "images", 1)
-    done = in_process(
-        "run", "--config", ROOT / "conf/svd_xt.yaml", f"manifest={tmp_path}/images", f"output={tmp_path}/out",
-        f"model.source={svd_checkpoint}", "model.revision=null", "model.variant=null",
-    )  # fmt: skip
+    arguments: list[object] = ["--config", ROOT / "conf/svd_xt.yaml"]
+    arguments += [f"manifest={tmp_path}/images", f"output={tmp_path}/out", f"model.source={svd_checkpoint}"]
+    arguments += ["model.revision=null", "model.variant=null"]
+    planned = in_process("plan", *arguments)
+    assert planned.returncode == 0
+    assert "note: here, `run` would say: the configuration reserves GPUs" in planned.stdout
+    done = in_process("run", *arguments)
     assert done.returncode == 2
     assert "this machine has none that PyTorch can use (" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
