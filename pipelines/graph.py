@@ -73,6 +73,7 @@ class Graph:
     def _dataset(self, work: Sequence[WorkFile]) -> Dataset:
         """The stages, from the work files to how each row ended."""
         ray_private.set_data_context()
+        self._wired.clear()
         made = self._finish(self._generate(self._load(self._rows(work))))
         if self._wired != (names := [stage.name for stage in STAGES]):
             raise ContractError(f"the graph has the stages {self._wired}, and actors.records.STAGES has {names}")

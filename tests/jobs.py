@@ -19,6 +19,8 @@ from pipelines.driver import ray_private
 from tests.clusters import environment
 
 ROOT = Path(__file__).parents[1]
+# Half a second to encode a clip that no model makes.
+SLOW_CLIPS = ("generation.num_frames=150", "image.width=480", "image.height=288")
 _WIDE = {"COLUMNS": "120"}  # where a table would wrap
 # Of a work row: all that a clip of SVD depends on beside its picture.
 SVD_PARAMETERS: dict[str, Any] = {
@@ -94,7 +96,7 @@ def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
         warnings.filterwarnings("ignore", category=ResourceWarning)  # what Ray leaves open
         patch.setattr(ray_private, "set_flags", refuse)
         patch.setattr(sys, "argv", ["stillreel", *command])
-        patch.setenv("COLUMNS", "120")
+        patch.setenv("COLUMNS", _WIDE["COLUMNS"])
         try:
             with redirect_stdout(out), redirect_stderr(err):
                 cli.main()

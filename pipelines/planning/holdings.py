@@ -109,14 +109,13 @@ def check_extras(wanted: pa.Schema, existing: pa.Schema | None) -> pa.Schema:
         return wanted
     surplus = [name for name in wanted.names if name not in existing.names]
     changed = [
-        f"{name} is {wanted.field(name).type}, was {existing.field(name).type}"
-        for name in wanted.names
-        if name in existing.names and wanted.field(name).type != existing.field(name).type
+        name for name in wanted.names if name in existing.names and wanted.field(name).type != existing.field(name).type
     ]
     if surplus or changed:
-        reasons = [*(f"{name} is new" for name in surplus), *changed]
-        kept = [name for name in existing.names if not any(reason.startswith(f"{name} is ") for reason in changed)]
-        types = {name: _NAMES_OF_TYPES.get(existing.field(name).type) for name in existing.names if name not in kept}
+        reasons = [f"{name} is new" for name in surplus]
+        reasons += [f"{name} is {wanted.field(name).type}, was {existing.field(name).type}" for name in changed]
+        kept = [name for name in existing.names if name not in changed]
+        types = {name: _NAMES_OF_TYPES.get(existing.field(name).type) for name in existing.names if name in changed}
         typed = ", ".join(f"{name}: {kind}" for name, kind in types.items() if kind)
         raise ManifestError(
             f"the manifest's columns do not fit those of the dataset: {'; '.join(reasons)}. "

@@ -8,10 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.clusters import RAY, Head, environment
-from tests.jobs import ROOT, write_null_config, write_pictures
+from tests.jobs import ROOT, SLOW_CLIPS, write_null_config, write_pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-SLOW_ENOUGH = ("generation.num_frames=150", "image.width=480", "image.height=288")
 
 
 def submit(head: Head, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -23,7 +22,7 @@ def submit(head: Head, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_a_submitted_job_makes_the_dataset_and_logs_plain_lines(head: Head, tmp_path: Path) -> None:
     write_pictures(tmp_path / "images", 5)
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "images", tmp_path / "out")
-    done = submit(head, "run", "--config", config, "run.log_interval_s=0.2", *SLOW_ENOUGH)
+    done = submit(head, "run", "--config", config, "run.log_interval_s=0.2", *SLOW_CLIPS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 5

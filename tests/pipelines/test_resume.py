@@ -11,12 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.clusters import Head
-from tests.jobs import in_process, running_stillreel, write_null_config, write_pictures
+from tests.jobs import SLOW_CLIPS, in_process, running_stillreel, write_null_config, write_pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-# Half a second to encode a clip.
-SLOW_ENOUGH = ("run.log_interval_s=0.01", "generation.num_frames=150", "image.width=480", "image.height=288")
+SLOW_ENOUGH = ("run.log_interval_s=0.01", *SLOW_CLIPS)
 
 
 def until(folder: Path, count: int, timeout_s: float = 200) -> None:
