@@ -108,15 +108,15 @@ def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, code or 0, out.getvalue(), err.getvalue())
 
 
-def stillreel(*arguments: object, cwd: Path = ROOT, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+def stillreel(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command line, as a user runs it: `python -m pipelines ...`."""
     return subprocess.run(
         _command(arguments),
-        cwd=cwd,
+        cwd=ROOT,
         env=environment() | _WIDE,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=240,
         check=False,
     )
 
