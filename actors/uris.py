@@ -21,3 +21,10 @@ def s3_bucket(uri: str) -> str:
 def local_path(uri: str) -> Path:
     """Of a path or a `file://` URI."""
     return Path(uri.removeprefix("file://"))
+
+
+def file_name(uri: str) -> str:
+    """The last name of a URI; of a URL without its query."""
+    match = SCHEME.match(uri)
+    path = uri.partition("?")[0] if match and match[1].lower() in ("http", "https") else uri
+    return path.rpartition("/")[2]
