@@ -3,7 +3,7 @@
 import io
 import tarfile
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 from actors.contracts import Place
 from actors.errors import ImageError
@@ -51,6 +51,6 @@ class OpenTar:
             self._stream.close()
 
 
-def open_tar(stream: io.BufferedReader) -> tarfile.TarFile:
+def open_tar(stream: "io.BufferedReader[Any]") -> tarfile.TarFile:
     r"""The members from the one at which a stream stands. Names that are no UTF-8 are spelled as in `b\xff.jpg`."""
     return tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="backslashreplace")

@@ -13,8 +13,8 @@ from fsspec.utils import glob_translate
 
 Kind = Literal["file", "folder", "linked file", "linked folder", "broken link", "device"]
 # Why a walk gives nothing of what it has met.
-MET_BEFORE = "or folders that links lead to once more"
-NOT_FILES = "that are devices, pipes or sockets"
+MET_BEFORE = "or folders met by a link once more"
+NOT_FILES = "being devices, pipes or sockets"
 
 # Files outside a folder that links in it lead to, and that are known again; of more, some may come twice.
 _TARGETS = 1_000_000
@@ -140,6 +140,8 @@ class LocalWalk:
         target = os.path.realpath(link)
         if not self._looks.through(target):
             return False
+        if not self._looks.gives(link):
+            return True
         if target.startswith(f"{self._real_root.rstrip('/')}/"):
             path = self._root.rstrip("/") + target[len(self._real_root.rstrip("/")) :]
             is_new = not (self._looks.gives(path) and self._doors.closed(path) is None)
@@ -149,7 +151,7 @@ class LocalWalk:
             is_new = key not in self._targets
             if len(self._targets) < _TARGETS:
                 self._targets.add(key)
-        if not is_new and self._looks.gives(link):
+        if not is_new:
             self._looks.passes(link, MET_BEFORE)
         return is_new
 

@@ -11,6 +11,7 @@ import glob
 import io
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping

@@ -5,7 +5,7 @@ from actors.storage import Storage
 from pipelines.manifest.arrow_files import ArrowManifest
 from pipelines.manifest.csv_files import CsvManifest
 from pipelines.manifest.files import Format, ManifestFile
-from pipelines.manifest.hive import bare, with_partitions
+from pipelines.manifest.hive import bare, partitions, with_partitions
 from pipelines.manifest.json_files import JsonManifest
 from pipelines.manifest.json_lines import JsonLinesManifest
 from pipelines.manifest.opening import is_utf8, spelled
@@ -21,13 +21,22 @@ class Opener:
         """`root`: the folder below which names of folders give columns, if any; `bytes_column` as in the settings."""
         self._storage, self._kind, self._root = storage, kind, root
         self.shards = Shards(bytes_column)
+        self._partitions: list[str] = []
 
     def __call__(self, uri: str) -> ManifestFile:
         """Read what must be known before the rows: the columns and their types."""
         if not is_utf8(uri):  # the names of its images begin with its own
             raise ManifestError(f"{spelled(uri)}: this path is not UTF-8 text: rename it")
         file = self._opened(uri)
-        return file if self._kind == "text" else with_partitions(file, self._root)
+        if self._kind == "text":
+            return file
+        self._partitions = self._partitions or list(partitions(uri, self._root))
+        return with_partitions(file, self._root)
+
+    def notes(self, given: str) -> list[str]:
+        """What the user may want to know, when all was read."""
+        said = f"{given}: the names of its folders give the columns {', '.join(self._partitions)}"
+        return [*([said] if self._partitions else []), *self.shards.notes(given)]
 
     def _opened(self, uri: str) -> ManifestFile:  # noqa: PLR0911 - a line for each format
         storage = self._storage

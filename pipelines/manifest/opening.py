@@ -67,7 +67,7 @@ def text_lines(storage: Storage, uri: str) -> Iterator[io.TextIOWrapper]:
             raise ManifestError(f"{uri} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
 
 
-def refuse_empty(uri: str, stream: io.BufferedReader) -> None:
+def refuse_empty(uri: str, stream: "io.BufferedReader[Any]") -> None:
     """Raise ManifestError for a file of 0 bytes."""
     if not stream.peek(1):
         raise empty(uri)

@@ -9,7 +9,7 @@ from actors.errors import ManifestError, StorageError
 from actors.storage import Storage
 from actors.store_options import STORES
 from actors.uris import root_of
-from pipelines.dataset.layout import Layout, metadata_in, root_of_place
+from pipelines.dataset.layout import Layout, metadata_in, part_of, root_of_place
 from pipelines.manifest.passed_over import PassedOver
 
 # Columns of every metadata.parquet that we write: what tells a dataset that was copied without `_lease` and `_runs`.
@@ -31,6 +31,11 @@ class OwnDatasets:
             return True
         passed.add_dataset(root)
         return False
+
+    def is_card(self, uri: str) -> bool:
+        """Whether a file is what a dataset says of itself."""
+        root = Storage.parent(uri)
+        return uri == Layout(root).card and self._is_dataset(root)
 
     def looks_through(self, target: str, passed: PassedOver) -> bool:
         """The same of where a link leads, which may be deep within a dataset."""
@@ -71,8 +76,9 @@ class OwnDatasets:
         names = {folder.rpartition("/")[2] for folder in self._storage.list_folders(root)}
         if {"_lease", "_runs"} <= names:
             return True
-        parts = self._storage.list_folders(Layout(root).data) if "data" in names else []
-        return bool(parts) and self._holds_records(metadata_in(parts[0]))
+        folders = self._storage.list_folders(Layout(root).data) if "data" in names else []
+        part = next((folder for folder in folders if part_of(folder) is not None), None)
+        return part is not None and self._holds_records(metadata_in(part))
 
     def _holds_records(self, uri: str) -> bool:
         try:

@@ -7,12 +7,12 @@ from actors.uris import file_name
 from pipelines.manifest.files import PACKED
 
 OTHER_KINDS = "of other kinds"
-HIDDEN = "that are hidden or a writer's own"
+HIDDEN = "hidden or a writer's own"
 BESIDE = "of text or JSON beside others"
 OTHER_FORMATS = "of other formats than columns.format"
-SHARD_LISTS = "that list what is in the shards beside them"
-STATISTICS = "that describe what is beside them"
-NOT_OF_DATASET = "that the saved dataset beside them does not name"
+SHARD_LISTS = "listing what is in the shards beside them"
+STATISTICS = "describing what is beside them"
+NOT_OF_DATASET = "not named by the saved dataset beside them"
 
 NO_EXTENSION = "no extension"
 
@@ -63,7 +63,7 @@ def ending_of(uri: str) -> str:
     """What a file's name ends in, as far as it tells a kind: `.dng`, `.tar.gz`, or "no extension"."""
     name = file_name(uri).lower()
     stem, dot, ending = name.rpartition(".")
-    if not stem or not dot or len(ending) > _ENDING_CHARACTERS or not ending.isalnum():
+    if not stem or not dot or len(ending) > _ENDING_CHARACTERS or not ending.isalnum() or ending.isdigit():
         return NO_EXTENSION
     packed = "." + ending in PACKED
     inner = stem.rpartition(".") if packed else ("", "", "")

@@ -103,7 +103,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
                 allowed = AllowedImages.beside([one.given, *base], output, schemes)
                 opener = Opener(storage, kind, one.root, columns.bytes_column)
                 opened.append(_open_source(one, opener, columns, parameters, allowed))
-                closing.append(partial(opener.shards.notes, one.given))
+                closing.append(partial(opener.notes, one.given))
         reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
         reader.closing = closing
         return reader

@@ -66,7 +66,8 @@ class Search:
         for uri in walk(self._uri, looks):
             kind = self._kind(uri)
             if reason := self._why_not(uri, kind):
-                self.passed.add(uri, reason)
+                if not self._datasets.is_card(uri):
+                    self.passed.add(uri, reason)
             else:
                 assert kind is not None, uri  # or there is a reason
                 yield uri, kind

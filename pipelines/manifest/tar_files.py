@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -165,7 +165,9 @@ class TarManifest:
     ) -> Iterator[Iterator[Sample]]:
         is_local = self._storage.is_local(self.uri)
         with self._storage.open_exact(self.uri) if is_local else self._storage.open(self.uri) as opened:
-            stream = BufferedReader(opened, _LOCAL_BUFFER_BYTES) if is_local else cast("BufferedReader", opened)
+            stream: BufferedReader[Any] = (
+                BufferedReader(opened, _LOCAL_BUFFER_BYTES) if is_local else cast("Any", opened)
+            )
             refuse_empty(self.uri, stream)
             if self._storage.size(self.uri) > _MOST_BYTES:
                 raise ManifestError(f"{self.uri} is larger than {_MOST_BYTES:,} bytes: write several tars")

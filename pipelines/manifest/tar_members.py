@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from actors.embedded_tar import BLOCK_BYTES, open_tar
 from actors.errors import ManifestError
@@ -47,7 +48,7 @@ class Sample:
 
 def samples(
     uri: str,
-    stream: io.BufferedReader,
+    stream: "io.BufferedReader[Any]",
     *,
     reads: Callable[[str, int], bool],
     hashes: Callable[[str], bool],
@@ -68,7 +69,7 @@ def samples(
     try:
         with open_tar(stream) as tar:
             while (found := tar.next()) is not None:
-                tar.members = []  # type: ignore[misc] # it would keep all of them
+                tar.members = []  # type: ignore[attr-defined] # it would keep all of them
                 if (name := _NAME.fullmatch(found.name)) is None or not found.isfile():
                     if not found.isdir():
                         passes("hidden or without an ending" if found.isfile() else "links")
@@ -94,7 +95,7 @@ def _data(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return opened.read()
 
 
-def _check_end(stream: io.BufferedReader, offset: int) -> None:
+def _check_end(stream: "io.BufferedReader[Any]", offset: int) -> None:
     """Raise TarError where the reader took damage for the end: there only zeros are, or the file ends."""
     stream.seek(offset)
     block = stream.read(BLOCK_BYTES)
