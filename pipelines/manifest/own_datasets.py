@@ -73,11 +73,11 @@ class OwnDatasets:
         return self._known[root]
 
     def _has_our_folders(self, root: str) -> bool:
-        names = {folder.rpartition("/")[2] for folder in self._storage.list_folders(root)}
-        if {"_lease", "_runs"} <= names:
+        layout, folders = Layout(root), self._storage.list_folders(root)
+        if {layout.lease, layout.runs}.issubset(folders):
             return True
-        folders = self._storage.list_folders(Layout(root).data) if "data" in names else []
-        part = next((folder for folder in folders if part_of(folder) is not None), None)
+        parts = self._storage.list_folders(layout.data) if layout.data in folders else []
+        part = next((folder for folder in parts if part_of(folder) is not None), None)
         return part is not None and self._holds_records(metadata_in(part))
 
     def _holds_records(self, uri: str) -> bool:
