@@ -44,7 +44,9 @@ class ArrowBatches:
         """
         if number >= self._reader.num_record_batches:
             raise IndexError(number)
-        fields = [self.schema.get_field_index(name) for name in columns]
+        # None would mean all of them: then the rows are those of a column that is small, or else of the first.
+        small = (number for number, field in enumerate(self.schema) if pa.types.is_primitive(field.type))
+        fields = [self.schema.get_field_index(name) for name in columns] or [next(small, 0)]
         some = pa.ipc.open_file(self._stream, options=pa.ipc.IpcReadOptions(included_fields=fields))
         return _checked(some.get_batch(number), columns)
 

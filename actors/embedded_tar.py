@@ -10,7 +10,7 @@ from actors.errors import ImageError
 from actors.storage import Storage
 
 BLOCK_BYTES = 512
-# The header and a small image come with one request; what is longer costs a second.
+# The header and a small image, and the small ones behind it, come with one request; what is longer costs a second.
 _REQUEST_BYTES = 256 * 2**10
 
 
@@ -19,7 +19,7 @@ class OpenTar:
 
     def __init__(self, file: str, storage: Storage) -> None:
         self.file = file
-        self._stream = cast("io.RawIOBase", storage.open_exact(file))
+        self._stream = io.BufferedReader(cast("io.RawIOBase", storage.open_exact(file)), _REQUEST_BYTES)
 
     def read(self, place: Place, max_bytes: int | None) -> bytes:
         """The member that begins at a place's block.
@@ -29,9 +29,8 @@ class OpenTar:
             StorageError: the tar cannot be read.
         """
         self._stream.seek(place.row * BLOCK_BYTES)
-        buffered = io.BufferedReader(self._stream, _REQUEST_BYTES)
         try:
-            with open_tar(buffered) as tar:
+            with open_tar(self._stream) as tar:
                 member = tar.next()
                 if member is None or member.name != place.column or not member.isfile():
                     raise ImageError(f"{self.file} has changed since it was planned: run again")
@@ -42,8 +41,6 @@ class OpenTar:
                 return opened.read()
         except tarfile.TarError as error:
             raise ImageError(f"{self.file} has changed since it was planned, or is damaged: {error}") from error
-        finally:
-            buffered.detach()  # the stream stays open
 
     def close(self) -> None:
         """Let go of the file."""

@@ -42,8 +42,11 @@ class ArrowManifest:
     def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
         """As in `HoldsImages`. A stream counts as one group of rows: it is read from its start."""
         first = 1
-        with self._opened(exact=not hashed and self._is_indexed) as file:
-            for number, batch in enumerate(file.read(list(dict.fromkeys([*names, image])))):
+        # Of a struct the path is wanted, and a column is read as a whole.
+        needs_image = hashed or pa.types.is_struct(self.schema.field(image).type)
+        wanted = list(dict.fromkeys([*names, *([image] if needs_image else [])]))
+        with self._opened(exact=not needs_image and self._is_indexed) as file:
+            for number, batch in enumerate(file.read(wanted)):
                 group, start = (number, 0) if file.is_indexed else (0, first - 1)
                 images = embedded_in(batch, image, group, range(start, start + batch.num_rows), hashed=hashed)
                 at = 0

@@ -257,6 +257,8 @@ def _open_source(
 ) -> Source:
     opened = map(opener, found.files)
     first = next(opened)
+    if not first.schema.names:
+        raise ManifestError(f"the manifest has no rows: {first.uri}")
     roles = only_uris() if found.kind == "text" else column_roles(first, columns, parameters)
     return Source(first, opened, roles, allowed)
 
