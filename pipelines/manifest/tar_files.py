@@ -34,7 +34,7 @@ _TEXT_BYTES = 2**20
 _MOST_BYTES = BLOCK_BYTES * (2**31 - 1)
 # Between the headers of a local tar much is passed over. From a store it comes along: the time that one more request
 # takes is that of some megabytes.
-_LOCAL_BUFFER_BYTES = 2**12
+_LOCAL_BUFFER_BYTES = 2**16
 # Kinds of members that a note counts.
 _KINDS = 20
 
