@@ -388,11 +388,15 @@ class Storage:
         return filesystem, path
 
     def _refuse_torn_writes(self, uri: str) -> None:
-        if self.scheme(uri) not in STORES:
-            raise StorageError(
-                f"{uri} could not be written: {self.scheme(uri)}:// cannot replace a file at once; "
-                f"write to a local folder or to one of {', '.join(name + '://' for name in STORES)}"
-            )
+        scheme = self.scheme(uri)
+        if scheme in STORES:
+            return
+        stores = ", ".join(name + "://" for name in STORES)
+        why, instead = "cannot replace a file at once", f"write to a local folder or to one of {stores}"
+        if scheme == "hf":
+            why = "makes a commit of each file, and the Hub allows some hundred an hour"
+            instead += ", and upload the finished dataset with `hf upload-large-folder`"
+        raise StorageError(f"{uri} could not be written: {scheme}:// {why}; {instead}")
 
     def _walk_local(self, folder: str, looks: Looks) -> Iterator[str]:
         def list_entries(path: str) -> list[tuple[str, Kind]]:

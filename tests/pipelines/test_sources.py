@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors import listings
-from actors.errors import ManifestError
+from actors.errors import ManifestError, StorageError
 from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
 from pipelines.manifest.columns import ManifestColumns
 from pipelines.manifest.reader import ManifestReader, read_manifest
+from tests.hub import hub
 
 LOCAL = Storage()
 METADATA = pa.table({"clip_id": ["0"], "file_name": ["0.mp4"], "image_uri": ["/elsewhere/a.jpg"]})
@@ -237,3 +238,35 @@ def test_on_a_store_the_walk_goes_past_the_output(s3_storage: Storage, s3_bucket
             assert any("1 file of other kinds was left out (.dng 1)" in note for note in notes)
     for source in (root, f"{root}/data/part-00000/metadata.parquet"):
         assert "the dataset that this run writes to" in refusal(source, output=f"{root}/", storage=s3_storage)
+
+
+# --- The Hub -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_on_the_hub(tmp_path: Path) -> None:
+    folder = tmp_path / "hub"
+    touch(folder, ".gitattributes", "README.md", "images/cat/a.jpg", "images/b.PNG", "images/c.dng")
+    (folder / "data").mkdir()
+    for number in range(2):
+        table = pa.table({"file_name": [f"../images/{number}.jpg"], "n": [number]})
+        pq.write_table(table, folder / "data" / f"train-0000{number}-of-00002.parquet")
+    with hub(folder, "org/name") as server:
+        storage = Storage({"hf": {"endpoint": server.endpoint, "token": False}}, tries=1)
+        for root in ("hf://datasets/org/name", "hf://datasets/org/name@main", "hf://datasets/org/name@refs/pr/1"):
+            images = [f"{root}/images/b.PNG", f"{root}/images/cat/a.jpg"]
+            uris, notes = found(f"{root}/images", storage=storage)
+            assert uris == images
+            assert any("1 file of other kinds was left out (.dng 1)" in note for note in notes)
+            assert found(f"{root}/**/*.jpg", storage=storage)[0] == images[1:]
+            rows = [f"{root}/images/{number}.jpg" for number in range(2)]
+            for source in (f"{root}/data", f"{root}/data/*.parquet"):
+                assert found(source, storage=storage)[0] == rows
+            assert found(f"{root}/data/train-00001-of-00002.parquet", storage=storage)[0] == rows[1:]
+            assert storage.read_bytes(images[0], max_bytes=10) == b"x"
+        for missing in ("hf://datasets/org/name/none.csv", "hf://datasets/org/other/m.csv"):
+            assert refusal(missing, storage=storage) == f"{missing} does not exist"
+            with pytest.raises(StorageError, match="does not exist; if it is private or gated, set HF_TOKEN"):
+                storage.read_bytes(missing)
+        with pytest.raises(StorageError, match=r"makes a commit of each file.*write to a local folder.*upload-large"):
+            storage.create_bytes("hf://datasets/org/name/_lease/00000001.json", b"x")
+        assert not [line for line in server.asked if line.startswith("POST")]
