@@ -95,7 +95,7 @@ class _OpenGroup:
                 values = next(self._batches)
             except StopIteration:
                 self._damage = ImageError(f"{self._place.file} has changed since it was planned: run again")
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, MemoryError) as error:
                 reason = " ".join(str(error).split())
                 where = f"row group {self._place.group + 1} of {self._place.file}"
                 self._damage = ImageError(f"{where} is damaged: {reason}")

@@ -118,7 +118,7 @@ class Layout:
 def root_of_place(folder: str) -> str | None:
     """What would be the dataset's root, where a folder is called as one of the folders in it; else None."""
     root, _, name = folder.rpartition("/")
-    return root if name in _PLACES else None
+    return (root or "/") if name in _PLACES else None
 
 
 def metadata_in(part_folder: str) -> str:

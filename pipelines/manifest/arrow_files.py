@@ -29,6 +29,8 @@ class ArrowManifest:
         with self._opened() as file:
             self._is_indexed = file.is_indexed
             self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in file.schema])
+            # Names within structs are decoded when they are asked for, which else others would do.
+            assert all(isinstance(child.name, str) for field in file.schema for child in field.flatten())
         check_names(uri, self.schema.names)
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
@@ -76,6 +78,6 @@ class ArrowManifest:
             stream.seek(0)
             try:
                 yield ArrowBatches(stream)
-            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
                 reason = one_line(str(error))
                 raise ManifestError(f"{self.uri} is not a whole Arrow file, though named so ({reason})") from error

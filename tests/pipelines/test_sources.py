@@ -12,6 +12,7 @@ from actors.errors import ManifestError, StorageError
 from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
 from pipelines.manifest.columns import ManifestColumns
+from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.reader import ManifestReader, read_manifest
 from tests.hub import hub
 
@@ -201,6 +202,17 @@ def test_a_dataset_is_not_its_own_manifest(tmp_path: Path) -> None:
 def test_a_folder_of_pictures_in_the_working_folder_may_feed_it(tmp_path: Path) -> None:
     touch(tmp_path, "pics/0.jpg")
     assert found(tmp_path / "pics", output=tmp_path)[0] == [f"{tmp_path}/pics/0.jpg"]
+    # Unless it is where the dataset keeps its clips.
+    touch(tmp_path, "data/0.jpg")
+    assert "is, or lies in, the dataset that this run writes to" in refusal(tmp_path / "data", output=tmp_path)
+
+
+def test_a_folder_at_the_root_of_the_disk_is_not_that_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset_at(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    OwnDatasets(".", LOCAL).refuse("/data/pics", "/data/pics", is_folder=False)
 
 
 # --- Shards of img2dataset, saved datasets ---------------------------------------------------------------------------
@@ -240,7 +252,7 @@ def test_on_a_store_the_walk_goes_past_the_output(s3_storage: Storage, s3_bucket
         assert "the dataset that this run writes to" in refusal(source, output=f"{root}/", storage=s3_storage)
 
 
-# --- The Hub -----------------------------------------------------------------------------------------------------------
+# --- The Hub ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_manifest_on_the_hub(tmp_path: Path) -> None:
