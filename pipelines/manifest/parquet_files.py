@@ -15,6 +15,8 @@ from pipelines.manifest.opening import check_names, empty, one_line
 from pipelines.manifest.parquet_images import batches_with_images
 
 _PARQUET_BUFFER_BYTES = 2**20  # pages are streamed: a column chunk of images may be gigabytes
+# Spark and Impala write INT96, which has no unit. In nanoseconds, pyarrow's own choice, 9999-12-31 becomes 1816.
+_INT96_UNIT = "us"
 
 
 class ParquetManifest:
@@ -58,7 +60,7 @@ class ParquetManifest:
             if stream.seek(0, io.SEEK_END) == 0:
                 raise empty(self.uri)
             try:
-                yield pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER_BYTES)
+                yield pq.ParquetFile(stream, buffer_size=_PARQUET_BUFFER_BYTES, coerce_int96_timestamp_unit=_INT96_UNIT)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 reason = one_line(str(error))
                 raise ManifestError(f"{self.uri} is not a whole Parquet file, though named so ({reason})") from error

@@ -142,6 +142,7 @@ def override(name: str, values: pa.Array, parameters: type[Parameters], marks: M
 def _numbers(name: str, values: pa.Array, kind: pa.DataType, bounds: Bounds, marks: Marks) -> pa.Array:
     low, high = bounds
     whole = pa.types.is_integer(kind)
+    values = values if whole else _as_written(values)
     numbers, bad = _converted(values, kind)
     least = -sys.float_info.max if low is None else low
     most = sys.float_info.max if high is None else high
@@ -149,7 +150,20 @@ def _numbers(name: str, values: pa.Array, kind: pa.DataType, bounds: Bounds, mar
     bad = pc.or_(bad, pc.fill_null(pc.invert(inside), False))
     upto = f"from {low} to {high}" if high is not None else f"of at least {low}"
     marks.mark(bad, f"{name} must be a {'whole ' if whole else ''}number {upto}", values)
+    # Of the two zeros one, because a clip's id is made of the number as text.
+    numbers = pc.if_else(pc.equal(numbers, 0), pa.scalar(0, numbers.type), numbers)
     return pc.if_else(bad, pa.scalar(None, numbers.type), numbers)
+
+
+def _as_written(values: pa.Array) -> pa.Array:
+    """Short floats and decimals as the float64 that has their digits: 0.02 of float32 is 0.02, not 0.0199999995..."""
+    kind = values.type
+    if pa.types.is_float16(kind):
+        values = values.to_numpy(zero_copy_only=False)
+        return pa.array([None if np.isnan(value) else float(str(value)) for value in values], pa.float64())
+    if pa.types.is_float32(kind) or pa.types.is_decimal(kind):
+        return pc.cast(pc.cast(values, pa.string()), pa.float64())
+    return values
 
 
 def _words(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:
