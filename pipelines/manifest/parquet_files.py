@@ -87,11 +87,26 @@ def _bytes_per_row(metadata: pq.FileMetaData) -> float:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without its encoding."""
+    """The type without its encoding, and so of the types within it."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         return pa.binary()
-    return kind
+    return _with_plain_values(kind) if pa.types.is_nested(kind) else kind
+
+
+def _with_plain_values(kind: pa.DataType) -> pa.DataType:
+    def plain(field: pa.Field) -> pa.Field:
+        return field.with_type(_plain(field.type))
+
+    if pa.types.is_struct(kind):
+        return pa.struct([plain(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(plain(kind.key_field), plain(kind.item_field), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(plain(kind.value_field), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(plain(kind.value_field))
+    return pa.list_(plain(kind.value_field)) if pa.types.is_list(kind) else kind

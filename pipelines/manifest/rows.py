@@ -23,6 +23,8 @@ from pipelines.manifest.parquet_images import Embedded
 EXAMPLES = 3
 _HAS_ROOT = r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"
 _HAS_DOT_SEGMENT = r"(^|/)\.\.?(/|$)"
+# Types whose values are read from text, too.
+_PARSED = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
 
 
 @dataclass(slots=True)
@@ -202,6 +204,8 @@ def _converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]
     try:
         return pc.cast(values, kind), pa.array(np.zeros(len(values), bool))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # at least one value: look at each
+        if not any(is_kind(kind) for is_kind in _PARSED):
+            return _one_by_one(values, kind)
         given = [
             None if isinstance(value, str) and not value.strip() else value
             for value in _within_python(values).to_pylist()
@@ -209,6 +213,19 @@ def _converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]
         parsed = [None if value is None else _parsed(value, kind) for value in given]
         bad = [value is not None and result is None for value, result in zip(given, parsed, strict=True)]
         return pa.array(parsed, kind), pa.array(bad, pa.bool_())
+
+
+def _one_by_one(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
+    """As `_converted`, by Arrow alone: types that Python holds in part."""
+    converted, bad = [], []
+    for row in range(len(values)):
+        try:
+            converted.append(pc.cast(values.slice(row, 1), kind))
+            bad.append(False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            converted.append(pa.nulls(1, kind))
+            bad.append(True)
+    return pa.concat_arrays(converted), pa.array(bad, pa.bool_())
 
 
 def _within_python(values: pa.Array) -> pa.Array:
