@@ -15,14 +15,12 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from actors.generators.parameters import Bounds, Parameters
-from actors.storage import Storage
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 from pipelines.manifest.parquet_images import Embedded
+from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
 
 # Rows of each kind of problem that are kept as examples.
 EXAMPLES = 3
-_HAS_ROOT = r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"
-_HAS_DOT_SEGMENT = r"(^|/)\.\.?(/|$)"
 # Types whose values are read from text, too.
 _PARSED = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
 
@@ -73,8 +71,10 @@ def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages,
     """
     name = _text_or_null(uris)
     marks.mark(pc.is_null(name), f"no image: {empty} is empty")
-    _mark_refused(name, base, allowed, marks)
-    return {"image_uri": _named(_resolved(name, base), marks)}
+    name, elsewhere = as_paths(name)
+    marks.mark(elsewhere, NOT_HERE, name)
+    _mark_refused(pc.if_else(elsewhere, pa.scalar(None, pa.string()), name), base, allowed, marks)
+    return {"image_uri": _named(resolved(name, base), marks)}
 
 
 def embedded_columns(
@@ -89,7 +89,7 @@ def embedded_columns(
     """
     size = len(marks.texts)
     name = pa.nulls(size, pa.string()) if uris is None else _text_or_null(uris)
-    elsewhere = pc.coalesce(name, _text_or_null(images.path))
+    elsewhere, is_not_here = as_paths(pc.coalesce(name, _text_or_null(images.path)))
     is_refused = [uri is not None and allowed.why_not(uri, base) is not None for uri in elsewhere.to_pylist()]
     return {
         "image_uri": _named(name, marks),
@@ -98,7 +98,9 @@ def embedded_columns(
         "image_group": images.group,
         "image_row": images.row,
         "image_fallback": pc.if_else(
-            pa.array(is_refused, pa.bool_()), pa.scalar(None, pa.string()), _resolved(elsewhere, base)
+            pc.or_(pa.array(is_refused, pa.bool_()), is_not_here),
+            pa.scalar(None, pa.string()),
+            resolved(elsewhere, base),
         ),
     }
 
@@ -118,19 +120,6 @@ def _mark_refused(uris: pa.Array, base: str, allowed: AllowedImages, marks: Mark
 def _text_or_null(texts: pa.Array) -> pa.Array:
     texts = pc.cast(texts, pa.string())
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.string()), texts)
-
-
-def _resolved(uris: pa.Array, base: str) -> pa.Array:
-    """Relative URIs made absolute, from the folder `base`."""
-    relative = pc.invert(pc.match_substring_regex(uris, _HAS_ROOT))
-    if not pc.any(relative).as_py():
-        return uris
-    resolved = pc.if_else(relative, pc.binary_join_element_wise(base.rstrip("/"), uris, "/"), uris)
-    dotted = pc.fill_null(pc.and_(relative, pc.match_substring_regex(uris, _HAS_DOT_SEGMENT)), False)
-    if not pc.any(dotted).as_py():
-        return resolved
-    joined = [Storage.join(base, uri) for uri in uris.filter(dotted).to_pylist()]
-    return pc.replace_with_mask(resolved, dotted, pa.array(joined, pa.string()))
 
 
 def override(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:

@@ -183,7 +183,7 @@ class InMemory:
     def __init__(self, table: pa.Table) -> None:
         self._table, self.schema = table, table.schema
 
-    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:  # noqa: ARG002 - it is small
+    def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
         yield Batch(self._table.select(list(names)), pa.array(range(1, len(self._table) + 1)))
 
 
