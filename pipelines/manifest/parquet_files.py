@@ -26,7 +26,10 @@ class ParquetManifest:
         self.uri, self._storage = uri, storage
         with self._opened(exact=True) as file:
             self._fields = file.schema_arrow
-            self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in self._fields])
+            plain = [pa.field(field.name, _plain(field.type)) for field in self._fields]
+            # With what the file says of its columns itself (`pipelines.manifest.looking`).
+            said = {key: text for key, text in (self._fields.metadata or {}).items() if key == b"huggingface"}
+            self.schema = pa.schema(plain, said)
             self._bytes_per_row = _bytes_per_row(file.metadata)
         check_names(uri, self.schema.names)
 

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.manifest.pictures import leaf_of, path_of
+
 # Rows whose other columns are read at once.
 _ROWS_AT_ONCE = 10_000
 # Bytes of images held at once, where they have to be read.
@@ -42,13 +44,15 @@ def batches_with_images(
     Images are read only where `hashed` asks for it.
     """
     kind = file.schema_arrow.field(image).type
-    leaf, beside = (f"{image}.bytes", [f"{image}.path"]) if pa.types.is_struct(kind) else (image, [])
-    columns = [*names, *beside, *([leaf] if hashed else [])]
+    leaf, path = image, None
+    if pa.types.is_struct(kind):
+        leaf, path = f"{image}.{leaf_of(kind)}", path_of(kind)
+    columns = [*names, *([f"{image}.{path}"] if path else []), *([leaf] if hashed else [])]
     for group in range(file.num_row_groups):
         first = 0
         for batch in _of_group(file, group, columns, max_rows, hashed=hashed):
             rows = range(first, first + batch.num_rows)
-            yield batch.select(list(names)), _embedded(batch, image, leaf, group, rows, hashed=hashed)
+            yield batch.select(list(names)), _embedded(batch, (image, leaf, path), group, rows, hashed=hashed)
             first += batch.num_rows
 
 
@@ -67,15 +71,18 @@ def _of_group(
         yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[""])
 
 
-def _embedded(batch: pa.RecordBatch, image: str, leaf: str, group: int, rows: range, *, hashed: bool) -> Embedded:
+def _embedded(
+    batch: pa.RecordBatch, where: tuple[str, str, str | None], group: int, rows: range, *, hashed: bool
+) -> Embedded:
     size = len(rows)
-    path, sha256 = pa.nulls(size, pa.string()), pa.nulls(size, pa.string())
-    if image != leaf:
-        path = pc.cast(pc.struct_field(batch.column(image), "path"), pa.string())
+    image, leaf, path = where
+    paths, sha256 = pa.nulls(size, pa.string()), pa.nulls(size, pa.string())
+    if path is not None:
+        paths = pc.cast(pc.struct_field(batch.column(image), path), pa.string())
     if hashed:
         data = batch.column(image)
-        data = pc.cast(data if image == leaf else pc.struct_field(data, "bytes"), pa.large_binary())
+        data = pc.cast(data if image == leaf else pc.struct_field(data, leaf[len(image) + 1 :]), pa.large_binary())
         views = (one.as_buffer() if one.is_valid else b"" for one in data)
         sha256 = pa.array([hashlib.sha256(view).hexdigest() if len(view) else None for view in views], pa.string())
     groups = pa.repeat(pa.scalar(group, pa.int32()), size)
-    return Embedded(leaf, groups, pa.array(rows, pa.int32()), path, sha256)
+    return Embedded(leaf, groups, pa.array(rows, pa.int32()), paths, sha256)

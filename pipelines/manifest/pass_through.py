@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.errors import ManifestError
-from pipelines.manifest.columns import ColumnRoles, ManifestColumns, no_such_column
+from pipelines.manifest.column_names import no_such_column
+from pipelines.manifest.columns import ColumnRoles, ManifestColumns
 from pipelines.manifest.files import ManifestFile
 from pipelines.manifest.image_uris import AllowedImages
-from pipelines.manifest.rows import is_image_struct
 
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
@@ -101,13 +101,9 @@ def renamed(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
     return new_names
 
 
-def left_out(source: Source, columns: ManifestColumns) -> list[str]:
-    """Notes on image columns that are neither animated nor passed through."""
-    if columns.passthrough != "all":
-        return []
-    structs = [field_.name for field_ in source.first.schema if is_image_struct(field_.type)]
+def left_out(source: Source) -> list[str]:
+    """Notes on columns with files that are neither animated nor passed through."""
     return [
         f"column {name} of the manifest holds files and stays out of the metadata; columns.passthrough can name it"
-        for name in structs
-        if name != source.roles.image
+        for name in source.roles.kept_out
     ]

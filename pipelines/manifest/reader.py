@@ -27,6 +27,7 @@ from pipelines.manifest.columns import (
     URI,
     ColumnRoles,
     ManifestColumns,
+    base_of,
     check_override,
     column_roles,
     only_uris,
@@ -146,7 +147,9 @@ class ManifestReader:
             f"column {name} of the manifest travels as {new}, because that name is taken"
             for name, new in self._renamed.items()
             if new != name
-        ] + list(dict.fromkeys(chain.from_iterable(left_out(source, columns) for source in sources)))
+        ]
+        of_images = ([*source.roles.notes, *left_out(source)] for source in sources)
+        self.notes += dict.fromkeys(chain.from_iterable(of_images))
         self.problems = RowProblems()
 
     def chunks(self) -> Iterator[pa.Table]:
@@ -212,7 +215,7 @@ class ManifestReader:
         marks: Marks,
     ) -> dict[str, pa.Array]:
         """What the images are called, where they lie, and what they are known by."""
-        base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
+        base = base_of(file, self._columns)
         uris = None if roles.uri is None else given[roles.uri]
         if batch.images is None:
             assert roles.uri is not None, file.uri
@@ -246,7 +249,7 @@ def _open_source(
 ) -> Source:
     opened = (open_file(storage, uri, kind) for uri in files)
     first = next(opened)
-    roles = only_uris() if kind == "text" else column_roles(first, columns, parameters)
+    roles = only_uris() if kind == "text" else column_roles(first, columns, parameters, allowed)
     return Source(first, opened, roles, allowed)
 
 

@@ -118,7 +118,12 @@ def _mark_refused(uris: pa.Array, base: str, allowed: AllowedImages, marks: Mark
 
 
 def _text_or_null(texts: pa.Array) -> pa.Array:
-    texts = pc.cast(texts, pa.string())
+    try:
+        texts = pc.cast(texts, pa.string())
+    except pa.ArrowInvalid:  # bytes, some of which are no text
+        texts = pa.array(
+            [value and value.decode("utf-8", "backslashreplace") for value in texts.to_pylist()], pa.string()
+        )
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.string()), texts)
 
 
@@ -239,17 +244,6 @@ def _parsed(value: Any, kind: pa.DataType) -> Any:
         return None
     # The size comes first: the int of 1e999999999 would take minutes.
     return int(number) if -(2**63) <= number < 2**63 and number == int(number) else None
-
-
-def is_image_struct(kind: pa.DataType) -> bool:
-    """Hugging Face's way to embed an image or a sound."""
-    if not pa.types.is_struct(kind) or sorted(field_.name for field_ in kind) != ["bytes", "path"]:
-        return False
-    types = pa.types
-    data, path = (kind.field(name).type for name in ("bytes", "path"))
-    is_data = any(is_kind(data) for is_kind in (types.is_binary, types.is_large_binary, types.is_binary_view))
-    is_path = any(is_kind(path) for is_kind in (types.is_string, types.is_large_string, types.is_string_view))
-    return (is_data or types.is_null(data)) and (is_path or types.is_null(path))
 
 
 def is_convertible(kind: pa.DataType, wanted: pa.DataType) -> bool:

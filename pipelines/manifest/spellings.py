@@ -45,13 +45,18 @@ def as_paths(uris: pa.Array) -> tuple[pa.Array, pa.Array]:
     if not pc.any(is_file).as_py():
         return uris, pa.array([False] * len(uris), pa.bool_())
     given = uris.filter(is_file).to_pylist()
-    paths = [_path_of(url) for url in given]
+    paths = [_path_of_file(url) for url in given]
     refused = pc.replace_with_mask(is_file, is_file, pa.array([path is None for path in paths], pa.bool_()))
     plain = pa.array([url if path is None else path for url, path in zip(given, paths, strict=True)], pa.string())
     return pc.replace_with_mask(uris, is_file, plain), refused
 
 
-def _path_of(url: str) -> str | None:
+def path_of(uri: str) -> str:
+    """The path that a `file:` URL means; all others as they are."""
+    return _path_of_file(uri) or uri
+
+
+def _path_of_file(url: str) -> str | None:
     if not FILE_URL.match(url):
         return None
     path = str(local_path(url))

@@ -53,7 +53,7 @@ DAMAGED_GZIP[20] ^= 0xFF
         ),
         ("m.parquet", pa.table({"uri": ["/a"], "c": NOT_UTF8}), "{}: column c is damaged in one of rows 1 to 1"),
         ("m.parquet", pa.table({"image": [{"bytes": 1.5, "path": "x"}]}), "{} has no column with the images' URIs"),
-        ("m.parquet", pa.table({"image": [{"bytes": b"x", "path": ["x"]}]}), "{} has no column with the images' URIs"),
+        ("m.parquet", pa.table({"image": [[{"bytes": b"x"}]]}), "{} has no column with the images' URIs"),
         ("m.parquet", pa.table({f"c{i}": [1] for i in range(500)}), "Its columns are c0, c1, c2,"),
         ("m.parquet", b"PAR1PAR1", "{} is not a whole Parquet file"),
     ],
