@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from actors.printable import printable
+
 Pixels = npt.NDArray[np.uint8]
 Value = int | float | str | bool | None
 
@@ -133,8 +135,7 @@ class Failed:
     def by(cls, error: Exception, row: Row, stage: str) -> "Failed":
         """The failure that an error means."""
         said = str(error) or repr(error)
-        # A file's name may be no UTF-8.
-        return cls(row, stage, type(error).__name__, said.encode("utf-8", "backslashreplace").decode())
+        return cls(row, stage, type(error).__name__, printable(said))  # a file's name may be no UTF-8, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
+from actors.printable import printable
+
 Degradation = Literal["tighter memory", "worker died", "worker restarted", "store asked again"]
 # Kind ("" for a plain warning), how many of it, and the line. A list, which Ray packs as it is.
 Report = list[Any]
@@ -88,8 +90,15 @@ class _Listener(logging.Handler):
             self.handleError(record)
 
 
+class _Formatter(logging.Formatter):
+    """Lines that a terminal can show, those after the first indented: what is logged cannot pass for another line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n").replace("\n", "\n    ")
+
+
 def _formatter() -> logging.Formatter:
-    formatter = logging.Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
+    formatter = _Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     return formatter
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from actors.generators.parameters import Bounds, Parameters
+from actors.printable import printable
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 from pipelines.manifest.parquet_images import Embedded
 from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
@@ -50,10 +51,11 @@ class Marks:
     def mark(self, bad: pa.Array, reason: str, values: pa.Array | None = None) -> None:
         """The rows where `bad` is true have a problem; `values` are what stands there."""
         for index in np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist():
-            said = reason if values is None else f"{reason}, not {values[index].as_py()!r:.60}"
-            self._problems.add(reason, f"{self._uri}, row {self._rows[index]}: {said}")
+            said = printable(reason if values is None else f"{reason}, not {values[index].as_py()!r:.60}")
+            where = f"{printable(self._uri)}, row {self._rows[index]}"
+            self._problems.add(reason, f"{where}: {said}")
             before = self.texts[index]
-            self.texts[index] = f"{before}; {said}" if before else f"{self._uri}, row {self._rows[index]}: {said}"
+            self.texts[index] = f"{before}; {said}" if before else f"{where}: {said}"
 
     def names(self) -> pa.Array:
         """A name for each row's image that is the same whenever the manifest is read."""
