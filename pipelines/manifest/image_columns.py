@@ -23,6 +23,7 @@ from pipelines.manifest.column_names import (
 from pipelines.manifest.looking import IS_PICTURES_NAME, MAY_BE_FETCHED, Look
 from pipelines.manifest.pictures import leaf_of
 
+_NOT_FETCHED = "no URIs that may be fetched, as far as its first rows tell"
 _LISTS = "several in a row: write a row for each picture to take them"
 
 
@@ -96,8 +97,8 @@ def _rivals_of_image(image: str, singles: Sequence[str], look: Look) -> Iterator
     said = f"the images are those of column {shown(image)}"
     yield from _other_pictures(said, image, singles, look)
     for name in filter(is_uri_name, look.text_columns()):
-        if look.grade(name):
-            yield f"{said}; column {shown(name)} holds URIs, too (columns.uri_column={shown(name)} takes them)"
+        holds = "URIs, too" if look.grade(name) else _NOT_FETCHED
+        yield f"{said}; column {shown(name)} holds {holds} (columns.uri_column={shown(name)} takes it)"
 
 
 def _rivals_of_uri(uri: str, singles: Sequence[str], look: Look) -> Iterator[str]:
@@ -106,7 +107,7 @@ def _rivals_of_uri(uri: str, singles: Sequence[str], look: Look) -> Iterator[str
         yield f"{said}, by what it holds (columns.uri_column can name another)"
     for name in filter(is_uri_name, look.text_columns()):
         if name != uri:
-            holds = "URIs, too" if look.grade(name) else "no URIs that may be fetched, as far as its first rows tell"
+            holds = "URIs, too" if look.grade(name) else _NOT_FETCHED
             yield f"{said}; column {shown(name)} holds {holds} (columns.uri_column={shown(name)} takes it)"
     yield from _other_pictures(said, uri, singles, look)
     for name in filter(is_bytes_name, singles):

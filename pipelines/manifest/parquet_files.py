@@ -90,19 +90,25 @@ def _bytes_per_row(metadata: pq.FileMetaData) -> float:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without its encoding, and so of the types within it."""
+    """The type without its encoding."""
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.binary()
+    return _without_encodings(kind)
+
+
+def _without_encodings(kind: pa.DataType) -> pa.DataType:
+    """Without dictionaries and views, also within other types, where Arrow can join and pick neither."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if pa.types.is_string_view(kind):
         return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+    if pa.types.is_binary_view(kind):
         return pa.binary()
-    return _with_plain_values(kind) if pa.types.is_nested(kind) else kind
 
-
-def _with_plain_values(kind: pa.DataType) -> pa.DataType:
     def plain(field: pa.Field) -> pa.Field:
-        return field.with_type(_plain(field.type))
+        return field.with_type(_without_encodings(field.type))
 
     if pa.types.is_struct(kind):
         return pa.struct([plain(field) for field in kind])

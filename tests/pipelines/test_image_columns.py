@@ -190,7 +190,7 @@ def test_every_rival_is_noted_with_the_setting_that_takes_it(tmp_path: Path) -> 
     assert read(write(tmp_path / "m.parquet", columns)).notes == [
         f"{said} mask holds pictures, too (columns.bytes_column=mask takes them)",
         f"{said} pages holds pictures, too (several in a row: write a row for each picture to take them)",
-        f"{said} url holds URIs, too (columns.uri_column=url takes them)",
+        f"{said} url holds URIs, too (columns.uri_column=url takes it)",
         *(f"column {name} {out}" for name in ("mask", "pages", "audio")),
     ]
     manifest = write(tmp_path / "n.parquet", {"url": [WEB], "path": ["/a.jpg"], "image": [EMBEDDING], "mask": [PNG]})

@@ -64,6 +64,8 @@ def extremes() -> Iterator[pa.Array]:
     yield pa.array([[], [[b"x"], None]], pa.large_list(pa.list_(pa.binary())))
     yield pa.array([{"a": {"b": [2**63]}}, {"a": None}], pa.struct([("a", pa.struct([("b", pa.list_(pa.uint64()))]))]))
     yield pa.array([[("k", [1.5])], []], pa.map_(pa.string(), pa.list_(pa.float32())))
+    yield pa.array([["x"], []], pa.large_list(pa.large_string()))  # as Polars writes
+    yield pa.array([{"b": b"x"}, None], pa.struct([("b", pa.large_binary())]))
     yield pa.array([[None], []], pa.list_(pa.null()))
     yield pa.array([uuid.UUID(int=0).bytes, uuid.UUID(int=2**128 - 1).bytes], pa.uuid())
     yield pa.array(['{"a": 1e400}', None], pa.json_())
