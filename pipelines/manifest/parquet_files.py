@@ -98,7 +98,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return _without_encodings(kind)
 
 
-def _without_encodings(kind: pa.DataType) -> pa.DataType:
+def _without_encodings(kind: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - a line for each type
     """Without dictionaries and views, also within other types, where Arrow can join and pick neither."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
