@@ -21,6 +21,25 @@ def scan(_filesystem: object, path: str) -> tuple[list[str], list[str]]:
     return files, folders
 
 
+def scan_folder(_filesystem: object, path: str) -> tuple[list[str], list[str]]:
+    """The names of the files and of the folders in a local folder, links followed.
+
+    A link that leads nowhere is no file, and counts as a folder: it is where one was meant to be.
+    """
+    files, folders = [], []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            is_file = entry.is_file() or (not entry.is_dir() and not entry.is_symlink())
+            (files if is_file else folders).append(entry.name)
+    return files, folders
+
+
+def list_files_of(filesystem: Any, path: str) -> list[str]:
+    """The names of the files directly in a folder."""
+    entries = filesystem.ls(path, detail=True)
+    return [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] != "directory"]
+
+
 def list_folders_of(filesystem: Any, path: str) -> list[str]:
     """The folders directly in a folder."""
     entries = filesystem.ls(path, detail=True)

@@ -166,7 +166,9 @@ def wait_s(number: int) -> float:
 def causes(error: BaseException) -> Iterator[BaseException]:
     """`error` and what it was raised from: s3fs raises an OSError from botocore's error, which knows more."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:  # `raise error from error` is a circle
+        seen.add(id(cause))
         yield cause
         cause = cause.__cause__
 

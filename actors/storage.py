@@ -25,22 +25,24 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from actors.errors import StorageError
-from actors.listings import list_folders_of, list_s3_page, scan
-from actors.retries import retried
+from actors.listings import list_files_of, list_folders_of, list_s3_page, scan, scan_folder
+from actors.retries import is_unsupported, retried
 from actors.storage_errors import NotFound, explained
 from actors.store_options import STORES, http_options, names_of_one_store, option_faults
 from actors.transfers import (
     READ_BUFFER_BYTES,
     Stream,
     fetch_at_most,
+    is_temporary,
     link_local,
     put_if_absent,
     too_large,
     write_local,
 )
 from actors.uris import SCHEME, local_path, root_of, s3_bucket
+from actors.versions import CONDITIONAL, Changed, put_if, version_of
 
-__all__ = ["NotFound", "Storage"]
+__all__ = ["Changed", "NotFound", "Storage"]
 
 T = TypeVar("T")
 
@@ -165,6 +167,30 @@ class Storage:
             self._refuse_torn_writes(uri)
             self._call("written", uri, lambda fs, path: fs.put_file(str(source), path))
 
+    def version(self, uri: str) -> str | None:
+        """What `replace_bytes` may depend on: "" where there is no file, None where this store knows nothing of it."""
+        try:
+            return self._call("found", uri, partial(version_of, self._store(uri)))
+        except NotFound:
+            return "" if self._store(uri) in CONDITIONAL else None
+
+    def replace_bytes(self, uri: str, data: bytes, version: str | None) -> str | None:
+        """As `put_bytes`, but only while the file has this version; its new one.
+
+        With None, and in a store that knows no conditions, it is `put_bytes`; then the new version is None as well.
+
+        Raises:
+            Changed: it has another one.
+        """
+        if version is not None:
+            try:
+                return self._call("written", uri, put_if(self._store(uri), uri, data, version))
+            except StorageError as error:
+                if error.__cause__ is None or not is_unsupported(error.__cause__):
+                    raise
+        self.put_bytes(uri, data)
+        return None
+
     def create_bytes(self, uri: str, data: bytes) -> bool:
         """Write a file, whole, only where there is none; False if there is one. Of several at once, one succeeds.
 
@@ -233,17 +259,47 @@ class Storage:
         return [uri for uri in self.walk(folder) if uri.endswith(suffix)]
 
     def list_folders(self, folder: str) -> list[str]:
-        """URIs of the folders directly in `folder`, sorted, without listing what they hold; links are left out."""
+        """URIs of the folders directly in `folder`, sorted, without listing what they hold.
+
+        A link of this machine counts as the folder that it leads to, also where that is missing (`leads_nowhere`).
+        """
         if self.scheme(folder) in _S3:
             pages = self._s3_pages(folder, Delimiter="/")
             prefixes = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
             return sorted(f"{s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
         try:
             if self.is_local(folder):
-                return sorted(self._call("listed", self.absolute(folder), scan)[1])
+                path = self.absolute(folder)
+                return sorted(f"{path.rstrip('/')}/{name}" for name in self._call("listed", path, scan_folder)[1])
             return sorted(self._call("listed", folder, list_folders_of))
         except NotFound:
             return []
+
+    def list_names(self, folder: str) -> set[str]:
+        """The names of the files directly in `folder`; a link that leads nowhere is none."""
+        if self.scheme(folder) in _S3:
+            keys = (
+                entry["Key"] for page in self._s3_pages(folder, Delimiter="/") for entry in page.get("Contents", ())
+            )
+            return {key.rpartition("/")[2] for key in keys} - {""}
+        try:
+            if self.is_local(folder):
+                return set(self._call("listed", self.absolute(folder), scan_folder)[0])
+            return set(self._call("listed", folder, list_files_of))
+        except NotFound:
+            return set()
+
+    @staticmethod
+    def is_temporary(uri: str) -> bool:
+        """Whether this is what a write on this machine leaves that was cut short."""
+        return Storage.is_local(uri) and is_temporary(uri.rpartition("/")[2])
+
+    def leads_nowhere(self, uri: str) -> bool:
+        """Whether `uri` is a link of this machine, and what it leads to is not there."""
+        if not self.is_local(uri):
+            return False
+        path = Path(self.absolute(uri))
+        return path.is_symlink() and not path.exists()
 
     def glob(self, pattern: str) -> Iterator[str]:
         """URIs of the files that match, sorted; `*` stays within a folder, `**` does not."""
@@ -258,6 +314,10 @@ class Storage:
         with tempfile.NamedTemporaryFile(prefix="stillreel-") as copy:
             self._call("read", uri, lambda fs, path: fs.get_file(path, copy.name))
             return Path(copy.name).open("rb")  # outlives its name
+
+    def _store(self, uri: str) -> str:
+        """What all schemes of one store are called in `actors.versions`."""
+        return "local" if self.is_local(uri) else STORES.get(self.scheme(uri), "")
 
     def _info(self, uri: str) -> dict[str, Any]:
         return cast("dict[str, Any]", self._call("found", uri, lambda fs, path: fs.info(path)))
@@ -283,6 +343,8 @@ class Storage:
                 self.tries,
                 renew=lambda: fsspec.get_filesystem_class(scheme).clear_instance_cache(),
             )
+        except StorageError:
+            raise
         except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
             raise explained(error, done, uri, scheme, STORES.get(scheme, ""), number) from error
 

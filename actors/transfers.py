@@ -6,6 +6,7 @@ Where a function ends in `(filesystem, path)`, it is an operation for `Storage._
 import errno
 import io
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ READ_BUFFER_BYTES = 8 * 2**20
 
 # What link(2) says where the file system has no hard links (FAT, some network and FUSE mounts).
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+# As `_temporary_beside` names it.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 class Stream(io.RawIOBase):
@@ -156,6 +159,11 @@ def write_local(
             file.flush()
             os.fsync(file.fileno())
         return publish(temporary, target)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `write_local` gives while it writes."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager

@@ -7,9 +7,10 @@ process on purpose: that is the one thing for which Ray gives the clip a fresh w
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
@@ -25,6 +26,9 @@ from actors.tries.orphans import end_with_parent
 # Before a worker starts anew whose store did not answer, which the store's own tries hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
+
+# For the ledger to take a reason, which mostly takes a millisecond: a process that has to end ends without it, too.
+_LAST_WORDS_S = 30.0
 
 T = TypeVar("T")
 
@@ -126,9 +130,18 @@ class Guard:
         return watchdog.limit(limit_s, end)
 
     def _end_process(self, key: str, stage: str, reason: str) -> NoReturn:
+        """End this process, whatever state the ledger is in: another thread tells it why, for so long as that helps."""
+
+        def explain() -> None:
+            with suppress(Exception):
+                self.ledger.explain(key, stage, reason)
+            with suppress(Exception):
+                scratch.clear()
+
         try:
-            self.ledger.explain(key, stage, reason)
-            scratch.clear()
+            telling = threading.Thread(target=explain, name="last words", daemon=True)
+            telling.start()
+            telling.join(_LAST_WORDS_S)
         finally:
             os._exit(1)  # a worker that ends itself in any other way is not replaced, or never ends
 

@@ -7,7 +7,7 @@ reader always finds complete Parquet files; a clip's video is stored before its 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,25 +99,25 @@ class Committer:
         Failures go first: a clip that succeeded in a later run is, for a moment, in neither file, where the next
         plan would find it missing; the other way round it would stay in both for good.
         """
-        clips_uri, failures_uri = self._layout.metadata(number), self._layout.failures_of(number)
         if part.clips is None or part.failed is None:
-            part.clips = self._read(clips_uri, self._clip_schema)
-            part.failed = self._read(failures_uri, FAILURE_SCHEMA)
+            part.clips = self._read(self._layout.metadata(number), self._clip_schema)
+            part.failed = self._read(self._layout.failures_of(number), FAILURE_SCHEMA)
         tried = pa.array(list(part.new), pa.string())
         made = [_record(ending) for ending in part.new.values() if isinstance(ending, Made)]
         failed = [_failure(ending) for ending in part.new.values() if isinstance(ending, Failed)]
-        failures = self._replaced(part.failed, tried, failed, FAILURE_SCHEMA)
-        clips = self._replaced(part.clips, tried, made, self._clip_schema)
-        if failures.num_rows:
-            self._put(failures_uri, failures)
-        elif part.failed.num_rows:
-            self._check_lease()
-            self._storage.remove(failures_uri)
-        if made:
-            self._put(clips_uri, clips)
-        # Where this is cut short, the same rows are written again, or a part stays in memory: neither is lost.
+        failures = self._replaced(part.failed.table, tried, failed, FAILURE_SCHEMA)
+        clips = self._replaced(part.clips.table, tried, made, self._clip_schema)
+        try:
+            if failed or failures.num_rows < part.failed.table.num_rows:
+                self._put(part.failed, failures)
+            if made or clips.num_rows < part.clips.table.num_rows:  # of a lost video that could not be made again
+                self._put(part.clips, clips)
+        except BaseException:
+            # Whether the store has it is unknown, or somebody else has written: what is there is read again.
+            part.clips = part.failed = None
+            raise
         written = list(part.new)
-        part.clips, part.failed, part.new = clips, failures, {}
+        part.clips.table, part.failed.table, part.new = clips, failures, {}
         self._expected[number] = self._expected.get(number, 0) - len(written)
         self._pass_through.leave(written)
 
@@ -130,22 +130,36 @@ class Committer:
             fresh = fresh.append_column(field, extras[field.name])
         return pa.concat_tables([kept, fresh]).sort_by("clip_id")
 
-    def _read(self, uri: str, schema: pa.Schema) -> pa.Table:
+    def _read(self, uri: str, schema: pa.Schema) -> "_Stored":
         full = pa.schema([*schema, *self._extras_schema])
+        version = self._storage.version(uri)  # before the content: one that is too old is refused, and read again
         stored = read_records(uri, self._storage)
         if stored is None:
-            return no_rows(full)
+            return _Stored(uri, no_rows(full), version)
         for field in full:
             if field.name not in stored.column_names:  # written before there was such a column
                 stored = stored.append_column(field, pa.nulls(stored.num_rows, field.type))
-        return stored.select(full.names).cast(full)
+        return _Stored(uri, stored.select(full.names).cast(full), version)
 
-    def _put(self, uri: str, table: pa.Table) -> None:
-        """One request, right after the lease was seen to be ours: a later try could undo what another run wrote."""
+    def _put(self, stored: "_Stored", table: pa.Table) -> None:
+        """One request, right after the lease was seen to be ours, and only while the file is what was read.
+
+        A run that stood still after that look, longer than its lease, must not undo what its successor wrote since. And
+        the successor, whose file such a run has changed after all, reads it again.
+        """
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         self._check_lease()
-        self._once.put_bytes(uri, sink.getvalue().to_pybytes())
+        stored.version = self._once.replace_bytes(stored.uri, sink.getvalue().to_pybytes(), stored.version)
+
+
+@dataclass(slots=True)
+class _Stored:
+    """A file of a part as it was read or written last."""
+
+    uri: str
+    table: pa.Table
+    version: str | None
 
 
 class _Part:
@@ -154,8 +168,8 @@ class _Part:
     __slots__ = ("clips", "failed", "new")
 
     def __init__(self) -> None:
-        self.clips: pa.Table | None = None
-        self.failed: pa.Table | None = None
+        self.clips: _Stored | None = None
+        self.failed: _Stored | None = None
         self.new: dict[str, Ending] = {}  # by clip_id
 
 

@@ -13,7 +13,6 @@
 import re
 from dataclasses import dataclass
 
-from actors.errors import StorageError
 from actors.storage import Storage
 
 # Clips in one part: its metadata file is rewritten as a whole at each commit, and a folder of so many files lists fast.
@@ -119,16 +118,11 @@ def metadata_in(part_folder: str) -> str:
     return _join(part_folder, _METADATA)
 
 
-def part_of(uri: str) -> int:
-    """The number of the part of a file of records, or of a part's folder.
-
-    Raises:
-        StorageError: it is no name of ours.
-    """
+def part_of(uri: str) -> int | None:
+    """The number of the part of a file of records, or of a part's folder; None for a name that is not ours."""
     stem = uri.removesuffix(f"/{_METADATA}").rpartition("/")[2].removesuffix(_PARQUET)
-    if not (match := _PART.fullmatch(stem)):
-        raise StorageError(f"{uri} is not a part of a stillreel dataset: move it elsewhere, or write to another output")
-    return int(match[1])
+    match = _PART.fullmatch(stem)
+    return int(match[1]) if match and stem == _part_name(int(match[1])) else None
 
 
 def lease_number(uri: str) -> int | None:

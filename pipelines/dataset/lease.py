@@ -181,7 +181,7 @@ def _clock(moment: datetime) -> str:
 
 
 def _numbers(layout: Layout, storage: Storage) -> list[int]:
-    found = map(lease_number, storage.list_files(layout.lease))
+    found = map(lease_number, storage.list_names(layout.lease))
     return [number for number in found if number is not None]
 
 

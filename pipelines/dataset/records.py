@@ -10,10 +10,18 @@ from actors.storage import NotFound, Storage
 
 
 def read_records(uri: str, storage: Storage) -> pa.Table | None:
-    """One metadata or failures file; None where there is none, such as before the first commit of a part."""
+    """One metadata or failures file; None where there is none, such as before the first commit of a part.
+
+    Raises:
+        StorageError: it is damaged, cannot be read, or is a link that leads nowhere.
+    """
     try:
         return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
     except NotFound:
+        if storage.leads_nowhere(uri):
+            raise StorageError(
+                f"{uri} is a link to a file that is not there: mount the disk that it lies on, or remove the link"
+            ) from None
         return None
     except pa.ArrowInvalid as error:
         raise StorageError(f"{uri} is not a Parquet file ({error}): restore it, or write to another output") from error

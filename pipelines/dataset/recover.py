@@ -7,7 +7,7 @@ its end. A clip of theirs whose file is there is finished: the file carries the 
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from actors.errors import ConfigError, VideoError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import Generator
 from actors.records import clip_schema
-from actors.storage import Storage
+from actors.storage import NotFound, Storage
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder, metadata_in
 from pipelines.dataset.records import read_records
@@ -51,7 +51,7 @@ def _recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, ch
         stored = _stored_without_row(layout, rows, storage, readers)
         if not stored:
             return 0
-        generator, model = _generator_and_model(run, storage)
+        generator, model = _generator_and_model(run, list(stored.values()), storage)
         schema = clip_schema(generator)
         endings = readers.map(
             lambda row: _made(row, stored[row["clip_id"]], schema, model, storage),
@@ -83,22 +83,16 @@ def _files_without_row(folder: str, storage: Storage) -> Iterator[tuple[str, str
     listed = set() if table is None else set(table["file_name"].to_pylist())
     for uri in storage.walk(folder):
         name = uri.rpartition("/")[2]
-        if name.startswith("."):  # half a local upload of a worker that was killed
+        if Storage.is_temporary(uri):  # half a local upload of a worker that was killed
             storage.remove(uri)
         elif name.endswith(video.EXTENSIONS) and name not in listed:
             yield name.partition(".")[0], uri
 
 
-def _made(work: Mapping[str, Any], uri: str, schema: pa.Schema, model: str, storage: Storage) -> Made | None:
+def _made(work: Mapping[str, Any], uri: str, schema: pa.Schema, model: str | None, storage: Storage) -> Made | None:
     """The ending that the interrupted run did not get to commit; None for a file that does not say so itself."""
     data = storage.read_bytes(uri)
-    with tempfile.NamedTemporaryFile(prefix="stillreel-", suffix=Path(uri).suffix) as copy:
-        Path(copy.name).write_bytes(data)
-        try:
-            tag = video.read_tag(Path(copy.name))
-        except VideoError:
-            return None
-    record = _record(tag)
+    record = _record_in(data, uri)
     if record.get("clip_id") != work["clip_id"]:
         return None
     columns = {name: record.get(name) for name in schema.names if name != "clip_id"}
@@ -106,21 +100,35 @@ def _made(work: Mapping[str, Any], uri: str, schema: pa.Schema, model: str, stor
     return Made(Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {}, columns))
 
 
-def _record(tag: str | None) -> dict[str, Any]:
-    try:
-        record = json.loads(tag or "{}")
-    except json.JSONDecodeError:
-        return {}
+def _record_in(data: bytes, uri: str) -> dict[str, Any]:
+    """The record that a video carries; nothing where it carries none."""
+    with tempfile.NamedTemporaryFile(prefix="stillreel-", suffix=Path(uri).suffix) as copy:
+        Path(copy.name).write_bytes(data)
+        try:
+            record = json.loads(video.read_tag(Path(copy.name)) or "{}")
+        except (VideoError, json.JSONDecodeError):
+            return {}
     return record if isinstance(record, dict) else {}
 
 
-def _generator_and_model(run: RunFolder, storage: Storage) -> tuple[type[Generator[Any, Any]], str]:
+def _generator_and_model(
+    run: RunFolder, videos: Sequence[str], storage: Storage
+) -> tuple[type[Generator[Any, Any]], str | None]:
     """What made a run's clips, and its `model` column, from the configuration saved beside its work files.
+
+    Where somebody has removed or spoilt that, the first of its `videos` that says so tells the generator, and the
+    column, which no video carries, stays empty: the clips are worth more.
 
     Raises:
         ConfigError: this version does not know it.
     """
-    config = yaml.safe_load(storage.read_bytes(run.config))
+    try:
+        config = yaml.safe_load(storage.read_bytes(run.config))
+    except (NotFound, yaml.YAMLError):
+        config = None
+    if not isinstance(config, dict):
+        said = (_record_in(storage.read_bytes(uri), uri).get("generator") for uri in videos)
+        return GENERATORS[next((name for name in said if name in GENERATORS), DEFAULT_GENERATOR)], None
     name = config.get("generator", DEFAULT_GENERATOR)
     try:
         generator = GENERATORS[name]

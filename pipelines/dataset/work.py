@@ -4,6 +4,7 @@ So they are, too, the list of what an interrupted run had begun.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors import scratch
+from actors.errors import StorageError
 from actors.generators.base import Generator
 from actors.records import reserved_names
 from actors.storage import Storage
@@ -65,21 +67,38 @@ class WorkWriter:
 
 
 def read_work(uri: str, columns: Sequence[str], storage: Storage) -> pa.Table:
-    """Only these columns of a work file."""
-    with storage.open(uri) as file:
-        return pq.read_table(file, columns=list(columns))
+    """Only these columns of a work file.
+
+    Raises:
+        StorageError: it is damaged, or of another version.
+    """
+    with storage.open(uri) as file, _as_storage_error(uri):
+        return pq.ParquetFile(file).read(list(columns)).select(list(columns))
 
 
 def extras_of_work(uri: str, generator: type[Generator[Any, Any]], storage: Storage) -> pa.Schema:
     """The pass-through columns of a work file."""
-    with storage.open(uri) as file:
+    with storage.open(uri) as file, _as_storage_error(uri):
         return extras_of(pq.read_schema(file), reserved_names(generator))
+
+
+@contextmanager
+def _as_storage_error(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, KeyError) as error:
+        said = " ".join(str(error).split())
+        raise StorageError(
+            f"{uri}, which an interrupted run left, is no work file that can be read ({said}): remove it, and the "
+            "clips that it lists and that were not committed are made again"
+        ) from error
 
 
 def left_work(layout: Layout, storage: Storage) -> Iterator[tuple[str, RunFolder]]:
     """The work files that lie about, which are of runs that did not come to their end; each with its run."""
     for uri in storage.list_files(layout.runs, suffix=".parquet"):
-        if run := run_of_work_file(uri):
+        run = run_of_work_file(uri)
+        if run and Storage.parent(run.uri) == layout.runs:  # a copy that somebody keeps is no run
             yield uri, run
 
 

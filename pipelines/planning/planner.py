@@ -5,7 +5,7 @@ The manifest streams through in chunks. What the dataset holds, and what this pl
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +46,7 @@ class Plan:
     duplicates: int = 0
     already_there: int = 0
     failed_before: int = 0
+    lost: int = 0
     to_do: int = 0
     problems: RowProblems = field(default_factory=RowProblems)
     notes: list[str] = field(default_factory=list)
@@ -85,20 +86,40 @@ def make_plan(
     writer = WorkWriter(run, storage) if run is not None else None
     for clips, others in wanted_clips(reader, config, Identity(config, *revisions)):
         chosen, earlier = sieve.choose(hashes_of(clips["clip_id"].to_pylist()))
-        numbers = [one.part if one else parts.take() for one in earlier]
+        numbers = [parts.take() if one is None else one.part for one in earlier]
         plan.to_do += len(chosen)
         plan.rows_per_part.update(numbers)
         if writer is not None and len(chosen):
-            attempts = [one.attempts if one else 0 for one in earlier]
+            attempts = [0 if one is None else one.attempts for one in earlier]
             placed = clips.take(chosen).append_column("part", pa.array(numbers, pa.int32()))
             placed = placed.append_column("attempts", pa.array(attempts, pa.int32()))
             schema = pa.schema([*work_schema(GENERATORS[config.generator]), *extras])
             writer.add(_beside(placed, others.take(chosen), schema))
+    plan.notes += _of_dataset(holdings, plan)
     if writer is not None:
         writer.flush()
         plan.work = writer.files
     plan.images = plan.wanted // len(expand_variants(config.variants))
     return plan
+
+
+def _of_dataset(holdings: Holdings, plan: Plan) -> Iterator[str]:
+    """Notes on what somebody has done to the dataset."""
+    if plan.lost:
+        yield f"clips of the dataset whose videos are gone: {plan.lost:,}; they are made again"
+    if others := len(holdings.lost) - plan.lost:
+        yield f"clips of the dataset whose videos are gone, and which this manifest does not ask for: {others:,}"
+    if holdings.foreign:
+        said = f"among the parts of the dataset lie files or folders that are none: {len(holdings.foreign):,}"
+        yield f"{said}, such as {holdings.foreign[0]}; they are passed over"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The place in the dataset of a clip that is made again, and how often it was tried."""
+
+    part: int
+    attempts: int
 
 
 class _Sieve:
@@ -108,25 +129,34 @@ class _Sieve:
         self._holdings, self._retry, self._plan = holdings, retry, plan
         self._seen: Hashes = np.empty(0, np.uint64)
 
-    def choose(self, hashes: Hashes) -> tuple[npt.NDArray[np.intp], list[FailedBefore | None]]:
-        """The positions of the clips to make, and their earlier failures."""
+    def choose(self, hashes: Hashes) -> tuple[npt.NDArray[np.intp], list[_Known | None]]:
+        """The positions of the clips to make, and what the dataset has of them: a failure, or a row without a video."""
         first = np.zeros(len(hashes), bool)
         first[np.unique(hashes, return_index=True)[1]] = True
         new = first & ~contains(self._seen, hashes)
         self._seen = merge(self._seen, hashes[new])
-        done = new & contains(self._holdings.done, hashes)
-        before = [self._holdings.failed.get(key) for key in hashes.tolist()]
+        holdings, plan = self._holdings, self._plan
+        done = new & contains(holdings.done, hashes)
+        keys = hashes.tolist()
+        before = [holdings.failed.get(key) for key in keys]
         failed = new & ~done & np.array([earlier is not None for earlier in before], bool)
-        plan = self._plan
+        lost = new & ~done & ~failed & np.array([key in holdings.lost for key in keys], bool)
         plan.wanted += len(hashes)
         plan.duplicates += int((~new).sum())
         plan.already_there += int(done.sum())
         plan.failed_before += int(failed.sum())
+        plan.lost += int(lost.sum())
         chosen = np.flatnonzero(new & ~done & ~failed)
         if self._retry is not None:
             tried = [one is not None and self._retry.takes(one) for one in before]
             chosen = np.flatnonzero(failed & np.array(tried, bool))
-        return chosen, [before[row] for row in chosen]
+        return chosen, [self._known(keys[row]) for row in chosen]
+
+    def _known(self, key: int) -> _Known | None:
+        if earlier := self._holdings.failed.get(key):
+            return _Known(earlier.part, earlier.attempts)
+        part = self._holdings.lost.get(key)
+        return None if part is None else _Known(part, 0)
 
 
 class _PartAllocator:

@@ -12,6 +12,7 @@ from actors.contracts import Failed, Made, Row, Unstarted
 from actors.errors import CheckpointError, RunError, StorageError, WorkerDiedError
 from actors.gpu_errors import is_out_of_memory
 from actors.storage import NotFound
+from actors.tries import guard as guard_module
 from actors.tries import watchdog
 from actors.tries.guard import Guard
 from actors.tries.ledger import LocalLedger
@@ -126,6 +127,16 @@ def test_a_call_that_returns_too_late_does_not_end_its_try(
     monkeypatch.setattr(ledger, "end", lambda *_: ended_after.append(exits.is_set()))
     Guard(ledger, clip_timeout_s=0.05).call(ROW, "load", returning)
     assert ended_after == [True]
+
+
+def test_a_ledger_that_does_not_answer_holds_no_process(
+    ledger: LocalLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(guard_module, "_LAST_WORDS_S", 0.05)
+    monkeypatch.setattr(ledger, "explain", lambda *_: never.wait(20))
+    Guard(ledger, clip_timeout_s=0.05).call(ROW, "load", lambda: MADE if exits.wait(10) else pytest.fail("it goes on"))
+    never.set()
 
 
 def test_a_call_in_time_leaves_no_watch_behind(ledger: LocalLedger, exits: threading.Event) -> None:

@@ -5,7 +5,8 @@ import aiohttp
 import botocore.exceptions as boto
 import pytest
 
-from actors.retries import Fault, TruncatedRead, fault_of, is_conflict, is_unsupported, wait_s
+from actors.errors import StorageError
+from actors.retries import Fault, TruncatedRead, causes, fault_of, is_conflict, is_unsupported, wait_s
 
 
 def _s3(status: int, code: str) -> OSError:
@@ -117,3 +118,10 @@ def test_waits_grow_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.retries.random.uniform", highest)
     assert [wait_s(attempt) for attempt in (1, 2, 3, 5, 6, 60)] == [1, 2, 4, 16, 20, 20]
     assert {low for low, _ in ranges} == {0}
+
+
+def test_an_error_that_is_its_own_cause_has_one() -> None:
+    error = StorageError("it was replaced while it was read")
+    error.__cause__ = error
+    assert list(causes(error)) == [error]
+    assert fault_of(error) is Fault.LASTING

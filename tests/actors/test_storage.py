@@ -148,7 +148,12 @@ def test_local_folders(tmp_path: Path) -> None:
     for name in ("b/x.jpg", "a/c/y.jpg", "z.jpg"):
         LOCAL.put_bytes(str(tmp_path / name), b"")
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    assert LOCAL.list_folders(str(tmp_path)) == [str(tmp_path / "a"), str(tmp_path / "b")]
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "y.jpg").symlink_to(tmp_path / "z.jpg")
+    assert LOCAL.list_folders(str(tmp_path)) == [str(tmp_path / name) for name in ("a", "b", "link", "lost")]
+    assert [LOCAL.leads_nowhere(str(tmp_path / name)) for name in ("a", "link", "lost", "none")] == [0, 0, 1, 0]
+    assert LOCAL.list_names(str(tmp_path)) == {"z.jpg", "y.jpg"}
+    assert LOCAL.list_names(str(tmp_path / "none")) == set()
     assert LOCAL.list_folders(f"file://{tmp_path}/a/") == [str(tmp_path / "a" / "c")]
     assert LOCAL.list_folders(str(tmp_path / "none")) == []
     with pytest.raises(StorageError, match=r"z.jpg could not be listed: Not a directory"):
@@ -159,6 +164,8 @@ def test_folders_of_other_stores() -> None:
     LOCAL.filesystem("memory://").pipe({"/folders/a/x": b"", "/folders/b/c/y": b"", "/folders/z": b""})
     assert LOCAL.list_folders("memory://folders") == ["memory:///folders/a", "memory:///folders/b"]
     assert LOCAL.list_folders("memory://none") == []
+    assert LOCAL.list_names("memory://folders") == {"z"}
+    assert LOCAL.list_names("memory://none") == set()
 
 
 def test_a_stream_reads_and_seeks(tmp_path: Path) -> None:
@@ -310,6 +317,8 @@ def test_s3_folders_are_listed_without_their_objects(
     assert s3_storage.list_folders(f"{s3_bucket}/data") == folders
     assert len(requests) == 3  # of 20 folders or loose objects each, not of 132 objects
     assert s3_storage.list_folders(s3_bucket) == [f"{s3_bucket}/data"]
+    assert s3_storage.list_names(f"{s3_bucket}/data") == {"loose"}
+    assert s3_storage.list_names(f"{s3_bucket}/none") == set()
     assert s3_storage.list_folders(f"{s3_bucket}/none") == []
     with pytest.raises(NotFound, match="the bucket does not exist"):
         s3_storage.list_folders("s3://nowhere-to-be-found/data")

@@ -1,5 +1,6 @@
 """The committer: what it writes, and that an interrupted write can be repeated."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +12,13 @@ from actors.errors import RunError, StorageError
 from actors.generators.svd.generator import SvdGenerator
 from actors.records import clip_schema, work_schema
 from actors.storage import Storage
-from pipelines.dataset.commit import Committer
+from pipelines.dataset.commit import Committer, _Stored
 from pipelines.dataset.layout import Layout
+from pipelines.dataset.records import read_records
 from pipelines.dataset.work import WorkFile
+from tests.servers import S3Server
+
+pytest_plugins = ["tests.ceph"]
 
 STORAGE = Storage()
 CLIP_SCHEMA, WORK_SCHEMA = clip_schema(SvdGenerator), work_schema(SvdGenerator)
@@ -62,9 +67,9 @@ def test_a_write_that_was_interrupted_is_repeated_without_doubles(
     writer.add(ending("b", failed=True))
     put, calls = Committer._put, []
 
-    def interrupted_once(self: Committer, uri: str, table: pa.Table) -> None:
-        put(self, uri, table)
-        calls.append(uri)
+    def interrupted_once(self: Committer, stored: _Stored, table: pa.Table) -> None:
+        put(self, stored, table)
+        calls.append(stored.uri)
         if len(calls) == broken_write:
             raise KeyboardInterrupt
 
@@ -90,7 +95,7 @@ def test_a_crash_between_the_two_files_leaves_a_clip_in_neither_and_never_in_bot
         raise KeyboardInterrupt
 
     put = Committer._put
-    monkeypatch.setattr(Committer, "_put", lambda self, uri, t: put(self, uri, t) if "failures" in uri else crash())
+    monkeypatch.setattr(Committer, "_put", lambda self, to, t: put(self, to, t) if "failures" in to.uri else crash())
     with pytest.raises(KeyboardInterrupt):
         retry.flush()
     assert ids(tmp_path / "failures/part-00000.parquet") == ["b"]
@@ -111,16 +116,16 @@ def test_a_store_that_fails_for_a_while_costs_nothing(tmp_path: Path, monkeypatc
     """A timed flush leaves its rows to the next one; the last one is tried again."""
     writer = committer(tmp_path, ["a", "b"])
     writer.add(ending("a"))
-    put = Storage.put_bytes
+    put = Storage.replace_bytes
     failures: list[str] = []
 
-    def fail_twice(self: Storage, uri: str, data: bytes) -> None:
+    def fail_twice(self: Storage, uri: str, data: bytes, version: str | None) -> str | None:
         if len(failures) < 2:
             failures.append(uri)
             raise StorageError("the store is down")
-        put(self, uri, data)
+        return put(self, uri, data, version)
 
-    monkeypatch.setattr(Storage, "put_bytes", fail_twice)
+    monkeypatch.setattr(Storage, "replace_bytes", fail_twice)
     monkeypatch.setattr("pipelines.dataset.commit.wait_s", lambda attempt: 0.0)
     writer.flush_if_older(0)
     assert ids(tmp_path / "data/part-00000/metadata.parquet") == []
@@ -176,3 +181,79 @@ def test_a_work_file_that_could_not_be_read_is_read_at_the_next_flush(
     assert not (tmp_path / "data").exists()
     writer.flush()
     assert pq.read_table(tmp_path / "data/part-00000/metadata.parquet")["mood"].to_pylist() == ["calm"]
+
+
+def test_a_holder_that_stood_still_undoes_nothing(tmp_path: Path) -> None:
+    _holder_that_stands_still(str(tmp_path / "out"), STORAGE, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_holder_that_stood_still_undoes_nothing_on_ceph(ceph_server: S3Server, tmp_path: Path) -> None:
+    storage = Storage({"s3": ceph_server.options()})
+    storage.filesystem("s3://stall").mkdir("s3://stall")
+    _holder_that_stands_still("s3://stall/out", storage, tmp_path)
+
+
+def _holder_that_stands_still(output: str, storage: Storage, folder: Path) -> None:
+    """It looks at its lease, stands still while another run takes over and commits, and goes on."""
+    layout = Layout(output)
+
+    def ids_in(uri: str) -> list[str]:
+        table = read_records(uri, storage)
+        return [] if table is None else table["clip_id"].to_pylist()
+
+    def writer(clips: list[str], stall: Callable[[], None]) -> Committer:
+        made = Committer(layout, storage, CLIP_SCHEMA, pa.schema([]), {0: len(clips) + 1}, stall)
+        made.begin([work_file(folder / clips[0], clips)])
+        return made
+
+    earlier = writer(["a"], lambda: None)
+    earlier.add(ending("a"))
+    earlier.flush()
+    for number, (mine, its) in enumerate(((False, False), (False, True), (True, False), (True, True))):
+        clip, other = f"m{number}", f"o{number}"
+        looks: list[str] = []
+
+        def stand_still(clip: str = clip, other: str = other, its: bool = its, looks: list[str] = looks) -> None:
+            looks.append(clip)
+            if len(looks) == 1:
+                successor = writer([other], lambda: None)
+                successor.add(ending(other, failed=its))
+                successor.flush()
+            else:  # it looks again before it writes again
+                raise RunError("the lease is lost")
+
+        dead = writer([clip], stand_still)
+        dead.add(ending(clip, failed=mine))
+        if mine == its:  # the same file
+            with pytest.raises(RunError, match="the lease is lost"):
+                dead.flush()
+        else:
+            dead.flush()
+        kept = ids_in(layout.failures_of(0)) if its else ids_in(layout.metadata(0))
+        assert other in kept
+    assert "a" in ids_in(layout.metadata(0))
+
+
+def test_a_successor_whose_file_was_changed_reads_it_again(tmp_path: Path) -> None:
+    """A late write of a dead run came before ours: neither loses."""
+    writer = committer(tmp_path, ["a", "b"])
+    writer.add(ending("a"))
+    writer.flush()
+    late = committer(tmp_path, ["c"])
+    late.add(ending("c"))
+    late.flush()
+    writer.add(ending("b"))
+    writer.flush_if_older(0)  # here it learns of it
+    writer.flush()
+    assert ids(tmp_path / "data/part-00000/metadata.parquet") == ["a", "b", "c"]
+    assert not list((tmp_path / "data/part-00000").glob(".*"))
+
+
+def test_a_store_without_conditional_writes_is_written_to_all_the_same(s3_storage: Storage, s3_bucket: str) -> None:
+    """Swift answers 501."""
+    uri = f"{s3_bucket}/part.parquet"
+    assert s3_storage.version(uri) == ""
+    s3_storage.put_bytes(uri, b"first")
+    assert s3_storage.replace_bytes(uri, b"second", s3_storage.version(uri)) is None
+    assert s3_storage.read_bytes(uri) == b"second"

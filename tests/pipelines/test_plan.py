@@ -1,5 +1,6 @@
 """The plan: clip ids, what is already there, variants, parts, work files."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,18 @@ def fake_ending(work: dict[str, Any], error: str = "") -> Ending:
     row = Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {})
     if error:
         return Failed(row, "load", "ImageError", error)
-    return Made(row.with_columns(**{name: work.get(name) for name in CLIP_SCHEMA.names}))
+    known = {name: work.get(name) for name in CLIP_SCHEMA.names} | {"file_name": f"{row.clip_id}.mp4"}
+    return Made(row.with_columns(**known))
 
 
 def commit(config: Config, plan: Plan, failing: frozenset[str] = frozenset()) -> None:
     committer = Committer(Layout(config.output), STORAGE, CLIP_SCHEMA, plan.extras, plan.rows_per_part, lambda: None)
     committer.begin(plan.work)
     for row in work_rows(plan):
-        committer.add(fake_ending(row, "broken" if row["image_uri"] in failing else ""))
+        ending = fake_ending(row, "broken" if row["image_uri"] in failing else "")
+        committer.add(ending)
+        if isinstance(ending, Made):
+            STORAGE.put_bytes(committer._layout.video(row["part"], str(ending.record["file_name"])), b"video")
     committer.flush()
 
 
@@ -170,15 +175,73 @@ def test_many_variants_share_a_work_file(tmp_path: Path) -> None:
     assert [file.rows for file in plan_of(config).work] == [15]
 
 
-def test_foreign_files_in_the_output_are_named(tmp_path: Path) -> None:
-    config = config_for(write_manifest(tmp_path / "m.parquet", 1), tmp_path / "out")
-    (tmp_path / "out/data/part-00001-copy").mkdir(parents=True)
-    (tmp_path / "out/data/part-00001-copy/metadata.parquet").write_bytes(b"not Parquet")
-    with pytest.raises(StorageError, match=r"part-00001-copy/metadata.parquet is not a Parquet file"):
+def test_what_others_put_among_the_parts_is_passed_over_and_named(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 3), tmp_path / "out")
+    commit(config, plan_of(config), failing=frozenset({"/images/0.jpg"}))
+    data, failures = tmp_path / "out/data", tmp_path / "out/failures"
+    for folder in ("._part-00001", "__MACOSX", ".ipynb_checkpoints", "part-00000 (copy)", "part-000000"):
+        shutil.copytree(data / "part-00000", data / folder)
+    for name in ("._part-00000.parquet", "_SUCCESS", ".DS_Store", "notes.parquet", "old/part-00000.parquet"):
+        (failures / name).parent.mkdir(exist_ok=True)
+        (failures / name).write_bytes(b"not Parquet")
+    for name in ("._metadata.parquet", ".DS_Store", "_SUCCESS", "notes.txt"):
+        (data / "part-00000" / name).write_bytes(b"")
+    plan = plan_of(config)
+    assert (plan.already_there, plan.failed_before, plan.to_do) == (2, 1, 0)
+    (note,) = plan.notes
+    assert note.startswith("among the parts of the dataset lie files or folders that are none: 3, such as")
+
+
+def test_a_part_that_is_a_link_is_there(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 3), tmp_path / "out")
+    commit(config, plan_of(config))
+    part, disk = tmp_path / "out/data/part-00000", tmp_path / "disk"
+    shutil.move(part, disk)
+    part.symlink_to(disk)
+    assert plan_of(config).already_there == 3
+    (tmp_path / "videos").mkdir()
+    for video in list(disk.glob("*.mp4")):
+        shutil.move(video, tmp_path / "videos")
+        video.symlink_to(tmp_path / "videos" / video.name)
+    assert plan_of(config).already_there == 3
+    write_manifest(tmp_path / "m.parquet", 5)
+    commit(config, plan_of(config))
+    assert (plan_of(config).already_there, part.is_symlink()) == (5, True)
+
+
+@pytest.mark.parametrize("name", ["data/part-00000", "data/part-00000/metadata.parquet", "failures/part-00000.parquet"])
+def test_a_link_that_leads_nowhere_ends_the_plan(name: str, tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 3), tmp_path / "out")
+    commit(config, plan_of(config), failing=frozenset({"/images/0.jpg"}))
+    path = tmp_path / "out" / name
+    shutil.move(path, tmp_path / "moved")
+    path.symlink_to(tmp_path / "unmounted")
+    with pytest.raises(StorageError, match=r"is a link to a (folder|file) that is not there: mount the disk"):
         plan_of(config)
-    pq.write_table(pa.table({"clip_id": ["ab" * 32]}), tmp_path / "out/data/part-00001-copy/metadata.parquet")
-    with pytest.raises(StorageError, match="is not a part of a stillreel dataset"):
-        plan_of(config)
+
+
+def test_a_clip_whose_video_is_gone_is_made_again_in_its_place(tmp_path: Path) -> None:
+    config = config_for(write_manifest(tmp_path / "m.parquet", 4), tmp_path / "out")
+    commit(config, plan_of(config))
+    part = tmp_path / "out/data/part-00000"
+    first, second, third, _ = sorted(part.glob("*.mp4"))
+    first.unlink()
+    second.unlink()
+    second.symlink_to(tmp_path / "nowhere")
+    third.rename(third.with_name("kept.mp4"))
+    plan = plan_of(config)
+    assert (plan.already_there, plan.to_do, [row["part"] for row in work_rows(plan)]) == (1, 3, [0, 0, 0])
+    assert plan.notes == ["clips of the dataset whose videos are gone: 3; they are made again"]
+    failing = next(row["image_uri"] for row in work_rows(plan) if row["clip_id"] == first.stem)
+    commit(config, plan, failing=frozenset({failing}))
+    ids = pq.read_table(part / "metadata.parquet")["clip_id"].to_pylist()
+    assert sorted(ids) == sorted(
+        {path.stem for path in part.glob("*.mp4")} - {"kept"}
+    )  # the one that failed is unlisted
+    write_manifest(tmp_path / "m.parquet", 1)
+    for path in part.glob("*.mp4"):
+        path.unlink()
+    assert plan_of(config).notes[-1].startswith("clips of the dataset whose videos are gone, and which this manifest")
 
 
 def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
@@ -205,7 +268,7 @@ def test_failed_clips_are_retried_on_request_and_move(tmp_path: Path) -> None:
     assert [(row["image_uri"], row["attempts"]) for row in failures] == [("/images/2.jpg", 2)]
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 2
     commit(config, plan_of(config, retry=Retry()))
-    assert not (tmp_path / "out/failures/part-00000.parquet").exists()
+    assert pq.read_table(tmp_path / "out/failures/part-00000.parquet").num_rows == 0
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 3
 
 

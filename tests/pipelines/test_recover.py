@@ -1,6 +1,8 @@
 """Clips that a run had stored before it was killed are taken into the dataset as they are."""
 
 import hashlib
+import shutil
+import uuid
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors import video
+from actors.errors import StorageError
 from actors.file_tag import file_tag
 from actors.generators.svd.generator import SvdGenerator
 from actors.records import clip_schema, work_schema
@@ -88,13 +91,49 @@ def test_a_file_that_is_not_the_clips_own_is_made_again(fault: str, tmp_path: Pa
     assert rows_of(tmp_path) == {}
 
 
+@pytest.mark.parametrize("config", [None, "", "model: [", "[]"])
+def test_clips_outlive_the_configuration_of_their_run(config: str | None, tmp_path: Path) -> None:
+    leave_work(tmp_path, ["a"])
+    store_video(tmp_path, "a")
+    saved = tmp_path / RUN / "config.yaml"
+    saved.unlink()
+    if config is not None:
+        saved.write_text(config)
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 1
+    row = rows_of(tmp_path)["a"]
+    assert (row["seed"], row["caption"], row["model"]) == (5, "of a", None)
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign"])
+def test_a_work_file_that_cannot_be_read_says_what_to_do(damage: str, tmp_path: Path) -> None:
+    work = leave_work(tmp_path, ["a"])
+    if damage == "cut":
+        work.write_bytes(work.read_bytes()[:100])
+    else:
+        pq.write_table(pa.table({"x": [1]}), work)
+    with pytest.raises(StorageError, match=r"work-00000.parquet, which an interrupted run left, .*: remove it, and"):
+        recover(Layout(str(tmp_path)), STORAGE, lambda: None)
+
+
+def test_a_copy_of_a_run_is_none(tmp_path: Path) -> None:
+    work = leave_work(tmp_path, ["a"])
+    store_video(tmp_path, "a")
+    kept = tmp_path / "_runs" / "kept" / RUN / "rows" / work.name
+    kept.parent.mkdir(parents=True)
+    shutil.move(work, kept)
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 0
+    assert kept.exists()
+
+
 def test_half_an_upload_is_cleared_away(tmp_path: Path) -> None:
     leave_work(tmp_path, ["a"])
     path = store_video(tmp_path, "a")
-    half = path.with_name(f".{path.name}.0123.tmp")
+    half = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    foreign = path.with_name("._a.mp4")  # as macOS leaves beside each file on a foreign disk
+    foreign.write_bytes(b"attributes")
     half.write_bytes(path.read_bytes()[:100])
     recover(Layout(str(tmp_path)), STORAGE, lambda: None)
-    assert {file.name for file in path.parent.iterdir()} == {"a.mp4", "metadata.parquet"}
+    assert {file.name for file in path.parent.iterdir()} == {"a.mp4", "._a.mp4", "metadata.parquet"}
 
 
 def test_a_stored_clip_of_nobody_stands_in_nobodys_way(tmp_path: Path) -> None:
