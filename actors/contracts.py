@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from actors.secrets import hidden
+
 Pixels = npt.NDArray[np.uint8]
 Value = int | float | str | bool | None
 
@@ -29,6 +31,7 @@ class Row:
     Attributes:
         part: number of the part of the dataset that it will lie in.
         attempts: how many runs have tried it before, and failed.
+        image_uri: what the image is called; of a URI, without login and signature (`actors.secrets.shown`).
         parameters: all of the clip's own, by name (`actors.generators.parameters`).
         columns: values of the clip's record that are known by now, by name.
     """
@@ -65,7 +68,7 @@ class Place:
         return f"row {self.row + 1} of row group {self.group + 1} in {self.file}"
 
 
-# How a work row says so: a `Place`, and the URI to fetch where there turns out to be no image; null of other images.
+# How a work row says so: a `Place`, and the URI to fetch (`Planned.fallback`); null of other images.
 PLACE_SCHEMA = pa.schema(
     [
         pa.field("image_file", pa.string()),
@@ -82,7 +85,8 @@ class Planned:
     """A row as the plan gives it. Where the manifest holds the image itself, its place.
 
     Attributes:
-        fallback: URI to fetch where there turns out to be no image at its place.
+        fallback: URI to fetch, where there turns out to be no image at its place; without a place, the whole URI of an
+            image whose `image_uri` has lost its login or its signature.
     """
 
     row: Row
@@ -132,7 +136,7 @@ class Failed:
     @classmethod
     def by(cls, error: Exception, row: Row, stage: str) -> "Failed":
         """The failure that an error means."""
-        said = str(error) or repr(error)
+        said = hidden(str(error) or repr(error))
         # A file's name may be no UTF-8.
         return cls(row, stage, type(error).__name__, said.encode("utf-8", "backslashreplace").decode())
 

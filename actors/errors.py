@@ -14,11 +14,18 @@
 
 What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises
 ends the run with its message and no traceback. Anything else that is raised is a bug of ours.
+
+Messages name URIs and repeat what libraries say: secrets in them are masked as they are made (`actors.secrets`).
 """
+
+from actors.secrets import hidden
 
 
 class StillreelError(Exception):
     """Base of all errors meant for the user; the message says what is wrong, where, and what to do."""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(hidden(one) if isinstance(one, str) else one for one in said))
 
 
 class ConfigError(StillreelError):

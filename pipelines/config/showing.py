@@ -6,10 +6,6 @@ import yaml
 
 from pipelines.config.schema import Config
 
-# Options of a store that may be seen; whatever else stands there could be a secret.
-_OPEN_OPTIONS = frozenset({"endpoint_url", "region_name", "anon", "requester_pays"})
-
-
 def to_yaml(config: Config) -> str:
     """The resolved configuration, as it is saved beside the dataset: without the secrets in `storage.options`."""
     tree = config.model_dump(mode="json")
