@@ -127,11 +127,12 @@ def _meanings(address: Address) -> Iterator[Address]:
         yield ipaddress.IPv4Address(low)
     elif address in _LOCAL_NAT64:
         yield address  # private, whatever is meant
-        # With a prefix of 48, 56, 64 and 96 bits; bits 64 to 71 are left out.
-        yield ipaddress.IPv4Address((bits >> 64 & 0xFFFF) << 16 | (bits >> 40 & 0xFFFF))
-        yield ipaddress.IPv4Address((bits >> 64 & 0xFF) << 24 | (bits >> 32 & 0xFFFFFF))
-        yield ipaddress.IPv4Address(bits >> 24 & 0xFFFFFFFF)
-        yield ipaddress.IPv4Address(low)
+        # With a prefix of 48, 56, 64 and 96 bits; bits 64 to 71 are left out. Zeros in front say that it is elsewhere.
+        after_48 = (bits >> 64 & 0xFFFF) << 16 | (bits >> 40 & 0xFFFF)
+        after_56 = (bits >> 64 & 0xFF) << 24 | (bits >> 32 & 0xFFFFFF)
+        for number in (after_48, after_56, bits >> 24 & 0xFFFFFFFF, low):
+            if number >> 24:
+                yield ipaddress.IPv4Address(number)
     else:
         yield address
     if (bits >> 32) & 0xFFFFFFFF in _ISATAP:

@@ -107,7 +107,10 @@ class Storage:
     def parent(uri: str) -> str:
         """The folder that holds `uri`."""
         root = root_of(uri)
-        return root + posixpath.dirname(uri[len(root) :].rstrip("/"))
+        path = uri[len(root) :]
+        if Storage.scheme(uri) in _HTTP:  # a signature may hold slashes, and is of no other file
+            path = re.split(r"[?#]", path, maxsplit=1)[0]
+        return root + posixpath.dirname(path.rstrip("/"))
 
     @staticmethod
     def has_magic(uri: str) -> bool:

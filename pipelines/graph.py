@@ -95,7 +95,7 @@ class Graph:
     # 2. Load (1 group: its rows), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a
     # row is the unit of work, retry and failure. An image is given out as soon as it is loaded.
     def _load(self, rows: Dataset) -> Dataset:
-        load = self._make("load", Load, self._config.image, self._job.storage)
+        load = self._make("load", Load, self._config.image, self._job.image_storage)
         return rows.map_batches(
             as_task("load"),
             fn_kwargs={"make": load, "guard": self._guard},

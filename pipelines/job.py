@@ -16,6 +16,7 @@ from pipelines.config import Config
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
 from pipelines.dataset.lease import Lease, held
+from pipelines.manifest.image_uris import AllowedImages
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
@@ -63,6 +64,20 @@ class Job:
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         return cls(pinned, job.storage, job.layout, job.revisions, run_id)
+
+    @property
+    def image_storage(self) -> Storage:
+        """For what the manifest names: its URLs lead only where that is allowed."""
+        config, settings = self.config, self.config.storage
+        allowed = AllowedImages.beside(
+            config.sources,
+            config.output,
+            settings.schemes,
+            base=config.columns.base,
+            prefixes=settings.prefixes,
+            private_networks=settings.private_networks,
+        )
+        return self.storage.guarded(allowed.web)
 
     @property
     def folder(self) -> RunFolder:

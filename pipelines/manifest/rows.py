@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from actors.generators.parameters import Bounds, Parameters
+from actors.secrets import hidden, shown
 from actors.storage import Storage
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 from pipelines.manifest.parquet_images import Embedded
@@ -22,6 +23,7 @@ from pipelines.manifest.parquet_images import Embedded
 # Rows of each kind of problem that are kept as examples.
 EXAMPLES = 3
 _HAS_ROOT = r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"
+_MAY_HOLD_SECRETS = r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*@|[^?#]*[?#])"
 _HAS_DOT_SEGMENT = r"(^|/)\.\.?(/|$)"
 
 
@@ -44,13 +46,13 @@ class Marks:
     """What is wrong with the rows of one batch: a text for each, or None."""
 
     def __init__(self, uri: str, rows: pa.Array, problems: RowProblems) -> None:
-        self._uri, self._rows, self._problems = uri, rows, problems
+        self._uri, self._rows, self._problems = shown(uri), rows, problems
         self.texts: list[str | None] = [None] * len(rows)
 
     def mark(self, bad: pa.Array, reason: str, values: pa.Array | None = None) -> None:
         """The rows where `bad` is true have a problem; `values` are what stands there."""
         for index in np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist():
-            said = reason if values is None else f"{reason}, not {values[index].as_py()!r:.60}"
+            said = reason if values is None else f"{reason}, not {_said(values[index].as_py()):.60}"
             self._problems.add(reason, f"{self._uri}, row {self._rows[index]}: {said}")
             before = self.texts[index]
             self.texts[index] = f"{before}; {said}" if before else f"{self._uri}, row {self._rows[index]}: {said}"
@@ -61,7 +63,7 @@ class Marks:
 
 
 def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages, marks: Marks) -> dict[str, pa.Array]:
-    """`image_uri`, of rows whose images are files of their own.
+    """`image_uri`, of rows whose images are files of their own; where it lost a secret, the whole is `image_fallback`.
 
     Args:
         uris: the URI column, text.
@@ -72,7 +74,7 @@ def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages,
     name = _text_or_null(uris)
     marks.mark(pc.is_null(name), f"no image: {empty} is empty")
     _mark_refused(name, base, allowed, marks)
-    return {"image_uri": _named(_resolved(name, base), marks)}
+    return _shown_and_whole(_named(_resolved(name, base), marks))
 
 
 def embedded_columns(
@@ -90,7 +92,7 @@ def embedded_columns(
     elsewhere = pc.coalesce(name, _text_or_null(images.path))
     is_refused = [uri is not None and allowed.why_not(uri, base) is not None for uri in elsewhere.to_pylist()]
     return {
-        "image_uri": _named(name, marks),
+        "image_uri": _shown_and_whole(_named(name, marks))["image_uri"],
         "image_file": pa.repeat(pa.scalar(file), size),
         "image_column": pa.repeat(pa.scalar(images.column), size),
         "image_group": images.group,
@@ -99,6 +101,20 @@ def embedded_columns(
             pa.array(is_refused, pa.bool_()), pa.scalar(None, pa.string()), _resolved(elsewhere, base)
         ),
     }
+
+
+def _shown_and_whole(uris: pa.Array) -> dict[str, pa.Array]:
+    """URIs without logins and signatures, as `image_uri`; and those that had one, as `image_fallback`."""
+    if not pc.any(pc.match_substring_regex(uris, _MAY_HOLD_SECRETS)).as_py():
+        return {"image_uri": uris, "image_fallback": pa.nulls(len(uris), pa.string())}
+    names = pa.array([shown(uri) for uri in uris.to_pylist()], pa.string())
+    nothing = pa.scalar(None, pa.string())
+    return {"image_uri": names, "image_fallback": pc.if_else(pc.equal(names, uris), nothing, uris)}
+
+
+def _said(value: Any) -> str:
+    """A value as a problem names it, before it is cut: half a signature is none that can be known as such."""
+    return repr(hidden(value)) if isinstance(value, str) else repr(value)
 
 
 def _named(names: pa.Array, marks: Marks) -> pa.Array:
