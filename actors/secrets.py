@@ -14,7 +14,9 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -157,9 +159,38 @@ def secret_options(tree: Any, name: str = "") -> Iterator[str]:
         yield str(tree)
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether an option, or a variable of the environment, of this name holds a secret."""
-    return _SECRET_NAME.search(name) is not None
+@contextmanager
+def without_secrets() -> Iterator[None]:
+    """What is raised within the block is raised without the secrets in its message, and without causes that hold some.
+
+    For code that Ray calls: it prints what is raised there, whole, in places of its own.
+    """
+    try:
+        yield
+    except Exception as error:
+        if hidden(str(error)) != str(error):
+            raise RuntimeError(hidden(f"{type(error).__name__}: {error}")) from None
+        if any(hidden(str(one)) != str(one) for one in _chain(error)):
+            raise error from None
+        raise
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    before: BaseException | None = error
+    while before is not None:
+        yield before
+        before = before.__cause__ or before.__context__
+
+
+def hide_in_file(path: Path) -> None:
+    """Mask the secrets in a text file."""
+    masked = path.with_name(f"{path.name}.masked")
+    with (
+        path.open(encoding="utf-8", errors="surrogateescape") as lines,
+        masked.open("w", encoding="utf-8", errors="surrogateescape") as kept,
+    ):
+        kept.writelines(map(hidden, lines))
+    masked.replace(path)
 
 
 def _is_login(scheme: str, login: str) -> bool:

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
 from actors.records import FAILING_STAGES
+from actors.secrets import hidden
 from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.driver.cluster import check_machine
@@ -136,6 +138,9 @@ def main() -> None:
     except StillreelError as error:
         print(f"stillreel: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, _USAGE) else EXIT_FAILED)
+    except Exception:  # noqa: BLE001 - a bug of ours, whose traceback may repeat what libraries say
+        print(hidden(traceback.format_exc()), file=sys.stderr, end="")
+        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
+from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
@@ -115,6 +116,7 @@ class Job:
                 yield log
             finally:
                 if log.stat().st_size:
+                    hide_in_file(log)  # Ray writes there, too
                     self.storage.put_file(self.folder.log(name), log)
 
 
