@@ -97,8 +97,8 @@ def shown(uri: str) -> str:
     login, at, place = authority.rpartition("@")
     if at and _is_login(scheme, login):
         authority = place
-    if scheme.lower() not in _WEB:
-        return f"{scheme}://{authority}{path}{query}{fragment}"
+    if scheme.lower() not in _WEB:  # there, a ? is a letter of the name like any other
+        return f"{scheme}://{authority}{path}{_hashed(query)}{fragment}"
     return f"{scheme}://{authority}{path}{_unsigned(query, path)}{hidden(fragment)}"
 
 
@@ -219,10 +219,24 @@ def _unsigned(query: str, path: str) -> str:
     kept = []
     for part, name, role in zip(parts, names, roles, strict=True):
         if role == "ambiguous" and not names_image:
-            kept.append(f"{part.partition('=')[0]}=sha256-{hashlib.sha256(part.encode()).hexdigest()[:16]}")
+            kept.append(_hash_of(part))
         elif not role and name not in group and not companion.fullmatch(name):
             kept.append(part)
     return f"?{'&'.join(kept)}" if kept else ""
+
+
+def _hashed(query: str) -> str:
+    """The same parts, those that sign as hashes: nothing is left out that may say what is meant."""
+    parts = query[1:].split("&")
+    roles = [_role(_name(part)) for part in parts]
+    if not any(roles):
+        return query
+    return "?" + "&".join(_hash_of(part) if role else part for part, role in zip(parts, roles, strict=True))
+
+
+def _hash_of(parameter: str) -> str:
+    name = parameter.partition("=")[0]
+    return f"{name}=sha256-{hashlib.sha256(parameter.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _name(parameter: str) -> str:

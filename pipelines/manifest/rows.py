@@ -114,7 +114,7 @@ def _shown_and_whole(uris: pa.Array) -> dict[str, pa.Array]:
 
 def _said(value: Any) -> str:
     """A value as a problem names it, before it is cut: half a signature is none that can be known as such."""
-    return repr(hidden(value)) if isinstance(value, str) else repr(value)
+    return repr(hidden(shown(value))) if isinstance(value, str) else repr(value)
 
 
 def _named(names: pa.Array, marks: Marks) -> pa.Array:
