@@ -137,4 +137,3 @@ def _meanings(address: Address) -> Iterator[Address]:
         yield address
     if (bits >> 32) & 0xFFFFFFFF in _ISATAP:
         yield ipaddress.IPv4Address(low)
-

@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ MASK = "***"
 # Query parameters, in lower case, that a store or a web service lets somebody in by.
 _SIGNATURES = (
     r"x-(?:amz|goog)-.*"  # AWS, Google; also Wasabi, R2, MinIO, Ceph and others that speak as S3 does
-    r"|x-(?:oss|cos|obs|bce|tos|ms|emc)-(?!process).*"  # Alibaba, Tencent, Huawei, Baidu, Volcano; not what scales images
+    r"|x-(?:oss|cos|obs|bce|tos|ms|emc)-(?!process).*"  # Alibaba, Tencent, Huawei, Baidu and others
     r"|q-(?:sign-algorithm|ak|sign-time|key-time|header-list|url-param-list|signature)"  # Tencent
     r"|(?:aws|oss|google)?access(?:key)?id|googleaccessid|security-token|sig|signature|hmac|key-pair-id"
     r"|hdnts|hdnea|hdntl|__token__|__gda__"  # Akamai
@@ -41,7 +42,11 @@ _COMPANIONS = r"expires?|expiry|policy|hash-algorithm|x-id"
 _COMPANIONS_IN_AZURE = r"sv|ss|srt|sp|se|st|spr|sr|sip|si|skoid|sktid|skt|ske|sks|skv|saoid|suoid|scid|ses|sdd|sduoid"
 _COMPANIONS_OF_FILES = r"exp|e|timestamp|nonce"  # short names: only where the path says which image it is
 # Signatures under names that mean other things elsewhere: known by all of them being there.
-_GROUPS = (frozenset({"ex", "is", "hm"}), frozenset({"oh", "oe"}), frozenset({"md5", "expires"}))  # Discord, Meta, nginx
+_GROUPS = (
+    frozenset({"ex", "is", "hm"}),
+    frozenset({"oh", "oe"}),
+    frozenset({"md5", "expires"}),
+)  # Discord, Meta, nginx
 _IMAGE = re.compile(r"\.(?:jpe?g|jfif|png|webp|tiff?|bmp|gif|avif|heic|heif|jp2|jxl)$", re.IGNORECASE)
 _IS_SIGNATURE, _IS_AMBIGUOUS = re.compile(_SIGNATURES), re.compile(_AMBIGUOUS)
 
@@ -84,8 +89,16 @@ _LEAST_CHARACTERS = 6
 _LEAST_OF_VARIABLE = 12
 _MOST_KNOWN = 1000
 
-_known: dict[str, None] = {}
-_pattern: re.Pattern[str] | None = None
+
+@dataclass(slots=True)
+class _Known:
+    """The values that were remembered, and what finds them."""
+
+    values: dict[str, None] = field(default_factory=dict)
+    pattern: re.Pattern[str] | None = None
+
+
+_known = _Known()
 
 
 def shown(uri: str) -> str:
@@ -109,8 +122,8 @@ def hidden(text: str, uri: str = "") -> str:
     text = _IN_MAPPING.sub(rf"\1\2{MASK}\2", text)
     text = _IN_HEADER.sub(rf"\1\2{MASK}", text)
     text = _WELL_KNOWN.sub(MASK, text)
-    if _pattern is not None:
-        text = _pattern.sub(MASK, text)
+    if _known.pattern is not None:
+        text = _known.pattern.sub(MASK, text)
     if uri and (own := _any_of(_variants(_secrets_of(uri)))):
         text = own.sub(MASK, text)
     return text
@@ -118,11 +131,10 @@ def hidden(text: str, uri: str = "") -> str:
 
 def remember(*values: str) -> None:
     """From here on, `hidden` masks these values in this process."""
-    global _pattern
-    new = [value for value in _variants(values) if value not in _known]
-    if new and len(_known) < _MOST_KNOWN:
-        _known.update(dict.fromkeys(new))
-        _pattern = _any_of(_known)
+    new = [value for value in _variants(values) if value not in _known.values]
+    if new and len(_known.values) < _MOST_KNOWN:
+        _known.values.update(dict.fromkeys(new))
+        _known.pattern = _any_of(_known.values)
 
 
 def remember_uri(uri: str) -> None:
@@ -138,7 +150,7 @@ def remember_environment() -> None:
 
 def known() -> tuple[str, ...]:
     """All that was remembered, for another process."""
-    return tuple(_known)
+    return tuple(_known.values)
 
 
 def secret_options(tree: Any, name: str = "") -> Iterator[str]:

@@ -80,7 +80,7 @@ class WebAccess:
         return StorageError(f"{leads}: an image's URL must {self.why_not('', address)}")
 
     def by_proxy(self, options: Mapping[str, Any]) -> "WebAccess":
-        """With the proxies that the options of the scheme name; behind a proxy, that is what decides about addresses."""
+        """With the proxies that the options of the scheme name: behind one, that is what decides about addresses."""
         proxies = [options.get("proxy"), dict(options.get("client_kwargs") or {}).get("proxy")]
         if dict(options.get("client_kwargs") or {}).get("trust_env") or options.get("trust_env"):
             from urllib.request import getproxies

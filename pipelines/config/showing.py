@@ -9,6 +9,7 @@ from pipelines.config.schema import Config
 # What an interrupted run is recovered by, so these are saved as they are resolved.
 _RESOLVED = ("generator", "model")
 
+
 def to_yaml(config: Config) -> str:
     """The resolved configuration, as it is saved beside the dataset, without secrets.
 

@@ -83,7 +83,7 @@ def reports_into(log: Path) -> Iterator[None]:
 
 @contextmanager
 def command_line_hidden() -> Iterator[None]:
-    """Have Ray list this job with a command line without secrets. Without this: as it was called, in Ray's dashboard."""
+    """Have Ray list this job by a command line without secrets. Without this: as it was called, in its dashboard."""
     from ray._private import utils
 
     told = getattr(utils, "get_entrypoint_name", None)

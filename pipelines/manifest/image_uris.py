@@ -14,7 +14,7 @@ Judged here is what the URI itself says. What a name resolves to is judged when 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.addresses import host_of
 from actors.storage import Storage
@@ -46,10 +46,10 @@ class AllowedImages:
     own_hosts: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
     are_schemes_given: bool = False
-    web: WebAccess = WebAccess()
+    web: WebAccess = field(default_factory=WebAccess)
 
     @classmethod
-    def beside(  # noqa: PLR0913 - settings, all but the first by name
+    def beside(
         cls,
         sources: Sequence[str],
         output: str | None,
@@ -83,7 +83,7 @@ class AllowedImages:
             web=WebAccess(tuple(sorted(hosts)), private_networks),
         )
 
-    def why_not(self, uri: str, base: str) -> str | None:  # noqa: PLR0911 - a list of reasons
+    def why_not(self, uri: str, base: str) -> str | None:
         """What an image's URI would have to be, where it may not be fetched as it is; else None.
 
         Args:
@@ -105,7 +105,7 @@ class AllowedImages:
             return "an image's URI must not hold ::"
         return None
 
-    def _why_not_there(self, whole: str, scheme: str, relative_to: str | None) -> str | None:
+    def _why_not_there(self, whole: str, scheme: str, relative_to: str | None) -> str | None:  # noqa: PLR0911 - the same
         """By its place."""
         if any(is_below(whole, prefix) for prefix in self.prefixes):
             return None

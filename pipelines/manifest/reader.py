@@ -93,8 +93,14 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
     with _as_manifest_errors():
         found = [(source, *find_files(source, columns.format, storage)) for source in sources]
         _refuse_columns_of_none([kind for _, kind, _ in found], columns)
-        trust = {"base": columns.base, "prefixes": prefixes, "private_networks": private_networks}
-        allow = partial(AllowedImages.beside, output=output, schemes=schemes, **trust)
+        allow = partial(
+            AllowedImages.beside,
+            output=output,
+            schemes=schemes,
+            base=columns.base,
+            prefixes=prefixes,
+            private_networks=private_networks,
+        )
         opened: list[Source] = []
         for kind, group in groupby(found, key=lambda one: one[1]):
             alike = list(group)

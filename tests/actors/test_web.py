@@ -120,7 +120,7 @@ def test_a_server_that_asks_to_wait_is_given_the_time(
     asks: str, waited_s: float, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(retries.time, "sleep", waits.append)
+    monkeypatch.setattr("actors.retries.time.sleep", waits.append)
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.0)
     server.answers += [(429, {"Retry-After": asks}), (503, {"Retry-After": asks})]
     assert Storage(tries=3).read_bytes(f"{server.url}/a", max_bytes=10) == b"picture"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import quote
 
 import psutil
@@ -18,6 +19,7 @@ from rich.console import Console
 from actors import secrets
 from actors.contracts import Loaded, Planned, Stage
 from actors.generators.null import NullGenerator
+from actors.stages.load import Load
 from actors.storage import Storage
 from pipelines import run as runs
 from pipelines.config import load_config
@@ -98,8 +100,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "_known", {})
-    monkeypatch.setattr(secrets, "_pattern", None)
+    monkeypatch.setattr(secrets, "_known", secrets._Known())
 
 
 def texts_of(folder: Path) -> str:
@@ -169,7 +170,7 @@ def test_a_run_keeps_all_secrets(tmp_path: Path, web: Web, head: Head, monkeypat
     planned = in_process("plan", "--config", job)
     done = in_process("run", "--config", job, f"ray.address={head.address}")
     again = in_process("run", "--config", job, f"ray.address={head.address}")
-    said = "\n".join([planned.stdout, planned.stderr, done.stdout, done.stderr, again.stdout, again.stderr])
+    said = "\n".join(text for one in (planned, done, again) for text in (one.stdout, one.stderr))
     assert done.returncode == 0, said
     assert "Nothing left to do" in again.stdout, said
     assert found_in(said) == []
@@ -179,7 +180,9 @@ def test_a_run_keeps_all_secrets(tmp_path: Path, web: Web, head: Head, monkeypat
     clips = pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet")["image_uri"].to_pylist()
     assert sorted(clips) == [f"{web.url}/{name}" for name in ("a%2Fb.png", "b.png?w=3", "c+d.png", "d.png")]
     failures = pq.read_table(tmp_path / "out/failures/part-00000.parquet").to_pylist()
-    failed = {(row["image_uri"].rpartition("/")[2].partition("?")[0], row["stage"], row["error_type"]) for row in failures}
+    failed = {
+        (row["image_uri"].rpartition("/")[2].partition("?")[0], row["stage"], row["error_type"]) for row in failures
+    }
     assert failed == {
         ("none.png", "load", "StorageError"),
         ("damaged.png", "load", "ImageError"),
@@ -222,17 +225,21 @@ def test_what_workers_raise_holds_no_secrets(
 ) -> None:
     monkeypatch.setenv("STILLREEL_TEST_ONE", plant("environment"))
     config = load_config([str(write_job(tmp_path, web))], [f"ray.address={head.address}"])
+    cause = plant("worker_cause")
     said, known = f"http://me:{plant('worker')}@host/?sig={plant('worker')}", plant("header")
 
     class Faulty(Stage[Planned, Loaded]):
         name = "load"
-        columns = runs.STAGES[0].columns
+        columns = Load.columns
 
         def __call__(self, item: Planned) -> Loaded:
             try:
-                raise KeyError(f"https://host/?X-Goog-Signature={said.rpartition('=')[2]}")
+                self.fail()
             except KeyError as error:
                 raise ValueError(f"{said} with {known}") from error
+
+        def fail(self) -> NoReturn:
+            raise KeyError(f"https://host/?X-Goog-Signature={cause}")
 
     printed = io.StringIO()
     summary = runs.run(config, Console(file=printed, width=200), None, stand_ins={"load": Faulty})
@@ -305,7 +312,7 @@ def test_mistakes_show_no_value(overrides: list[str], tmp_path: Path) -> None:
         "storage:\n  options:\n    s3:\n      secret: *{}\n",
         "storage:\n  options:\n    s3:\n      secret: !{} x\n",
         "storage:\n  options:\n    s3:\n      secret: '{}\n",
-        "storage:\n  options:\n    s3:\n      secret: \"{}\\q\"\n",
+        'storage:\n  options:\n    s3:\n      secret: "{}\\q"\n',
         "storage:\n  options:\n    s3:\n      secret: a: {}\n",
         "storage:\n  options:\n    s3:\n      secret: {0}\n      secret: {0}\n",
         "storage:\n  options:\n    s3: {}\n",
@@ -328,8 +335,16 @@ def test_what_is_printed_of_settings_holds_no_secrets(monkeypatch: pytest.Monkey
     overrides = ["manifest=https://me:{0}@h/l.csv?sig={0}", "output=s3://K:{0}@b/o", "ray.address=ray://u:{0}@h:1"]
     overrides += ["storage.options={{s3: {{secret: {0}, client_kwargs: {{endpoint_url: 'http://u:{0}@h'}}}}}}"]
     filled = [one.format(plant("mistake")) for one in overrides]
-    config = load_config([], [*filled, "generator=null", "storage.options.https.headers.X=${oc.env:STILLREEL_TEST_ONE}"])
+    config = load_config(
+        [], [*filled, "generator=null", "storage.options.https.headers.X=${oc.env:STILLREEL_TEST_ONE}"]
+    )
     storage = Storage(config.storage.options)
-    for printed in (repr(config), str(config), f"{config.storage}", repr(storage), repr([config.storage, {"s": storage}])):
+    for printed in (
+        repr(config),
+        str(config),
+        f"{config.storage}",
+        repr(storage),
+        repr([config.storage, {"s": storage}]),
+    ):
         assert found_in(printed) == []
     assert NullGenerator.name in repr(config)
