@@ -15,10 +15,12 @@
 What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises
 ends the run with its message and no traceback. Anything else that is raised is a bug of ours.
 
-Messages name columns, values and files, and repeat what libraries say: they are made printable as they are made.
+Messages name columns, values and files, and repeat what libraries say: secrets in them are masked, and they are made
+printable, as they are made (`actors.secrets`, `actors.printable`).
 """
 
 from actors.printable import printable
+from actors.secrets import hidden
 
 
 class StillreelError(Exception):
@@ -31,7 +33,7 @@ class StillreelError(Exception):
     kept = ""
 
     def __init__(self, *said: object) -> None:
-        super().__init__(*(printable(one, self.kept) if isinstance(one, str) else one for one in said))
+        super().__init__(*(printable(hidden(one), self.kept) if isinstance(one, str) else one for one in said))
 
 
 class ConfigError(StillreelError):

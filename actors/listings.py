@@ -26,7 +26,8 @@ def scan_folder(_filesystem: object, path: str) -> tuple[list[str], list[str]]:
 
     A link that leads nowhere is no file, and counts as a folder: it is where one was meant to be.
     """
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
             is_file = entry.is_file() or (not entry.is_dir() and not entry.is_symlink())

@@ -10,6 +10,7 @@ import typer
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
 from actors.printable import printable
 from actors.records import FAILING_STAGES
+from actors.secrets import hidden
 from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.driver.cluster import check_machine
@@ -138,8 +139,8 @@ def main() -> None:
     except StillreelError as error:
         print(f"stillreel: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, _USAGE) else EXIT_FAILED)
-    except Exception:  # noqa: BLE001 - a bug of ours, whose message may hold anything
-        print(printable(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
+    except Exception:  # noqa: BLE001 - a bug of ours, whose traceback may repeat what libraries say
+        print(printable(hidden(traceback.format_exc()), keep="\n"), end="", file=sys.stderr)
         sys.exit(EXIT_FAILED)
 
 

@@ -3,7 +3,8 @@
     sources -> files -> rows as they stand there -> rows of the schema below -> chunks
 
 A chunk's columns: `image_uri` (string, never null), `image_identity` (string, never null: what the image is known by,
-only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (only where the manifest has a column of images),
+only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (of which `image_fallback` alone where the manifest has
+no column of images),
 `problem` (string; why the row cannot be used, else null), the overrides that the manifest has (parameters of the
 generator; null leaves the configured value), then the pass-through columns.
 
@@ -13,6 +14,7 @@ is a ManifestError.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, groupby
 
 import pyarrow as pa
@@ -70,6 +72,8 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
     reserved: Collection[str] = (),
     output: str | None = None,
     schemes: Sequence[str] | None = None,
+    prefixes: Sequence[str] = (),
+    private_networks: bool = False,
     max_image_bytes: int = 2**40,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
@@ -81,6 +85,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
         output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
+        prefixes, private_networks: where else they may lie (`storage`).
         max_image_bytes: larger images are not read for their identity.
 
     Raises:
@@ -89,18 +94,23 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
     with _as_manifest_errors():
         found = [(source, *find_files(source, columns.format, storage)) for source in sources]
         _refuse_columns_of_none([kind for _, kind, _ in found], columns)
-        base = [] if columns.base is None else [columns.base]
+        allow = partial(
+            AllowedImages.beside,
+            output=output,
+            schemes=schemes,
+            base=columns.base,
+            prefixes=prefixes,
+            private_networks=private_networks,
+        )
         opened: list[Source] = []
         for kind, group in groupby(found, key=lambda one: one[1]):
             alike = list(group)
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
                 images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
-                allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
-                opened.append(Source(images, iter(()), only_uris(), allowed))
+                opened.append(Source(images, iter(()), only_uris(), allow([source for source, _, _ in alike])))
                 continue
             for source, _, uris in alike:
-                allowed = AllowedImages.beside([source, *base], output, schemes)
-                opened.append(_open_source(kind, uris, columns, parameters, storage, allowed))
+                opened.append(_open_source(kind, uris, columns, parameters, storage, allow([source])))
         return ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
 
 
@@ -137,7 +147,7 @@ class ManifestReader:
             [
                 pa.field("image_uri", pa.string()),
                 *([] if columns.identity == URI else [pa.field("image_identity", pa.string())]),
-                *(PLACE_SCHEMA if embeds else []),
+                *(PLACE_SCHEMA if embeds else [PLACE_SCHEMA.field("image_fallback")]),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
                 *self.extras,
@@ -225,8 +235,11 @@ class ManifestReader:
         if roles.identity is not None:
             columns["image_identity"] = by_column(roles.identity, given[roles.identity], marks)
         elif self._columns.identity == CONTENT:
-            fetched = columns["image_uri"] if batch.images is None else columns["image_fallback"]
-            columns["image_identity"] = by_content(fetched, batch.images, self._storage, self._max_image_bytes, marks)
+            fetched = columns["image_fallback"]
+            if batch.images is None:
+                fetched = pc.coalesce(fetched, columns["image_uri"])
+            storage = self._storage.guarded(allowed.web)
+            columns["image_identity"] = by_content(fetched, batch.images, storage, self._max_image_bytes, marks)
         return columns
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from actors.generators.parameters import Bounds, Parameters
 from actors.printable import printable
+from actors.secrets import hidden, shown
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 from pipelines.manifest.parquet_images import Embedded
 from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
@@ -24,6 +25,7 @@ from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
 EXAMPLES = 3
 # Types whose values are read from text, too.
 _PARSED = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+_MAY_HOLD_SECRETS = r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*@|[^?#]*[?#])"
 
 
 @dataclass(slots=True)
@@ -45,13 +47,13 @@ class Marks:
     """What is wrong with the rows of one batch: a text for each, or None."""
 
     def __init__(self, uri: str, rows: pa.Array, problems: RowProblems) -> None:
-        self._uri, self._rows, self._problems = uri, rows, problems
+        self._uri, self._rows, self._problems = shown(uri), rows, problems
         self.texts: list[str | None] = [None] * len(rows)
 
     def mark(self, bad: pa.Array, reason: str, values: pa.Array | None = None) -> None:
         """The rows where `bad` is true have a problem; `values` are what stands there."""
         for index in np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist():
-            said = printable(reason if values is None else f"{reason}, not {values[index].as_py()!r:.60}")
+            said = printable(reason if values is None else f"{reason}, not {_said(values[index].as_py()):.60}")
             where = f"{printable(self._uri)}, row {self._rows[index]}"
             self._problems.add(reason, f"{where}: {said}")
             before = self.texts[index]
@@ -63,7 +65,7 @@ class Marks:
 
 
 def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages, marks: Marks) -> dict[str, pa.Array]:
-    """`image_uri`, of rows whose images are files of their own.
+    """`image_uri`, of rows whose images are files of their own; where it lost a secret, the whole is `image_fallback`.
 
     Args:
         uris: the URI column, text.
@@ -76,7 +78,7 @@ def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages,
     name, elsewhere = as_paths(name)
     marks.mark(elsewhere, NOT_HERE, name)
     _mark_refused(pc.if_else(elsewhere, pa.scalar(None, pa.string()), name), base, allowed, marks)
-    return {"image_uri": _named(resolved(name, base), marks)}
+    return _shown_and_whole(_named(resolved(name, base), marks))
 
 
 def embedded_columns(
@@ -94,7 +96,7 @@ def embedded_columns(
     elsewhere, is_not_here = as_paths(pc.coalesce(name, _text_or_null(images.path)))
     is_refused = [uri is not None and allowed.why_not(uri, base) is not None for uri in elsewhere.to_pylist()]
     return {
-        "image_uri": _named(name, marks),
+        "image_uri": _shown_and_whole(_named(name, marks))["image_uri"],
         "image_file": pa.repeat(pa.scalar(file), size),
         "image_column": pa.repeat(pa.scalar(images.column), size),
         "image_group": images.group,
@@ -105,6 +107,20 @@ def embedded_columns(
             resolved(elsewhere, base),
         ),
     }
+
+
+def _shown_and_whole(uris: pa.Array) -> dict[str, pa.Array]:
+    """URIs without logins and signatures, as `image_uri`; and those that had one, as `image_fallback`."""
+    if not pc.any(pc.match_substring_regex(uris, _MAY_HOLD_SECRETS)).as_py():
+        return {"image_uri": uris, "image_fallback": pa.nulls(len(uris), pa.string())}
+    names = pa.array([shown(uri) for uri in uris.to_pylist()], pa.string())
+    nothing = pa.scalar(None, pa.string())
+    return {"image_uri": names, "image_fallback": pc.if_else(pc.equal(names, uris), nothing, uris)}
+
+
+def _said(value: Any) -> str:
+    """A value as a problem names it, before it is cut: half a signature is none that can be known as such."""
+    return repr(hidden(shown(value))) if isinstance(value, str) else repr(value)
 
 
 def _named(names: pa.Array, marks: Marks) -> pa.Array:

@@ -39,6 +39,8 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         reserved=reserved_names(generator),
         output=config.output,
         schemes=config.storage.schemes,
+        prefixes=config.storage.prefixes,
+        private_networks=config.storage.private_networks,
         max_image_bytes=config.image.max_bytes,
     )
     if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):

@@ -37,7 +37,9 @@ def rows(reader: ManifestReader) -> pa.Table:
     """All rows, each chunk having the promised schema."""
     chunks = list(reader.chunks())
     assert all(chunk.schema == reader.schema for chunk in chunks)
-    return pa.concat_tables(chunks)
+    table = pa.concat_tables(chunks)
+    has_no_secrets = table["image_fallback"].null_count == len(table)
+    return table.drop_columns("image_fallback") if has_no_secrets and "image_file" not in table.column_names else table
 
 
 def refusal(*sources: Path | str, **columns: Any) -> str:
