@@ -18,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from actors.printable import printable
+from actors.secrets import hidden
+
 Pixels = npt.NDArray[np.uint8]
 Value = int | float | str | bool | None
 
@@ -29,6 +32,7 @@ class Row:
     Attributes:
         part: number of the part of the dataset that it will lie in.
         attempts: how many runs have tried it before, and failed.
+        image_uri: what the image is called; of a URI, without login and signature (`actors.secrets.shown`).
         parameters: all of the clip's own, by name (`actors.generators.parameters`).
         columns: values of the clip's record that are known by now, by name.
     """
@@ -70,7 +74,7 @@ class Place:
 # The group of a tar's members: each is read by itself.
 TAR_GROUP = -1
 
-# How a work row says so: a `Place`, and the URI to fetch where there turns out to be no image; null of other images.
+# How a work row says so: a `Place`, and the URI to fetch (`Planned.fallback`); null of other images.
 PLACE_SCHEMA = pa.schema(
     [
         pa.field("image_file", pa.string()),
@@ -87,7 +91,8 @@ class Planned:
     """A row as the plan gives it. Where the manifest holds the image itself, its place.
 
     Attributes:
-        fallback: URI to fetch where there turns out to be no image at its place.
+        fallback: URI to fetch, where there turns out to be no image at its place; without a place, the whole URI of an
+            image whose `image_uri` has lost its login or its signature.
     """
 
     row: Row
@@ -137,9 +142,8 @@ class Failed:
     @classmethod
     def by(cls, error: Exception, row: Row, stage: str) -> "Failed":
         """The failure that an error means."""
-        said = str(error) or repr(error)
-        # A file's name may be no UTF-8.
-        return cls(row, stage, type(error).__name__, said.encode("utf-8", "backslashreplace").decode())
+        said = hidden(str(error) or repr(error))
+        return cls(row, stage, type(error).__name__, printable(said))  # a file's name may be no UTF-8, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Files and objects: fsspec in one place.
 
 A *URI* here is a local path, `file://...`, or anything fsspec has a scheme for (`s3://`, `gs://`, `abfs://`, `https://`).
-Percent-encoding is never touched: what stands in a URI is the object's name.
+Percent-encoding is never touched: what stands in a URI is the object's name, and what a web server is asked for.
 
 Every failure leaves as StorageError, in one sentence. All requests pass through `Storage._call`, which tries again what
 may pass by itself.
@@ -37,6 +37,7 @@ from actors.listings import (
     scan_folder,
 )
 from actors.retries import is_unsupported, retried
+from actors.secrets import remember, secret_options
 from actors.storage_errors import NotFound, explained
 from actors.store_options import STORES, http_options, names_of_one_store, option_faults
 from actors.transfers import (
@@ -51,6 +52,7 @@ from actors.transfers import (
 )
 from actors.uris import SCHEME, local_path, root_of, s3_bucket
 from actors.versions import CONDITIONAL, Changed, put_if, version_of
+from actors.web import WebAccess, as_asked
 
 __all__ = ["Changed", "NotFound", "Storage"]
 
@@ -69,11 +71,13 @@ class Storage:
     `options`: fsspec's options per scheme, e.g. `{"s3": {"client_kwargs": {"endpoint_url": ...}}}`. All schemes of one
     store share them (`s3`, `S3`, `s3a`).
     `tries`: how often a request is tried before a failure that might pass by itself is raised.
+    `web`: where http(s) URLs may lead; None, for URLs of the user's own: anywhere.
     Every method raises StorageError, and NotFound where that is the reason.
     """
 
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     tries: int = 5
+    web: WebAccess | None = None
 
     @staticmethod
     def check_options(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -115,7 +119,10 @@ class Storage:
     def parent(uri: str) -> str:
         """The folder that holds `uri`."""
         root = root_of(uri)
-        return root + posixpath.dirname(uri[len(root) :].rstrip("/"))
+        path = uri[len(root) :]
+        if Storage.scheme(uri) in _HTTP:  # a signature may hold slashes, and is of no other file
+            path = re.split(r"[?#]", path, maxsplit=1)[0]
+        return root + posixpath.dirname(path.rstrip("/"))
 
     @staticmethod
     def has_magic(uri: str) -> bool:
@@ -127,6 +134,10 @@ class Storage:
         """The folder that everything matching `pattern` lies in: what stands before its first glob character."""
         first = min((at for at in map(pattern.find, "*?[") if at >= 0), default=len(pattern))
         return pattern[:first].rpartition("/")[0]
+
+    def guarded(self, web: WebAccess) -> "Storage":
+        """The same for URIs that somebody else chose."""
+        return replace(self, web=web)
 
     def filesystem(self, uri: str) -> Any:
         """The fsspec filesystem of `uri`, for libraries that take one; what it retries is up to it."""
@@ -363,6 +374,7 @@ class Storage:
         except StorageError:
             raise
         except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
+            remember(*secret_options(self.options))  # of which their messages may hold some
             raise explained(error, done, uri, scheme, STORES.get(scheme, ""), number) from error
 
     def _locate(self, uri: str, *, retries: bool = True) -> tuple[Any, str]:
@@ -381,7 +393,7 @@ class Storage:
         if not retries and scheme in _S3:
             options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | options.get("config_kwargs", {})
         if scheme in _HTTP:
-            options = http_options(options, retries=retries)
+            return fsspec.filesystem(scheme, **http_options(options, retries=retries, access=self.web)), as_asked(uri)
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
         if not retries and scheme in _S3:
             filesystem.retries = 1  # s3fs has no argument for it

@@ -1,9 +1,13 @@
 """URIs taken apart, as text."""
 
+import os
 import re
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# What a URL of a path of this machine begins with (RFC 8089): `file:///x`, `file://localhost/x`, `file:/x`.
+FILE_URL = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 
 
 def root_of(uri: str) -> str:
@@ -19,8 +23,10 @@ def s3_bucket(uri: str) -> str:
 
 
 def local_path(uri: str) -> Path:
-    """Of a path or a `file://` URI."""
-    return Path(uri.removeprefix("file://"))
+    """Of a path, or of a `file:` URL, in which percent-encoding is undone."""
+    match = FILE_URL.match(uri)
+    path = os.fsdecode(unquote_to_bytes(uri[match.end() :])) if match else uri.removeprefix("file://")
+    return Path("/" + path.lstrip("/") if path.startswith("//") else path)
 
 
 def file_name(uri: str) -> str:

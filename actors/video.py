@@ -101,6 +101,8 @@ _SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 # Fine enough for players that assume at least milliseconds; also what ffmpeg itself keeps to for video tracks.
 _MIN_TICKS_PER_SECOND = 10_000
 
+# Reading a tag takes a tenth of a second, of a large file on a slow disk a few.
+_LONGEST_READ_S = 60.0
 _TAG_KEY = "comment"
 _TAG_LINE = re.compile(rb"^comment=((?:\\.|[^\\\n])*)$", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
@@ -132,10 +134,10 @@ def check(settings: VideoSettings) -> list[str]:
     if settings.preset is not None and not codec.presets:
         problems.append(f"preset: {name} has no presets; set preset to null")
     elif settings.preset is not None and settings.preset not in codec.presets:
-        problems.append(f"preset: {name} takes one of {', '.join(codec.presets)}, not {settings.preset!r}")
+        problems.append(f"preset: {name} takes one of {', '.join(codec.presets)}")
     if settings.pixel_format is not None and settings.pixel_format not in codec.pixel_formats:
         known = ", ".join(codec.pixel_formats)
-        problems.append(f"pixel_format: {name} takes one of {known}, not {settings.pixel_format!r}")
+        problems.append(f"pixel_format: {name} takes one of {known}")
     return problems
 
 
@@ -171,7 +173,7 @@ def encode(
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     command = [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
-        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"),
+        *("-protocol_whitelist", "pipe", "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"),
         *("-framerate", f"{frame_rate.numerator}/{frame_rate.denominator}", "-i", "pipe:0"),
         *("-vf", _color_filters(pixel_format), "-fps_mode", "cfr"),
         *_encoder_arguments(settings),
@@ -191,9 +193,16 @@ def read_tag(path: Path) -> str | None:
 
     Raises VideoError for what ffmpeg cannot open.
     """
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-i", f"file:{path}"]
-    command += ["-f", "ffmetadata", "pipe:1"]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin"]
+    # As what we write, whatever it is: a playlist under a video's name would have ffmpeg read what it lists.
+    container = "matroska" if path.suffix == ".mkv" else "mp4"
+    command += ["-protocol_whitelist", "file", "-f", container, "-i", f"file:{path}", "-f", "ffmetadata", "pipe:1"]
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LONGEST_READ_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VideoError(f"ffmpeg did not come to the end of {path} in {_LONGEST_READ_S:g} s") from error
     if result.returncode != 0:
         raise VideoError(f"ffmpeg cannot read {path}: {_last_lines(result.stderr)}")
     found = _TAG_LINE.search(result.stdout)

@@ -11,11 +11,13 @@ from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
+from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
 from pipelines.dataset.lease import Lease, held
+from pipelines.manifest.image_uris import AllowedImages
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
@@ -65,6 +67,20 @@ class Job:
         return cls(pinned, job.storage, job.layout, job.revisions, run_id)
 
     @property
+    def image_storage(self) -> Storage:
+        """For what the manifest names: its URLs lead only where that is allowed."""
+        config, settings = self.config, self.config.storage
+        allowed = AllowedImages.beside(
+            config.sources,
+            config.output,
+            settings.schemes,
+            base=config.columns.base,
+            prefixes=settings.prefixes,
+            private_networks=settings.private_networks,
+        )
+        return self.storage.guarded(allowed.web)
+
+    @property
     def folder(self) -> RunFolder:
         """What the run leaves in the dataset beside clips."""
         return self.layout.run(self.run_id)
@@ -100,6 +116,7 @@ class Job:
                 yield log
             finally:
                 if log.stat().st_size:
+                    hide_in_file(log)  # Ray writes there, too
                     self.storage.put_file(self.folder.log(name), log)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from actors.contracts import TAR_GROUP
+from actors.secrets import without_secrets
 from actors.storage import Storage
 
 # Images that one task loads, one after the other: a task costs Ray as much as loading a small image.
@@ -22,11 +23,12 @@ def feed(batch: Mapping[str, Any], *, columns: Sequence[str], storage: Storage) 
 
     In: `uri` of work files. Out, one by one: `rows`, the rows of one group with these columns, a line of JSON each.
     """
-    for uri in batch["uri"]:
-        with storage.open(str(uri)) as stream:
-            batches = pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE, columns=list(columns))
-            for group in groups(row for part in batches for row in part.to_pylist()):
-                yield as_group(group)
+    with without_secrets():
+        for uri in batch["uri"]:
+            with storage.open(str(uri)) as stream:
+                batches = pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE, columns=list(columns))
+                for group in groups(row for part in batches for row in part.to_pylist()):
+                    yield as_group(group)
 
 
 def as_group(rows: Sequence[WorkRow]) -> dict[str, list[str]]:

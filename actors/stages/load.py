@@ -8,6 +8,7 @@ from actors import images
 from actors.contracts import Loaded, Pixels, Place, Planned, Stage, Value
 from actors.embedded import EmbeddedImages
 from actors.errors import ImageError
+from actors.secrets import shown
 from actors.settings import ImageSettings
 from actors.storage import Storage
 
@@ -32,7 +33,7 @@ class Load(Stage[Planned, Loaded]):
 
     def __call__(self, work: Planned) -> Loaded:
         """Raises StorageError or ImageError where there is no usable image. The last one again costs nothing."""
-        source = work.place or work.row.image_uri
+        source = work.place or work.fallback or work.row.image_uri
         if self._last is None or self._last[0] != source:
             self._last = None
             self._last = source, self._picture(work)
@@ -63,8 +64,9 @@ class Load(Stage[Planned, Loaded]):
                 return uri, data
             if work.fallback is None:
                 raise ImageError(f"there is no image in {work.place}, and no URI that may be fetched")
-            uri = work.fallback
-        return uri, self._storage.read_bytes(uri, max_bytes=self._settings.max_bytes)
+            uri = shown(work.fallback)
+        whole = work.fallback or uri
+        return uri, self._storage.read_bytes(whole, max_bytes=self._settings.max_bytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

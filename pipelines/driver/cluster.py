@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from actors.errors import ConfigError, RunError, StillreelError, first_line
+from actors.secrets import hidden
 from pipelines.config import Config
 from pipelines.driver import ray_private
 
@@ -107,8 +108,8 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
         ConfigError: the configuration reserves GPUs and there is none.
     """
     address = address_of(config)
-    console.print(f"Starting Ray ({address or 'on this machine'}) ...", highlight=False)
-    with _last_words(), _standard_error_into(log), ray_private.reports_into(log):
+    console.print(f"Starting Ray ({hidden(address) if address else 'on this machine'}) ...", highlight=False)
+    with _last_words(), _standard_error_into(log), ray_private.reports_into(log), ray_private.command_line_hidden():
         import ray
 
         on_sigterm = signal.getsignal(signal.SIGTERM)

@@ -6,6 +6,7 @@ in one line. `tests/pipelines/test_ray_private.py` names what a new release of R
 
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from actors.secrets import MASK, hidden
 
 logger = logging.getLogger("stillreel.driver")
 
@@ -39,6 +42,7 @@ _WAITING_PER_LOADING = 100.0
 # ends the driver wherever that is, without a word; until then there is time to commit.
 VITAL_PROCESSES = ("raylet", "gcs_server")
 _DATA_LOGGER = "ray.data"
+_OPTIONS = re.compile(r"(storage\.options[\w.]*=)(\{.*\}|\S+)")
 
 
 def set_flags() -> None:
@@ -75,6 +79,28 @@ def reports_into(log: Path) -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = printing
+
+
+@contextmanager
+def command_line_hidden() -> Iterator[None]:
+    """Have Ray list this job by a command line without secrets. Without this: as it was called, in its dashboard."""
+    from ray._private import utils
+
+    told = getattr(utils, "get_entrypoint_name", None)
+    if told is None:
+        _note("get_entrypoint_name", "its list of jobs shows the command line as it was called")
+        yield
+        return
+    utils.get_entrypoint_name = lambda: hidden_arguments(told())
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = told
+
+
+def hidden_arguments(command: str) -> str:
+    """A command line without secrets; of the options of stores only the names are left."""
+    return _OPTIONS.sub(rf"\1{MASK}", hidden(command))
 
 
 @contextmanager

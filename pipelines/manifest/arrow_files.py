@@ -14,7 +14,7 @@ from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest.files import Batch
 from pipelines.manifest.opening import check_names, empty, one_line
-from pipelines.manifest.parquet_files import _check_text, _plain
+from pipelines.manifest.parquet_files import check_text, plain_schema
 from pipelines.manifest.parquet_images import embedded_in
 
 _FEATHER_1 = b"FEA1"
@@ -28,7 +28,7 @@ class ArrowManifest:
         self._is_indexed = False
         with self._opened() as file:
             self._is_indexed = file.is_indexed
-            self.schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in file.schema])
+            self.schema = plain_schema(file.schema)
             # Names within structs are decoded when they are asked for, which else others would do.
             " ".join(child.name for field in file.schema for child in field.flatten())
         check_names(uri, self.schema.names)
@@ -48,9 +48,10 @@ class ArrowManifest:
         needs_image = hashed or pa.types.is_struct(self.schema.field(image).type)
         wanted = list(dict.fromkeys([*names, *([image] if needs_image else [])]))
         with self._opened(exact=not needs_image and self._is_indexed) as file:
+            kind = file.schema.field(image).type
             for number, batch in enumerate(file.read(wanted)):
                 group, start = (number, 0) if file.is_indexed else (0, first - 1)
-                images = embedded_in(batch, image, group, range(start, start + batch.num_rows), hashed=hashed)
+                images = embedded_in(batch, image, kind, group, range(start, start + batch.num_rows), hashed=hashed)
                 at = 0
                 for part in self._rows(batch, names, first, max_rows):
                     yield Batch(part.table, part.rows, images=images.slice(at, len(part.rows)))
@@ -60,7 +61,7 @@ class ArrowManifest:
     def _rows(self, batch: pa.RecordBatch, names: Sequence[str], first: int, max_rows: int) -> Iterator[Batch]:
         schema = pa.schema([self.schema.field(name) for name in names])
         table = pa.Table.from_batches([batch.select(list(names))]).cast(schema)
-        _check_text(self.uri, first, table)
+        check_text(self.uri, first, table)
         for start in range(0, batch.num_rows, max_rows):
             rows = range(first + start, first + min(start + max_rows, batch.num_rows))
             yield Batch(table.slice(start, max_rows), pa.array(rows, pa.int64()))

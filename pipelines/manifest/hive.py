@@ -41,7 +41,7 @@ class _Partition:
 
     def __init__(self, file: ManifestFile, values: dict[str, str | None]) -> None:
         self.uri = file.uri
-        self.schema = pa.schema([*file.schema, *(pa.field(name, pa.string()) for name in values)])
+        self.schema = pa.schema([*file.schema, *(pa.field(name, pa.string()) for name in values)], file.schema.metadata)
         self._file, self._values = file, values
 
     @property

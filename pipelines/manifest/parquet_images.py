@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.manifest.pictures import leaf_of, path_of
+
 # Rows whose other columns are read at once.
 _ROWS_AT_ONCE = 10_000
 # Bytes of images held at once, where they have to be read.
@@ -48,13 +50,14 @@ def batches_with_images(
     Images are read only where `hashed` asks for it.
     """
     kind = file.schema_arrow.field(image).type
-    leaf, beside = (f"{image}.bytes", [f"{image}.path"]) if pa.types.is_struct(kind) else (image, [])
-    columns = [*names, *beside, *([leaf] if hashed else [])]
+    leaf, path = _parts(kind)
+    whole = f"{image}.{leaf}" if leaf else image
+    columns = [*names, *([f"{image}.{path}"] if path else []), *([whole] if hashed else [])]
     for group in range(file.num_row_groups):
         first = 0
         for batch in _of_group(file, group, columns, max_rows, hashed=hashed):
             rows = range(first, first + batch.num_rows)
-            yield batch.select(list(names)), embedded_in(batch, image, group, rows, hashed=hashed)
+            yield batch.select(list(names)), embedded_in(batch, image, kind, group, rows, hashed=hashed)
             first += batch.num_rows
 
 
@@ -73,26 +76,34 @@ def _of_group(
         yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[""])
 
 
-def embedded_in(batch: pa.RecordBatch, image: str, group: int, rows: range, *, hashed: bool) -> Embedded:
+def embedded_in(
+    batch: pa.RecordBatch, image: str, kind: pa.DataType, group: int, rows: range, *, hashed: bool
+) -> Embedded:
     """The images of a batch whose rows have these places.
 
-    It holds of the image's column what was read: all, or of a struct its `path`; the bytes, where they are `hashed`.
+    Of the column `image`, of the type `kind`, it holds what was read: of a struct what the image is called, and the
+    bytes where they are `hashed`.
     """
     size = len(rows)
-    path, sha256 = pa.nulls(size, pa.string()), pa.nulls(size, pa.string())
-    column = batch.column(image) if image in batch.schema.names else None
-    is_struct = column is not None and pa.types.is_struct(column.type)
-    if is_struct:
-        path = pc.cast(pc.struct_field(column, "path"), pa.string())
+    leaf, path = _parts(kind)
+    paths, sha256 = pa.nulls(size, pa.string()), pa.nulls(size, pa.string())
+    if path is not None:
+        paths = pc.cast(pc.struct_field(batch.column(image), path), pa.string())
     if hashed:
-        data = pc.cast(pc.struct_field(column, "bytes") if is_struct else column, pa.large_binary())
+        data = batch.column(image)
+        data = pc.cast(pc.struct_field(data, leaf) if leaf else data, pa.large_binary())
         views = (one.as_buffer() if one.is_valid else b"" for one in data)
         sha256 = pa.array([hashlib.sha256(view).hexdigest() if len(view) else None for view in views], pa.string())
     return Embedded(
-        column=pa.repeat(pa.scalar(f"{image}.bytes" if is_struct else image), size),
+        column=pa.repeat(pa.scalar(f"{image}.{leaf}" if leaf else image), size),
         group=pa.repeat(pa.scalar(group, pa.int32()), size),
         row=pa.array(rows, pa.int32()),
-        path=path,
+        path=paths,
         sha256=sha256,
         name=pa.nulls(size, pa.string()),
     )
+
+
+def _parts(kind: pa.DataType) -> tuple[str, str | None]:
+    """Of a struct, the fields with the bytes and with what the image is called."""
+    return (leaf_of(kind) or "", path_of(kind)) if pa.types.is_struct(kind) else ("", None)

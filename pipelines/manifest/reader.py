@@ -3,7 +3,8 @@
     sources -> files -> rows as they stand there -> rows of the schema below -> chunks
 
 A chunk's columns: `image_uri` (string, never null), `image_identity` (string, never null: what the image is known by,
-only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (only where the manifest has a column of images),
+only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (of which `image_fallback` alone where the manifest has
+no column of images),
 `problem` (string; why the row cannot be used, else null), the overrides that the manifest has (parameters of the
 generator; null leaves the configured value), then the pass-through columns.
 
@@ -28,6 +29,7 @@ from pipelines.manifest.columns import (
     URI,
     ColumnRoles,
     ManifestColumns,
+    base_of,
     check_override,
     column_roles,
     only_uris,
@@ -69,6 +71,8 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
     reserved: Collection[str] = (),
     output: str | None = None,
     schemes: Sequence[str] | None = None,
+    prefixes: Sequence[str] = (),
+    private_networks: bool = False,
     max_image_bytes: int = 2**40,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
@@ -80,6 +84,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
         output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
+        prefixes, private_networks: where else they may lie (`storage`).
         max_image_bytes: larger images are not read for their identity.
 
     Raises:
@@ -89,20 +94,25 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         datasets = OwnDatasets(output, storage)
         found = [find_files(source, columns.format, storage, datasets) for source in sources]
         _refuse_columns_of_none([one.kind for one in found], columns)
-        base = [] if columns.base is None else [columns.base]
+        allow = partial(
+            AllowedImages.beside,
+            output=output,
+            schemes=schemes,
+            base=columns.base,
+            prefixes=prefixes,
+            private_networks=private_networks,
+        )
         opened: list[Source] = []
         closing: list[Callable[[], list[str]]] = [partial(one.passed.notes, one.given) for one in found]
         for kind, group in groupby(found, key=lambda one: one.kind):
             alike = list(group)
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
                 images = ImageList(chain.from_iterable(one.files for one in alike))
-                allowed = AllowedImages.beside([one.given for one in alike], output, schemes)
-                opened.append(Source(images, iter(()), only_uris(), allowed))
+                opened.append(Source(images, iter(()), only_uris(), allow([one.given for one in alike])))
                 continue
             for one in alike:
-                allowed = AllowedImages.beside([one.given, *base], output, schemes)
                 opener = Opener(storage, kind, one.root, columns.bytes_column)
-                opened.append(_open_source(one, opener, columns, parameters, allowed))
+                opened.append(_open_source(one, opener, columns, parameters, allow([one.given])))
                 closing.append(partial(opener.notes, one.given))
         reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
         reader.closing = closing
@@ -143,7 +153,7 @@ class ManifestReader:
             [
                 pa.field("image_uri", pa.string()),
                 *([] if columns.identity == URI else [pa.field("image_identity", pa.string())]),
-                *(PLACE_SCHEMA if embeds else []),
+                *(PLACE_SCHEMA if embeds else [PLACE_SCHEMA.field("image_fallback")]),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
                 *self.extras,
@@ -153,7 +163,9 @@ class ManifestReader:
             f"column {name} of the manifest travels as {new}, because that name is taken"
             for name, new in self._renamed.items()
             if new != name
-        ] + list(dict.fromkeys(chain.from_iterable(left_out(source, columns) for source in sources)))
+        ]
+        of_images = ([*source.roles.notes, *left_out(source)] for source in sources)
+        self.notes += dict.fromkeys(chain.from_iterable(of_images))
         self.problems = RowProblems()
         self.closing: Sequence[Callable[[], list[str]]] = ()
 
@@ -224,7 +236,7 @@ class ManifestReader:
         marks: Marks,
     ) -> dict[str, pa.Array]:
         """What the images are called, where they lie, and what they are known by."""
-        base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
+        base = base_of(file, self._columns)
         uris = None if roles.uri is None else given[roles.uri]
         if batch.images is None:
             assert roles.uri is not None, file.uri
@@ -234,8 +246,11 @@ class ManifestReader:
         if roles.identity is not None:
             columns["image_identity"] = by_column(roles.identity, given[roles.identity], marks)
         elif self._columns.identity == CONTENT:
-            fetched = columns["image_uri"] if batch.images is None else columns["image_fallback"]
-            columns["image_identity"] = by_content(fetched, batch.images, self._storage, self._max_image_bytes, marks)
+            fetched = columns["image_fallback"]
+            if batch.images is None:
+                fetched = pc.coalesce(fetched, columns["image_uri"])
+            storage = self._storage.guarded(allowed.web)
+            columns["image_identity"] = by_content(fetched, batch.images, storage, self._max_image_bytes, marks)
         return columns
 
 
@@ -259,7 +274,7 @@ def _open_source(
     first = next(opened)
     if not first.schema.names:
         raise ManifestError(f"the manifest has no rows: {first.uri}")
-    roles = only_uris() if found.kind == "text" else column_roles(first, columns, parameters)
+    roles = only_uris() if found.kind == "text" else column_roles(first, columns, parameters, allowed)
     return Source(first, opened, roles, allowed)
 
 

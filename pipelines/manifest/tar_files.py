@@ -7,7 +7,7 @@ Columns: `__key__`; `image`, the picture that is animated; and each member that 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from itertools import islice
 from typing import Any, cast
@@ -123,13 +123,17 @@ class TarManifest:
         self.schema = pa.schema([pa.field(KEY, pa.string()), pa.field(shards.image, pa.binary()), *texts])
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
-        """As in `ManifestFile`."""
-        return self.batches_with_images(names, self._shards.image, max_rows, hashed=False)
+        """As in `ManifestFile`; the pictures themselves are null."""
+        return self._batches(names, max_rows, replace(self._shards, left_out=Counter()), hashed=False)
 
     def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
         """As in `HoldsImages`."""
         assert image == self._shards.image, image
-        shards, wanted = self._shards, set(names)
+        return self._batches(names, max_rows, self._shards, hashed=hashed)
+
+    def _batches(self, names: Sequence[str], max_rows: int, shards: Shards, *, hashed: bool) -> Iterator[Batch]:
+        """`shards` counts what is left out."""
+        wanted = set(names)
         with self._samples(
             lambda what, size: what in wanted and what in shards.texts and size <= _TEXT_BYTES,
             hashes=(lambda what: what in shards.pictures) if hashed else None,

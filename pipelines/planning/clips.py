@@ -14,6 +14,7 @@ from actors.records import WORK_FIELDS, reserved_names
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.work import WORK_ROWS
+from pipelines.manifest import spellings
 from pipelines.manifest.reader import ManifestReader, read_manifest
 from pipelines.planning.identity import Identity, derived_seed
 
@@ -38,6 +39,8 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         reserved=reserved_names(generator),
         output=config.output,
         schemes=config.storage.schemes,
+        prefixes=config.storage.prefixes,
+        private_networks=config.storage.private_networks,
         max_image_bytes=config.image.max_bytes,
     )
     if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):
@@ -66,9 +69,8 @@ def clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
     size = chunk.num_rows
     own = {name: _values(name, chunk, variant, config) for name in type(config.generation).varying()}
     problems = _problems(chunk, own["fps"], config)
-    known = chunk["image_identity" if "image_identity" in chunk.column_names else "image_uri"]
     images = [
-        f"{problem}\0{image}" if problem else image for image, problem in zip(known.to_pylist(), problems, strict=True)
+        f"{problem}\0{image}" if problem else image for image, problem in zip(_known_by(chunk), problems, strict=True)
     ]
     clip_ids = list(identity.clip_ids(own, images))
     seeds = zip(clip_ids, own["seed"], strict=True)
@@ -113,6 +115,14 @@ def _problems(chunk: pa.Table, rates: Sequence[int], config: Config) -> list[str
         or (f"fps {fps} is above interpolation.target_fps {target_fps}" if target_fps and fps > target_fps else "")
         for problem, fps in zip(chunk["problem"].to_pylist(), rates, strict=True)
     ]
+
+
+def _known_by(chunk: pa.Table) -> list[str]:
+    """What each image is known by."""
+    if "image_identity" in chunk.column_names:
+        identities: list[str] = chunk["image_identity"].to_pylist()
+        return identities
+    return spellings.identities(chunk["image_uri"])
 
 
 def _places(chunk: pa.Table) -> dict[str, pa.Array]:

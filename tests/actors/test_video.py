@@ -337,7 +337,7 @@ def test_everything_that_check_allows_can_be_encoded(tmp_path: Path, codec: str)
         ({"codec": "h265", "crf": 63}, "crf: h265 takes 0 to 51, not 63"),
         ({"codec": "h264", "preset": "8"}, "preset: h264 takes one of ultrafast"),
         ({"codec": "av1", "preset": "medium"}, "preset: av1 takes one of 0, 1"),
-        ({"codec": "vp9", "preset": "6"}, "preset: vp9 takes one of 0, 1, 2, 3, 4, 5, not '6'"),
+        ({"codec": "vp9", "preset": "6"}, "preset: vp9 takes one of 0, 1, 2, 3, 4, 5"),
         ({"codec": "av1", "pixel_format": "yuv444p"}, "pixel_format: av1 takes one of yuv420p, yuv420p10le"),
         ({"codec": "h264", "pixel_format": "bgr0"}, "pixel_format: h264 takes one of"),
     ],

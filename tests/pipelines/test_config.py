@@ -57,9 +57,9 @@ def test_all_mistakes_are_reported_at_once_with_origin_and_nearest_name(tmp_path
     assert text.startswith("6 mistakes in the configuration:")
     assert f"model.precison: no such setting; did you mean 'precision'? ({file}:4)" in text
     assert f"({file}:6)" in text
-    assert "image.widht: no such setting; did you mean 'width'? (override 'image.widht=512')" in text
-    assert "image.fit: input should be 'crop', 'pad' or 'stretch', got 'squeeze'" in text
-    assert "'oops': an override looks like key=value" in text
+    assert "image.widht: no such setting; did you mean 'width'? (override 'image.widht')" in text
+    assert "image.fit: input should be 'crop', 'pad' or 'stretch' (override 'image.fit')" in text
+    assert "override number 3: an override looks like key=value" in text
     assert "output: is required" in text
 
 

@@ -10,6 +10,7 @@ from actors.contracts import Value
 from actors.fingerprint import StorageOptions
 from actors.generators.base import ModelSection
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
+from actors.secrets import shown
 from actors.settings import NO_EFFECT, Compile, Section
 from actors.storage import Storage
 from actors.svd.checkpoint import is_on_hub, revision_of
@@ -157,7 +158,7 @@ class SvdModelSettings(ModelSection):
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""
-        return {"model": self.source, "precision": self.precision, "tier": describe_tier(self.tier, self.fast)}
+        return {"model": shown(self.source), "precision": self.precision, "tier": describe_tier(self.tier, self.fast)}
 
 
 class SvdParameters(Parameters):
