@@ -272,7 +272,7 @@ def _open_source(
 ) -> Source:
     opened = map(opener, found.files)
     first = next(opened)
-    if not first.schema.names:
+    if not first.schema.names and next(first.batches([], 1), None) is None:
         raise ManifestError(f"the manifest has no rows: {first.uri}")
     roles = only_uris() if found.kind == "text" else column_roles(first, columns, parameters, allowed)
     return Source(first, opened, roles, allowed)
