@@ -13,7 +13,8 @@ from fsspec.utils import glob_translate
 
 Kind = Literal["file", "folder", "linked file", "linked folder", "broken link", "device"]
 # Why a walk gives nothing of what it has met.
-MET_BEFORE = "or folders met by a link once more"
+MET_BEFORE = "met once more by a link"
+NOWHERE = "that are links to nothing"
 NOT_FILES = "being devices, pipes or sockets"
 
 # Files outside a folder that links in it lead to, and that are known again; of more, some may come twice.
@@ -122,8 +123,11 @@ class LocalWalk:
             self._looks.passes(path, NOT_FILES)
         if kind == "linked file":
             return self._is_new_target(path)
-        # A broken link is given, to fail as a file that is not there.
-        return kind == "broken link" or (kind == "file" and not self._is_known(path))
+        if kind == "broken link":
+            if not (is_wanted := self._looks.gives(path)):
+                self._looks.passes(path, NOWHERE)
+            return is_wanted  # to fail as a file that is not there
+        return kind == "file" and not self._is_known(path)
 
     def _is_known(self, path: str) -> bool:
         """Whether a link has led to this file already, which only those outside the root can have."""

@@ -9,7 +9,7 @@ from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest.files import EXTENSIONS, Format, format_of
 from pipelines.manifest.own_datasets import OwnDatasets
-from pipelines.manifest.passed_over import PassedOver, ending_of
+from pipelines.manifest.passed_over import BESIDE, PassedOver, ending_of
 from pipelines.manifest.searches import Search
 
 Wanted = Literal["auto"] | Format
@@ -92,7 +92,8 @@ def _searched(found: str, search: Search, given: str) -> Found:
     if first is None:
         what = "neither images nor manifests" if search.wanted == "auto" else f"no {search.wanted} file"
         known = f" (known are {', '.join(EXTENSIONS)})" if search.wanted == "auto" else ""
-        raise ManifestError("; ".join([f"{found} {what}{known}", *search.passed.reasons()]))
+        advice = ["set columns.format=json, or text, to read such files"] if BESIDE in search.passed.counts else []
+        raise ManifestError("; ".join([f"{found} {what}{known}", *search.passed.reasons(), *advice]))
     uri, kind = first
     rest = (_same_kind(found, kind, *other) for other in files)
     return Found(given, kind, chain([uri], rest), search.root, search.passed)

@@ -79,6 +79,7 @@ def test_nothing_usable_says_what_is_there(tmp_path: Path) -> None:
     message = refusal(tmp_path)
     assert message.startswith(f"the folder {tmp_path} holds neither images nor manifests (known are .parquet,")
     assert f"; 2 files of other kinds were left out (.dng 2), e.g. {tmp_path}/a.dng" in message
+    assert message.endswith("set columns.format=json, or text, to read such files")
     (tmp_path / "empty").mkdir()
     assert "holds neither images nor manifests" in refusal(tmp_path / "empty")
     assert "is a packed archive" in refusal(*touch(tmp_path, "shard.tar.gz"))
@@ -113,14 +114,22 @@ def test_linked_folders_are_followed_and_each_file_comes_once(tmp_path: Path) ->
     touch(elsewhere, "z.jpg", "deep/y.jpg")
     links = {"0link": elsewhere, "again": elsewhere, "loop": pics, "sub/up": tmp_path, "sub2": pics / "sub"}
     links |= {"self": pics / "self", "deeper": elsewhere / "deep", "kept.jpg": pics / "sub/.cache/c.jpg"}
-    links |= {"same.jpg": pics / "a.jpg", "out1.jpg": elsewhere / "z.jpg", "gone.jpg": tmp_path / "none"}
+    links |= {
+        "same.jpg": pics / "a.jpg",
+        "out1.jpg": elsewhere / "z.jpg",
+        "gone.jpg": tmp_path / "none",
+        "gone": tmp_path / "none",
+    }
     for name, target in links.items():
         (pics / name).symlink_to(target)
     (elsewhere / "back").symlink_to(pics)
     names = ["a.jpg", "gone.jpg", "kept.jpg", "out1.jpg", "sub/b.jpg", "0link/deep/y.jpg"]
     uris, notes = found(pics)
     assert uris == [str(pics / name) for name in names]
-    assert any("once more were left out (no extension 6, .jpg 2)" in note for note in notes), notes
+    assert any("8 files met once more by a link were left out (no extension 6, .jpg 2)" in note for note in notes), (
+        notes
+    )
+    assert any("2 files that are links to nothing were left out (no extension 2)" in note for note in notes), notes
     assert found(f"{pics}/**/*.jpg")[0] == uris
     assert found(f"{pics}/**.jpg")[0] == [str(pics / f"{name}.jpg") for name in ("a", "gone", "kept", "out1")]
     assert found(f"{pics}/*link/*.jpg")[0] == [f"{pics}/0link/z.jpg"]
