@@ -54,10 +54,10 @@ class Place:
     """Where an image lies that the manifest itself holds.
 
     Attributes:
-        file: URI of the Parquet file.
-        column: path of a binary column in its schema, such as `image.bytes`.
-        group: row group, from 0.
-        row: row in that group, from 0.
+        file: URI of a Parquet, Arrow or tar file.
+        column: path of a binary column in its schema, such as `image.bytes`; in a tar, the name of the member.
+        group: row group or record batch, from 0; 0 of all of an Arrow stream, TAR_GROUP of a tar.
+        row: row in that group, from 0; in a tar, the block of 512 bytes at which the member begins.
     """
 
     file: str
@@ -66,8 +66,13 @@ class Place:
     row: int
 
     def __str__(self) -> str:
+        if self.group == TAR_GROUP:
+            return f"{self.column} in {self.file}"
         return f"row {self.row + 1} of row group {self.group + 1} in {self.file}"
 
+
+# The group of a tar's members: each is read by itself.
+TAR_GROUP = -1
 
 # How a work row says so: a `Place`, and the URI to fetch (`Planned.fallback`); null of other images.
 PLACE_SCHEMA = pa.schema(

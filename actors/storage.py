@@ -22,10 +22,20 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import fsspec
-from fsspec.utils import glob_translate
 
 from actors.errors import StorageError
-from actors.listings import list_files_of, list_folders_of, list_s3_page, scan, scan_folder
+from actors.listings import (
+    Doors,
+    Kind,
+    LocalWalk,
+    Looks,
+    Pattern,
+    entries,
+    list_files_of,
+    list_folders_of,
+    list_s3_page,
+    scan_folder,
+)
 from actors.retries import is_unsupported, retried
 from actors.secrets import remember, secret_options
 from actors.storage_errors import NotFound, explained
@@ -254,16 +264,19 @@ class Storage:
             with suppress(OSError):
                 os.removedirs(self.native_path(folder))
 
-    def walk(self, folder: str) -> Iterator[str]:
+    def walk(self, folder: str, looks: Looks | None = None) -> Iterator[str]:
         """URIs of all files below `folder`, in an order that does not change; nothing where there is no such folder.
 
-        Local folders and S3 are streamed; links to folders are not followed.
+        Local folders and S3 are streamed. Links to folders are followed, and no folder is looked into twice.
         """
+        looks = looks or Looks()
         if self.is_local(folder):
-            return self._walk_local(folder)
+            return self._walk_local(folder, looks)
         if self.scheme(folder) in _S3:
-            return self._walk_s3(folder)
-        return iter(self._call("listed", folder, lambda fs, path: sorted(map(fs.unstrip_protocol, fs.find(path)))))
+            return self._walk_s3(folder, Doors(folder, looks.into))
+        found = self._call("listed", folder, lambda fs, path: sorted(map(fs.unstrip_protocol, fs.find(path))))
+        doors = Doors(folder, looks.into)
+        return (uri for uri in found if doors.closed(uri) is None)
 
     def list_files(self, folder: str, suffix: str = "") -> list[str]:
         """What `walk` finds whose name ends in `suffix`."""
@@ -312,13 +325,17 @@ class Storage:
         path = Path(self.absolute(uri))
         return path.is_symlink() and not path.exists()
 
-    def glob(self, pattern: str) -> Iterator[str]:
-        """URIs of the files that match, sorted; `*` stays within a folder, `**` does not."""
-        if self.is_local(pattern):
-            found = glob.iglob(self.absolute(pattern), recursive=True)  # noqa: PTH207 - Path.glob also gives hidden files
-            yield from (path for path in sorted(found) if os.path.isfile(path))  # noqa: PTH113 - plain strings
-        else:
-            yield from filter(re.compile(glob_translate(pattern)).match, self.walk(self.glob_root(pattern)))
+    def glob(self, pattern: str, looks: Looks | None = None) -> Iterator[str]:
+        """URIs of the files that match, as `walk` orders them; `*` stays within a folder, `**` does not."""
+        pattern, looks = self.absolute(pattern), looks or Looks()
+        root, into, gives = self.glob_root(pattern), looks.into, looks.gives
+        meant = Pattern(pattern, root)
+        narrowed = replace(
+            looks,
+            into=lambda folder: meant.into(folder) and into(folder),
+            gives=lambda uri: meant.matches(uri) and gives(uri),
+        )
+        return filter(meant.matches, self.walk(root or "/", narrowed))
 
     def _download(self, uri: str) -> io.BufferedReader:
         """A copy on this machine, because many web servers cannot send parts of a file."""
@@ -383,24 +400,39 @@ class Storage:
         return filesystem, path
 
     def _refuse_torn_writes(self, uri: str) -> None:
-        if self.scheme(uri) not in STORES:
-            raise StorageError(
-                f"{uri} could not be written: {self.scheme(uri)}:// cannot replace a file at once; "
-                f"write to a local folder or to one of {', '.join(name + '://' for name in STORES)}"
-            )
-
-    def _walk_local(self, folder: str) -> Iterator[str]:
-        try:
-            files, subfolders = self._call("listed", self.absolute(folder), scan)
-        except NotFound:
+        scheme = self.scheme(uri)
+        if scheme in STORES:
             return
-        yield from sorted(files)
-        for subfolder in sorted(subfolders):
-            yield from self._walk_local(subfolder)
+        stores = ", ".join(name + "://" for name in STORES)
+        why, instead = "cannot replace a file at once", f"write to a local folder or to one of {stores}"
+        if scheme == "hf":
+            why = "makes a commit of each file, and the Hub allows some hundred an hour"
+            instead += ", and upload the finished dataset with `hf upload-large-folder`"
+        raise StorageError(f"{uri} could not be written: {scheme}:// {why}; {instead}")
 
-    def _walk_s3(self, folder: str) -> Iterator[str]:
-        keys = (entry["Key"] for page in self._s3_pages(folder) for entry in page.get("Contents", ()))
-        return (f"{s3_bucket(folder)}/{key}" for key in keys if not key.endswith("/"))  # "x/" marks a folder
+    def _walk_local(self, folder: str, looks: Looks) -> Iterator[str]:
+        def list_entries(path: str) -> list[tuple[str, Kind]]:
+            try:
+                return self._call("listed", path, entries)
+            except NotFound:
+                return []
+
+        return iter(LocalWalk(self.absolute(folder), list_entries, looks))
+
+    def _walk_s3(self, folder: str, doors: Doors) -> Iterator[str]:
+        after: dict[str, str] | None = {}
+        while after is not None:
+            pages, after = self._s3_pages(folder, **after), None
+            for page in pages:
+                closed = None
+                for entry in page.get("Contents", ()):
+                    uri = f"{s3_bucket(folder)}/{entry['Key']}"
+                    closed = doors.closed(uri)
+                    if closed is None and not uri.endswith("/"):  # "x/" marks a folder
+                        yield uri
+                if closed is not None and page["IsTruncated"]:  # go on behind it: it may hold millions
+                    after = {"StartAfter": closed[len(s3_bucket(folder)) + 1 :] + "/\U0010ffff"}
+                    break
 
     def _s3_pages(self, folder: str, **limits: str) -> Iterator[dict[str, Any]]:
         """The listing page by page: s3fs's own `find` holds about 1 kB for each object of it."""

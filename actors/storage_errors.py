@@ -28,7 +28,8 @@ def explained(error: Exception, done: str, uri: str, scheme: str, extra: str, tr
     if isinstance(error, FileNotFoundError):
         if "bucket does not exist" in said:
             return NotFound(f"{uri} could not be {done}: the bucket does not exist; create it, or correct the name")
-        return NotFound(f"{uri} does not exist")
+        hint = "; if it is private or gated, set HF_TOKEN or storage.options.hf (token)" if scheme == "hf" else ""
+        return NotFound(f"{uri} does not exist{hint}")
     tried = f" (tried {tries} times)" if tries > 1 else ""
     return StorageError(f"{uri} could not be {done}: {_reason(scheme, extra, said, error)}{tried}")
 

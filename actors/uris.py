@@ -27,3 +27,10 @@ def local_path(uri: str) -> Path:
     match = FILE_URL.match(uri)
     path = os.fsdecode(unquote_to_bytes(uri[match.end() :])) if match else uri.removeprefix("file://")
     return Path("/" + path.lstrip("/") if path.startswith("//") else path)
+
+
+def file_name(uri: str) -> str:
+    """The last name of a URI; of a URL without its query."""
+    match = SCHEME.match(uri)
+    path = uri.partition("?")[0] if match and match[1].lower() in ("http", "https") else uri
+    return path.rpartition("/")[2]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from actors.contracts import TAR_GROUP
 from actors.secrets import without_secrets
 from actors.storage import Storage
 
@@ -45,7 +46,8 @@ def rows_of(batch: Mapping[str, Any]) -> Iterator[list[WorkRow]]:
 def groups(rows: Iterator[WorkRow]) -> Iterator[list[WorkRow]]:
     """Rows whose images lie in one row group of one file together, so that it is read once; all others by eights.
 
-    Of a web server a file comes as a whole, so all images of such a file are together.
+    Of a web server a file comes as a whole, so all images of such a file are together. Those of a tar are each read by
+    themselves.
     """
     for place, together in itertools.groupby(rows, _file_and_group):
         if place is not None:
@@ -59,4 +61,6 @@ def _file_and_group(row: WorkRow) -> tuple[str, str, int] | None:
     file = row["image_file"]
     if file is None:
         return None
-    return file, row["image_column"], -1 if Storage.scheme(file) in ("http", "https") else row["image_group"]
+    if Storage.scheme(file) in ("http", "https"):
+        return file, "", 0
+    return None if row["image_group"] == TAR_GROUP else (file, row["image_column"], row["image_group"])

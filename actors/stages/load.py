@@ -28,7 +28,7 @@ class Load(Stage[Planned, Loaded]):
 
     def __init__(self, image: ImageSettings, storage: Storage) -> None:
         self._settings, self._storage = image, storage
-        self._embedded = EmbeddedImages(storage)
+        self._embedded = EmbeddedImages(storage, image.max_bytes)
         self._last: tuple[Place | str, _Picture] | None = None
 
     def __call__(self, work: Planned) -> Loaded:

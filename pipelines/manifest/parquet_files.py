@@ -26,10 +26,7 @@ class ParquetManifest:
         self.uri, self._storage = uri, storage
         with self._opened(exact=True) as file:
             self._fields = file.schema_arrow
-            plain = [pa.field(field.name, _plain(field.type)) for field in self._fields]
-            # With what the file says of its columns itself (`pipelines.manifest.looking`).
-            said = {key: text for key, text in (self._fields.metadata or {}).items() if key == b"huggingface"}
-            self.schema = pa.schema(plain, said)
+            self.schema = plain_schema(self._fields)
             self._bytes_per_row = _bytes_per_row(file.metadata)
         check_names(uri, self.schema.names)
 
@@ -41,7 +38,7 @@ class ParquetManifest:
         with self._opened() as file:
             for batch in file.iter_batches(size, columns=list(names)):
                 table = pa.Table.from_batches([batch]).select(list(names)).cast(schema)
-                _check_text(self.uri, first, table)
+                check_text(self.uri, first, table)
                 yield Batch(table, pa.array(range(first, first + len(table)), pa.int64()))
                 first += len(table)
 
@@ -53,7 +50,7 @@ class ParquetManifest:
             for batch, images in batches_with_images(file, names, image, max_rows, hashed=hashed):
                 rows = range(first, first + batch.num_rows)
                 table = pa.Table.from_batches([batch]).cast(schema)
-                _check_text(self.uri, first, table)
+                check_text(self.uri, first, table)
                 yield Batch(table, pa.array(rows, pa.int64()), images=images)
                 first += batch.num_rows
 
@@ -69,7 +66,7 @@ class ParquetManifest:
                 raise ManifestError(f"{self.uri} is not a whole Parquet file, though named so ({reason})") from error
 
 
-def _check_text(uri: str, first: int, table: pa.Table) -> None:
+def check_text(uri: str, first: int, table: pa.Table) -> None:
     """Refuse text that is not UTF-8: Parquet's readers and writers trust each other in that."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
@@ -87,6 +84,12 @@ def _bytes_per_row(metadata: pq.FileMetaData) -> float:
     """
     groups = map(metadata.row_group, range(metadata.num_row_groups))
     return max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0.0)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns without their encodings, and with what the file says of them (`pipelines.manifest.looking`)."""
+    said = {key: text for key, text in (schema.metadata or {}).items() if key == b"huggingface"}
+    return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema], said)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -12,7 +12,7 @@ A row that cannot be used stays in its chunk, with its `problem`: it is the plan
 is a ManifestError.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, groupby
@@ -34,12 +34,11 @@ from pipelines.manifest.columns import (
     column_roles,
     only_uris,
 )
-from pipelines.manifest.files import URI_COLUMN, Batch, Format, ManifestFile
-from pipelines.manifest.formats import open_file
+from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile
+from pipelines.manifest.formats import Opener, may_lack_columns
 from pipelines.manifest.image_identity import by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
-from pipelines.manifest.json_lines import JsonLinesManifest
-from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.pass_through import Source, left_out, other_type, passthrough_types, renamed
 from pipelines.manifest.rows import (
     Marks,
@@ -50,7 +49,7 @@ from pipelines.manifest.rows import (
     override,
     without_secrets,
 )
-from pipelines.manifest.sources import find_files
+from pipelines.manifest.sources import Found, find_files
 from pipelines.manifest.uri_lists import ImageList
 
 # 10 to 50 MB of ordinary rows.
@@ -93,8 +92,9 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
     """
     with _as_manifest_errors():
-        found = [(source, *find_files(source, columns.format, storage)) for source in sources]
-        _refuse_columns_of_none([kind for _, kind, _ in found], columns)
+        datasets = OwnDatasets(output, storage)
+        found = [find_files(source, columns.format, storage, datasets) for source in sources]
+        _refuse_columns_of_none([one.kind for one in found], columns)
         allow = partial(
             AllowedImages.beside,
             output=output,
@@ -104,15 +104,20 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
             private_networks=private_networks,
         )
         opened: list[Source] = []
-        for kind, group in groupby(found, key=lambda one: one[1]):
+        closing: list[Callable[[], list[str]]] = [partial(one.passed.notes, one.given) for one in found]
+        for kind, group in groupby(found, key=lambda one: one.kind):
             alike = list(group)
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
-                images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
-                opened.append(Source(images, iter(()), only_uris(), allow([source for source, _, _ in alike])))
+                images = ImageList(chain.from_iterable(one.files for one in alike))
+                opened.append(Source(images, iter(()), only_uris(), allow([one.given for one in alike])))
                 continue
-            for source, _, uris in alike:
-                opened.append(_open_source(kind, uris, columns, parameters, storage, allow([source])))
-        return ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
+            for one in alike:
+                opener = Opener(storage, kind, one.root, columns.bytes_column)
+                opened.append(_open_source(one, opener, columns, parameters, allow([one.given])))
+                closing.append(partial(opener.notes, one.given))
+        reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
+        reader.closing = closing
+        return reader
 
 
 class ManifestReader:
@@ -124,6 +129,7 @@ class ManifestReader:
         extras: the pass-through columns, as the chunks name them.
         notes: what was decided about columns and the user may want to know.
         problems: filled while the chunks are read.
+        closing: what gives notes that are known when all chunks were read.
     """
 
     def __init__(
@@ -162,6 +168,11 @@ class ManifestReader:
         of_images = ([*source.roles.notes, *left_out(source)] for source in sources)
         self.notes += dict.fromkeys(chain.from_iterable(of_images))
         self.problems = RowProblems()
+        self.closing: Sequence[Callable[[], list[str]]] = ()
+
+    def closing_notes(self) -> list[str]:
+        """What was left out of the manifest, after all chunks were read."""
+        return list(dict.fromkeys(chain.from_iterable(notes() for notes in self.closing)))
 
     def chunks(self) -> Iterator[pa.Table]:
         """Tables of `schema`, of at most `chunk_rows` rows.
@@ -190,7 +201,7 @@ class ManifestReader:
         present = [name for name in roles.columns if name in there]
         if roles.image is None:
             return file.batches(present, self._chunk_rows)
-        assert isinstance(file, ParquetManifest), file.uri  # no other format has such a column
+        assert isinstance(file, HoldsImages), file.uri  # no other format has such a column
         beside = [name for name in present if name != roles.image or name in roles.passthrough]
         hashed = self._columns.identity == CONTENT
         return file.batches_with_images(beside, roles.image, self._chunk_rows, hashed=hashed)
@@ -255,23 +266,24 @@ def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -
 
 
 def _open_source(
-    kind: Format,
-    files: Iterator[str],
+    found: Found,
+    opener: Opener,
     columns: ManifestColumns,
     parameters: type[Parameters],
-    storage: Storage,
     allowed: AllowedImages,
 ) -> Source:
-    opened = (open_file(storage, uri, kind) for uri in files)
+    opened = map(opener, found.files)
     first = next(opened)
-    roles = only_uris() if kind == "text" else column_roles(first, columns, parameters, allowed)
+    if not first.schema.names:
+        raise ManifestError(f"the manifest has no rows: {first.uri}")
+    roles = only_uris() if found.kind == "text" else column_roles(first, columns, parameters, allowed)
     return Source(first, opened, roles, allowed)
 
 
 def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
     """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
     first = source.first
-    may_lack = isinstance(file, JsonLinesManifest)  # there, a key that no line has is as good as null
+    may_lack = may_lack_columns(file)
     known, there = set(first.schema.names), set(file.schema.names)
     for name in source.roles.columns:
         if name not in there:

@@ -96,9 +96,9 @@ def embedded_columns(
     elsewhere, is_not_here = as_paths(pc.coalesce(name, _text_or_null(images.path)))
     is_refused = [uri is not None and allowed.why_not(uri, base) is not None for uri in elsewhere.to_pylist()]
     return {
-        "image_uri": _shown_and_whole(_named(name, marks))["image_uri"],
+        "image_uri": _shown_and_whole(_named(pc.coalesce(name, images.name), marks))["image_uri"],
         "image_file": pa.repeat(pa.scalar(file), size),
-        "image_column": pa.repeat(pa.scalar(images.column), size),
+        "image_column": images.column,
         "image_group": images.group,
         "image_row": images.row,
         "image_fallback": pc.if_else(

@@ -13,6 +13,7 @@ from actors.errors import ManifestError
 from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
 from pipelines.manifest.columns import ManifestColumns
+from pipelines.manifest.files import EXTENSIONS
 from pipelines.manifest.reader import CHUNK_ROWS, ManifestReader, read_manifest
 
 LOCAL = Storage()
@@ -453,13 +454,14 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.csv") == f"{tmp_path}/none.csv does not exist"
     assert refusal(tmp_path / "none.jpg") == f"{tmp_path}/none.jpg does not exist"
     assert refusal(f"{tmp_path}/*.jpg") == (
-        f"{tmp_path}/*.jpg matches neither images nor manifests (known are "
-        ".parquet, .pq, .csv, .tsv, .jsonl, .ndjson, .txt, .jpg, .jpeg, .jfif, .png, .webp, .tif, .tiff, .bmp, .gif)"
+        f"{tmp_path}/*.jpg matches neither images nor manifests (known are {', '.join(EXTENSIONS)})"
     )
     write(tmp_path / "empty" / "README.md", "x")
     assert refusal(tmp_path / "empty").startswith(f"the folder {tmp_path}/empty holds neither images nor manifests")
-    assert refusal(tmp_path / "empty", format="csv") == f"the folder {tmp_path}/empty holds no csv file"
-    assert "set columns.format" in refusal(write(tmp_path / "m.json", "[]"))
+    assert refusal(tmp_path / "empty", format="csv").startswith(
+        f"the folder {tmp_path}/empty holds no csv file; 1 file"
+    )
+    assert "set columns.format" in refusal(write(tmp_path / "m.xlsx", "[]"))
 
 
 @pytest.mark.parametrize(
