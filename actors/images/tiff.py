@@ -1,0 +1,143 @@
+"""TIFF: the full picture of the file, of every arrangement that is read rightly; all others are refused by name.
+
+Up to 8 bits a sample it is Pillow with libtiff that reads. It gives 8 bits of 16 and knows no colour in floats, so
+what has more bits is read by tifffile, which has few compressions.
+"""
+
+import io
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, ImagePalette, TiffImagePlugin
+
+from actors.contracts import Pixels
+from actors.errors import ImageError
+from actors.images import pillow
+from actors.images.stored import Deep, SizeCheck, Stored, to_8_bits
+from actors.images.tiff_pages import Page, Tag, as_only_page, main_page
+
+# What tifffile says of odd tags is nothing that a user can act on; what stops it, it raises.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
+
+_NAMED = "TIFF image"
+_DAMAGED = f"the {_NAMED} is damaged or cut off"
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _CMYK: 4}
+_LAB = {8: "CIELAB", 9: "ICCLab", 10: "ITULab"}
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_PLANES = 2
+# Those of which tifffile has a decoder in pure Python: none, deflate (two numbers), PackBits and LZMA.
+_UNPACKED = frozenset({1, 8, 32946, 32773, 34925})
+_UNCOMPRESSED = 1
+
+
+def read(data: bytes, check_size: SizeCheck) -> Stored:
+    """Raises ImageError."""
+    page = main_page(data)
+    check_size(page.number(Tag.WIDTH, 0), page.number(Tag.HEIGHT, 0))
+    _check(page, data, check_size)
+    orientation = page.number(Tag.ORIENTATION, 1)
+    only = as_only_page(data, page)
+    bits = page.number(Tag.BITS, 1)
+    if bits > 8 and page.number(Tag.COMPRESSION, 1) in _UNPACKED and bits != 12:  # noqa: PLR2004 - bits
+        stored = _deep(page, only)
+    else:
+        stored = _by_pillow(page, only, check_size)
+    stored.orientation = orientation if 1 <= orientation <= 8 else 1  # noqa: PLR2004 - TIFF 6.0
+    return stored
+
+
+def _check(page: Page, data: bytes, check_size: SizeCheck) -> None:
+    """Refuse what no reader here would read rightly, and pieces that are absurd or not there."""
+    formats = set(page.tags.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,)))
+    bits = page.number(Tag.BITS, 1)
+    photometric = page.number(Tag.PHOTOMETRIC, _WHITE_IS_ZERO)
+    wrong = ""
+    if photometric in _LAB:
+        wrong = f"{_LAB[photometric]} samples"
+    elif _FLOAT not in formats and bits > 16:  # noqa: PLR2004 - bits
+        wrong = f"{bits}-bit integer samples"
+    elif not formats <= {_UNSIGNED, _FLOAT, 4}:  # 4: of no said kind
+        wrong = "signed integer samples" if formats == {_SIGNED} else "complex samples"
+    if wrong:
+        raise ImageError(f"the {_NAMED} has {wrong}, which are not supported: save it as 8 or 16-bit RGB")
+    check_size(page.number(Tag.TILE_WIDTH, 0), page.number(Tag.TILE_HEIGHT, 0))
+    starts = page.tags.get(Tag.STRIP_OFFSETS) or page.tags.get(Tag.TILE_OFFSETS, ())
+    sizes = page.tags.get(Tag.STRIP_BYTES) or page.tags.get(Tag.TILE_BYTES, ())
+    if any(start + size > len(data) for start, size in zip(starts, sizes, strict=False)):
+        raise ImageError(f"{_DAMAGED}: its pixels would lie behind its end")
+
+
+def _by_pillow(page: Page, only: bytearray, check_size: SizeCheck) -> Stored:
+    image = pillow.load(TiffImagePlugin.TiffImageFile, only, "TIFF", check_size)
+    colour = image.info.get("icc_profile")
+    if image.mode.startswith("I;16") or image.mode == "F":
+        white = 4095 if page.number(Tag.BITS, 16) == 12 else 65535  # noqa: PLR2004 - bits
+        samples_HWC = _to_16_bits(np.asarray(image)[:, :, None], white)
+        return Stored("TIFF", _black_is_zero(samples_HWC, page), colour=colour)
+    if image.mode == "P" and max(page.tags.get(Tag.COLOR_MAP, (0,))) in range(1, 256):
+        # Of old writers that left 8 bits in the 16 of each colour, as libtiff knows them, too.
+        image.putpalette(ImagePalette.raw("RGB;L", bytes(page.tags[Tag.COLOR_MAP])).tobytes())
+    return Stored("TIFF", image, colour=colour)
+
+
+# --- More than 8 bits -------------------------------------------------------------------------------------------------
+
+
+def _deep(page: Page, only: bytearray) -> Stored:
+    photometric, width, height = (page.number(tag, 0) for tag in (Tag.PHOTOMETRIC, Tag.WIDTH, Tag.HEIGHT))
+    if photometric not in _COLOURS:
+        raise ImageError(
+            f"the {_NAMED} has {page.number(Tag.BITS, 1)}-bit samples of an unsupported kind ({photometric})"
+        )
+    samples, profile = pillow.attempt(lambda: _samples(only), _DAMAGED)
+    number = page.number(Tag.SAMPLES, 1)
+    if samples.size != width * height * number:
+        raise ImageError(f"{_DAMAGED}: {samples.size} of {width * height * number} samples are there")
+    if page.number(Tag.PLANAR, 1) == _PLANES:
+        samples_HWC = np.moveaxis(samples.reshape(number, height, width), 0, 2)
+    else:
+        samples_HWC = samples.reshape(height, width, number)
+    colours = _COLOURS[photometric]
+    if number < colours:
+        raise ImageError(f"{_DAMAGED}: it has {number} samples a pixel instead of {colours}")
+    deep_HWC = _to_16_bits(samples_HWC[:, :, : colours + 1])
+    alpha = page.number(Tag.EXTRA_SAMPLES, _UNASSOCIATED if number == 4 and photometric == _RGB else 0)  # noqa: PLR2004 - as Pillow and others
+    if number == colours or alpha not in (_ASSOCIATED, _UNASSOCIATED):
+        return Stored("TIFF", _black_is_zero(deep_HWC[:, :, :colours], page), colour=profile)
+    colour_HWC, alpha_HW = _black_is_zero(deep_HWC[:, :, :colours], page), deep_HWC[:, :, colours]
+    if alpha == _ASSOCIATED:
+        colour_HWC = _divided(colour_HWC, alpha_HW)
+    return Stored("TIFF", colour_HWC, to_8_bits(alpha_HW), profile)
+
+
+def _samples(only: bytearray) -> tuple[npt.NDArray[np.generic], bytes | None]:
+    """The samples in the file's order, and its ICC profile."""
+    with tifffile.TiffFile(io.BytesIO(only)) as file:
+        page = file.pages.first
+        profile = page.tags.valueof(int(Tag.ICC_PROFILE))
+        return page.asarray(maxworkers=1), profile if isinstance(profile, bytes) else None
+
+
+def _to_16_bits(samples_HWC: npt.NDArray[np.generic], white: int = 65535) -> Deep:
+    """Unsigned integers, or floats of 0..1, -> 0..65535. Raises ImageError for other floats."""
+    if samples_HWC.dtype.kind != "f":
+        if white == 65535:  # noqa: PLR2004 - the type's
+            return samples_HWC.astype(np.uint16, copy=False)
+        return np.rint(samples_HWC.astype(np.float64) * (65535 / white)).clip(0, 65535).astype(np.uint16)
+    if not (samples_HWC.min() >= 0 and samples_HWC.max() <= 1):  # also false for NaN
+        raise ImageError("the image has float samples outside of 0..1, or NaN: save it as 8 or 16-bit RGB")
+    return np.rint(samples_HWC.astype(np.float32) * 65535).astype(np.uint16)
+
+
+def _black_is_zero(samples_HWC: Deep, page: Page) -> Deep:
+    return 65535 - samples_HWC if page.number(Tag.PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO else samples_HWC
+
+
+def _divided(colour_HWC: Deep, alpha_HW: Deep) -> Deep:
+    """Colours that were multiplied with alpha, without it."""
+    alpha_HW1 = np.maximum(alpha_HW, 1)[:, :, None].astype(np.float32)
+    return np.rint(np.minimum(colour_HWC / alpha_HW1, 1) * 65535).astype(np.uint16)
