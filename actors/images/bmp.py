@@ -31,7 +31,7 @@ def _alpha_of_16_bits(data: bytes, image: Image.Image) -> Pixels | None:
     """The one bit of alpha beside three times 5 bits, which Pillow leaves out; None where there is none."""
     (header_size,) = struct.unpack_from("<I", data, _FILE_HEADER)
     bits, compression = struct.unpack_from("<HI", data, _FILE_HEADER + 14) if header_size in (_V4, _V5) else (0, 0)
-    if bits != 16 or compression != _BITFIELDS:  # noqa: PLR2004 - bits
+    if bits != 16 or compression != _BITFIELDS:
         return None
     (mask,) = struct.unpack_from("<I", data, _FILE_HEADER + 52)
     (start,) = struct.unpack_from("<I", data, 10)

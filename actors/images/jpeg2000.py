@@ -53,12 +53,12 @@ def _profile(data: bytes) -> bytes | None:
     """The ICC profile of the first usable colour box. Raises ImageError for other colour spaces."""
     header = find(data, (b"jp2h",))
     for kind, start, end in boxes(data, *header) if header else ():
-        if kind != b"colr" or end - start < 3:  # noqa: PLR2004 - method, precedence, approximation
+        if kind != b"colr" or end - start < 3:
             continue
         method = data[start]
         if method in _PROFILES:
             return data[start + 3 : end]
-        if method == _ENUMERATED and end - start >= 7:  # noqa: PLR2004 - and the space
+        if method == _ENUMERATED and end - start >= 7:
             (space,) = struct.unpack_from(">I", data, start + 3)
             if space not in _SPACES:
                 raise ImageError(

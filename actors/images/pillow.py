@@ -58,7 +58,7 @@ def reason(error: Exception) -> str:
     return "".join(char if char.isprintable() else "?" for char in said)[:_LONGEST_REASON]
 
 
-def exif_orientation(exif: Any) -> int:  # noqa: ANN401 - what a reader left in `info`
+def exif_orientation(exif: Any) -> int:
     """The orientation in EXIF bytes, 1..8; broken EXIF says nothing about the pixels, so it counts as upright (1).
 
     XMP may hold an orientation, too. No viewer turns a picture by it, and Pillow's `getexif` would.
@@ -71,4 +71,4 @@ def exif_orientation(exif: Any) -> int:  # noqa: ANN401 - what a reader left in 
         orientation = tags.get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001 - a parser on damaged bytes, as above
         return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1  # noqa: PLR2004 - EXIF 2.32
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

@@ -45,14 +45,14 @@ def read(data: bytes, check_size: SizeCheck) -> Stored:
             pixels.append(content)
         elif name in _USED and (name == b"eXIf" or not pixels):  # the others count only before the pixels
             chunks.setdefault(name, content)
-    if len(chunks.get(b"IHDR", b"")) != 13:  # noqa: PLR2004 - the header's size
+    if len(chunks.get(b"IHDR", b"")) != 13:
         raise ImageError(f"the {_NAMED} cannot be read, or its header is damaged: it has no IHDR chunk")
     width, height, bits, kind, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
     header = _Header(width, height, bits, kind, interlaced)
     check_size(width, height)
     orientation = pillow.exif_orientation(chunks.get(b"eXIf"))
     stored = Stored("PNG", _EMPTY, colour=_colour(chunks), orientation=orientation)
-    if bits == 16 and kind in _SAMPLES:  # noqa: PLR2004 - bits
+    if bits == 16 and kind in _SAMPLES:
         _read_deep(stored, header, chunks, b"".join(pixels), check_size)
     else:
         stored.samples = pillow.load(PngImagePlugin.PngImageFile, _rebuilt(chunks, pixels), "PNG", check_size)
@@ -179,7 +179,7 @@ def _colour(chunks: dict[bytes, bytes]) -> bytes | tones.Tones | None:
     A chunk that cannot be used counts as absent, as in browsers.
     """
     code = chunks.get(b"cICP", b"")
-    if len(code) == 4 and code[2] == 0:  # noqa: PLR2004 - primaries, transfer, RGB, range
+    if len(code) == 4 and code[2] == 0:
         is_known, conversion = tones.from_codes(code[0], code[1], _NAMED)
         if is_known:
             if code[3] == 0:
@@ -206,9 +206,9 @@ def _profile(chunk: bytes) -> bytes:
 def _calibrated(gamma: bytes, chromaticities: bytes) -> tones.Tones | None:
     """Of a gamma alone with sRGB's primaries, of primaries alone with sRGB's curve."""
     curve, white, corners = tones.srgb_to_linear, tones.D65, tones.SRGB_PRIMARIES
-    if len(gamma) == 4 and (stored := struct.unpack(">I", gamma)[0]):  # noqa: PLR2004 - one number
+    if len(gamma) == 4 and (stored := struct.unpack(">I", gamma)[0]):
         curve = tones.power(100_000 / stored)
-    if len(chromaticities) == 32:  # noqa: PLR2004 - four pairs
+    if len(chromaticities) == 32:
         numbers = [number / 100_000 for number in struct.unpack(">8I", chromaticities)]
         white, *rest = zip(numbers[::2], numbers[1::2], strict=True)
         corners = (rest[0], rest[1], rest[2])

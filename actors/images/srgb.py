@@ -61,7 +61,8 @@ def _conversion(stored: Stored, mode: str, *, is_deep: bool) -> tuple[Conversion
         if mode not in _SPACES.get(space, ()):
             kind = {"L": "grey"}.get(mode, mode)
             return None, f"its ICC profile is for {space.strip()} and its pixels are {kind}: the profile was left out"
-        if is_deep and (exact := icc.tones(colour)) is not None:
+        # LittleCMS is quick and has 8 bits; of a linear grey its dark tones are up to 10 of 255 off.
+        if (is_deep or space == "GRAY") and (exact := icc.tones(colour)) is not None:
             return exact, None
         source = "RGB" if space == "RGB " else mode
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), source, "RGB"), None

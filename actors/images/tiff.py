@@ -10,11 +10,10 @@ import logging
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image, ImagePalette, TiffImagePlugin
+from PIL import TiffImagePlugin
 
-from actors.contracts import Pixels
 from actors.errors import ImageError
-from actors.images import pillow
+from actors.images import icc, pillow
 from actors.images.stored import Deep, SizeCheck, Stored, to_8_bits
 from actors.images.tiff_pages import Page, Tag, as_only_page, main_page
 
@@ -41,13 +40,20 @@ def read(data: bytes, check_size: SizeCheck) -> Stored:
     _check(page, data, check_size)
     orientation = page.number(Tag.ORIENTATION, 1)
     only = as_only_page(data, page)
-    bits = page.number(Tag.BITS, 1)
-    if bits > 8 and page.number(Tag.COMPRESSION, 1) in _UNPACKED and bits != 12:  # noqa: PLR2004 - bits
+    if _is_beyond_pillow(page) and page.number(Tag.COMPRESSION, 1) in _UNPACKED:
         stored = _deep(page, only)
     else:
         stored = _by_pillow(page, only, check_size)
-    stored.orientation = orientation if 1 <= orientation <= 8 else 1  # noqa: PLR2004 - TIFF 6.0
+    stored.orientation = orientation if 1 <= orientation <= 8 else 1
     return stored
+
+
+def _is_beyond_pillow(page: Page) -> bool:
+    """More than 8 bits; BigTIFF with the big end first; grey and alpha in planes."""
+    bits, has_planes = page.number(Tag.BITS, 1), page.number(Tag.PLANAR, 1) == _PLANES
+    is_grey = page.number(Tag.PHOTOMETRIC, 0) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    is_odd = (page.is_big and page.order == ">") or (has_planes and is_grey and page.number(Tag.SAMPLES, 1) > 1)
+    return bits in (16, 32, 64) or (bits == 8 and is_odd)
 
 
 def _check(page: Page, data: bytes, check_size: SizeCheck) -> None:
@@ -58,7 +64,7 @@ def _check(page: Page, data: bytes, check_size: SizeCheck) -> None:
     wrong = ""
     if photometric in _LAB:
         wrong = f"{_LAB[photometric]} samples"
-    elif _FLOAT not in formats and bits > 16:  # noqa: PLR2004 - bits
+    elif _FLOAT not in formats and bits > 16:
         wrong = f"{bits}-bit integer samples"
     elif not formats <= {_UNSIGNED, _FLOAT, 4}:  # 4: of no said kind
         wrong = "signed integer samples" if formats == {_SIGNED} else "complex samples"
@@ -72,16 +78,49 @@ def _check(page: Page, data: bytes, check_size: SizeCheck) -> None:
 
 
 def _by_pillow(page: Page, only: bytearray, check_size: SizeCheck) -> Stored:
-    image = pillow.load(TiffImagePlugin.TiffImageFile, only, "TIFF", check_size)
+    if page.number(Tag.BITS, 1) == 8 and _is_beyond_pillow(page):
+        raise _unsupported(page)
+    reader = TiffImagePlugin.TiffImageFile
+    try:
+        image = pillow.opened(reader, only, "TIFF")
+    except ImageError as error:
+        raise (_unsupported(page) if "unknown pixel mode" in str(error) else error) from error
+    image = pillow.load(reader, only, "TIFF", check_size)
     colour = image.info.get("icc_profile")
     if image.mode.startswith("I;16") or image.mode == "F":
-        white = 4095 if page.number(Tag.BITS, 16) == 12 else 65535  # noqa: PLR2004 - bits
+        white = 4095 if page.number(Tag.BITS, 16) == 12 else 65535
         samples_HWC = _to_16_bits(np.asarray(image)[:, :, None], white)
         return Stored("TIFF", _black_is_zero(samples_HWC, page), colour=colour)
+    if page.number(Tag.BITS, 1) == 16 and _is_nearly_linear(colour):
+        raise ImageError(
+            f"the {_NAMED} has 16-bit linear colours, compressed in a way of which only 8 bits are read: "
+            "save it uncompressed or with deflate"
+        )
     if image.mode == "P" and max(page.tags.get(Tag.COLOR_MAP, (0,))) in range(1, 256):
         # Of old writers that left 8 bits in the 16 of each colour, as libtiff knows them, too.
-        image.putpalette(ImagePalette.raw("RGB;L", bytes(page.tags[Tag.COLOR_MAP])).tobytes())
+        image.putpalette(np.array(page.tags[Tag.COLOR_MAP], np.uint8).reshape(3, -1).T.tobytes())
     return Stored("TIFF", image, colour=colour)
+
+
+def _is_nearly_linear(profile: bytes | None) -> bool:
+    """Whether the dark tones lie so close together that 8 bits do not hold them."""
+    tones = icc.tones(profile) if profile else None
+    dark = np.array([0.02])
+    return tones is not None and bool(tones.curves[0](dark)[0] > dark[0] ** 1.5)
+
+
+def _unsupported(page: Page) -> ImageError:
+    numbers = {
+        "bits": list(page.tags.get(Tag.BITS, (1,))),
+        "colour model": page.number(Tag.PHOTOMETRIC, 0),
+        "extra samples": list(page.tags.get(Tag.EXTRA_SAMPLES, ())),
+        "planes": page.number(Tag.PLANAR, 1),
+        "compression": page.number(Tag.COMPRESSION, 1),
+    }
+    said = ", ".join(f"{name} {value}" for name, value in numbers.items() if value != [])
+    return ImageError(
+        f"the {_NAMED} has its samples in an unsupported arrangement ({said[:100]}): save it as 8-bit RGB"
+    )
 
 
 # --- More than 8 bits -------------------------------------------------------------------------------------------------
@@ -90,9 +129,7 @@ def _by_pillow(page: Page, only: bytearray, check_size: SizeCheck) -> Stored:
 def _deep(page: Page, only: bytearray) -> Stored:
     photometric, width, height = (page.number(tag, 0) for tag in (Tag.PHOTOMETRIC, Tag.WIDTH, Tag.HEIGHT))
     if photometric not in _COLOURS:
-        raise ImageError(
-            f"the {_NAMED} has {page.number(Tag.BITS, 1)}-bit samples of an unsupported kind ({photometric})"
-        )
+        raise _unsupported(page)
     samples, profile = pillow.attempt(lambda: _samples(only), _DAMAGED)
     number = page.number(Tag.SAMPLES, 1)
     if samples.size != width * height * number:
@@ -105,7 +142,7 @@ def _deep(page: Page, only: bytearray) -> Stored:
     if number < colours:
         raise ImageError(f"{_DAMAGED}: it has {number} samples a pixel instead of {colours}")
     deep_HWC = _to_16_bits(samples_HWC[:, :, : colours + 1])
-    alpha = page.number(Tag.EXTRA_SAMPLES, _UNASSOCIATED if number == 4 and photometric == _RGB else 0)  # noqa: PLR2004 - as Pillow and others
+    alpha = page.number(Tag.EXTRA_SAMPLES, _UNASSOCIATED if number == 4 and photometric == _RGB else 0)
     if number == colours or alpha not in (_ASSOCIATED, _UNASSOCIATED):
         return Stored("TIFF", _black_is_zero(deep_HWC[:, :, :colours], page), colour=profile)
     colour_HWC, alpha_HW = _black_is_zero(deep_HWC[:, :, :colours], page), deep_HWC[:, :, colours]
@@ -124,8 +161,10 @@ def _samples(only: bytearray) -> tuple[npt.NDArray[np.generic], bytes | None]:
 
 def _to_16_bits(samples_HWC: npt.NDArray[np.generic], white: int = 65535) -> Deep:
     """Unsigned integers, or floats of 0..1, -> 0..65535. Raises ImageError for other floats."""
+    if samples_HWC.dtype.itemsize == 1:
+        return samples_HWC.astype(np.uint16) * np.uint16(257)
     if samples_HWC.dtype.kind != "f":
-        if white == 65535:  # noqa: PLR2004 - the type's
+        if white == 65535:
             return samples_HWC.astype(np.uint16, copy=False)
         return np.rint(samples_HWC.astype(np.float64) * (65535 / white)).clip(0, 65535).astype(np.uint16)
     if not (samples_HWC.min() >= 0 and samples_HWC.max() <= 1):  # also false for NaN
