@@ -77,6 +77,8 @@ def decode(data: bytes, *, max_megapixels: float, max_bytes: int | None = None) 
         )
 
     def check_size(width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise ImageError(f"the header of the image is damaged: it has {width}x{height} pixels")
         megapixels = width * height / 1e6
         if megapixels > max_megapixels:
             raise ImageError(

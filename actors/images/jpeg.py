@@ -10,15 +10,26 @@ from actors.images import pillow
 from actors.images.stored import SizeCheck, Stored
 
 _END = b"\xff\xd9"
-_SCAN, _PROGRESSIVE_FRAME = 0xDA, 0xC2
-# Three different continuations of a scan. Where pixels are missing, they show.
-_CONTINUATIONS = (b"", b"\x00\x5a\x13\xc7\x91\x3e\x28\xb4" * 64, b"\xaa\x67\x0f\xd1\x4c\xe5\x82\x39" * 64)
+_SCAN, _PROGRESSIVE_FRAME, _END_KIND = 0xDA, 0xC2, 0xD9
+# Three different continuations of a scan: where pixels are missing, they show. Each has restart markers, at which a
+# decoder that waits for one goes on.
+_CONTINUATIONS = (
+    b"",
+    *(
+        b"".join(b"%b\xff%c" % (noise * 8, 0xD0 + number % 8) for number in range(24))
+        for noise in (b"\x00\x5a\x13\xc7\x91\x3e\x28\xb4", b"\xaa\x67\x0f\xd1\x4c\xe5\x82\x39")
+    ),
+)
+# A file that got its length before its content, and not all of that, ends in zeros. They would pass for pixels.
+_UNWRITTEN = bytes(16)
 
 
 def read(data: bytes, check_size: SizeCheck) -> Stored:
     """Raises ImageError."""
     reader = JpegImagePlugin.JpegImageFile
     try:
+        if data.endswith(_UNWRITTEN) and not data.rstrip(b"\0").endswith(_END):
+            raise ImageError("the JPEG image is damaged or cut off: it ends in zeros")  # noqa: TRY301 - as the decoder would
         image = pillow.load(reader, data, "JPEG", check_size)
     except ImageError:
         whole = _mended(data, check_size)
@@ -58,6 +69,8 @@ def _all_scans(data: bytes) -> bool:
             following = data.find(b"\xff", at + 1)
             at = len(data) if following < 0 else following
             continue
+        if data[at + 1] == _END_KIND:
+            break
         kind, (size,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
         segment = data[at + 4 : at + 2 + size]
         try:
@@ -67,7 +80,7 @@ def _all_scans(data: bytes) -> bool:
                 components = [segment[6 + 3 * number] for number in range(segment[5])]
                 coefficients = range(64) if kind == _PROGRESSIVE_FRAME else range(1)
                 missing = {(component, place) for component in components for place in coefficients}
-        except IndexError:
+        except (IndexError, ValueError):  # the file ends within
             return False
         at += 2 + size
     return not missing

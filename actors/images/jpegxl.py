@@ -2,12 +2,13 @@
 
 import io
 
+import numpy as np
 from PIL import Image
 
 from actors.errors import ImageError
 from actors.images import pillow
 from actors.images.boxes import boxes
-from actors.images.stored import SizeCheck, Stored
+from actors.images.stored import SizeCheck, Stored, deep
 
 _CODESTREAM = b"\xff\x0a"
 # ISO/IEC 18181-1, D.2: width : height of the ratios 1 to 7; 0 says the width itself.
@@ -33,7 +34,8 @@ def read(data: bytes, check_size: SizeCheck) -> Stored:
     # The decoder has turned the picture, unless it was a JPEG file that it gave back.
     was_jpeg = bool(getattr(image, "jpeg", False))
     orientation = pillow.exif_orientation(image.info.get("exif")) if was_jpeg else 1
-    return Stored("JPEG XL", image, colour=image.info.get("icc_profile"), orientation=orientation)
+    samples = deep(np.asarray(image)[:, :, None]) if image.mode in ("I;16", "F") else image
+    return Stored("JPEG XL", samples, colour=image.info.get("icc_profile"), orientation=orientation)
 
 
 def _codestream(data: bytes) -> bytes:

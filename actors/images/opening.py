@@ -116,7 +116,7 @@ def _checked(reader: Callable[[bytes, SizeCheck], Stored], data: bytes, check_si
     """The readers look into foreign bytes themselves, too; what they stumble over is the file's fault."""
     try:
         return reader(data, check_size)
-    except (struct.error, IndexError, ValueError, OverflowError, MemoryError) as error:
+    except (struct.error, LookupError, ValueError, ArithmeticError, MemoryError) as error:
         raise ImageError(f"the image is damaged or cut off: {pillow.reason(error)}") from error
 
 

@@ -66,7 +66,7 @@ def _conversion(stored: Stored, mode: str, *, is_deep: bool) -> tuple[Conversion
             return exact, None
         source = "RGB" if space == "RGB " else mode
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), source, "RGB"), None
-    except (ImageCms.PyCMSError, OSError):
+    except (ImageCms.PyCMSError, OSError, ValueError):  # the last of a colour space's name that is no text
         return None, "its ICC profile is broken and was left out"
 
 

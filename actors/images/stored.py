@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from actors.contracts import Pixels
+from actors.errors import ImageError
 from actors.images.tones import Tones
 
 Deep = npt.NDArray[np.uint16]
@@ -44,3 +45,16 @@ class SizeCheck(Protocol):
 def to_8_bits(samples: Deep) -> Pixels:
     """0..65535 -> 0..255, rounded."""
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def deep(samples_HWC: npt.NDArray[np.generic], white: int = 65535) -> Deep:
+    """Unsigned integers, or floats of 0..1, -> 0..65535. Raises ImageError for other floats."""
+    if samples_HWC.dtype.itemsize == 1:
+        return samples_HWC.astype(np.uint16) * np.uint16(257)
+    if samples_HWC.dtype.kind != "f":
+        if white == 65535:
+            return samples_HWC.astype(np.uint16, copy=False)
+        return np.rint(samples_HWC.astype(np.float64) * (65535 / white)).clip(0, 65535).astype(np.uint16)
+    if not (samples_HWC.min() >= 0 and samples_HWC.max() <= 1):  # also false for NaN
+        raise ImageError("the image has float samples outside of 0..1, or NaN: save it as 8 or 16-bit RGB")
+    return np.rint(samples_HWC.astype(np.float32) * 65535).astype(np.uint16)

@@ -14,7 +14,7 @@ from PIL import TiffImagePlugin
 
 from actors.errors import ImageError
 from actors.images import icc, pillow
-from actors.images.stored import Deep, SizeCheck, Stored, to_8_bits
+from actors.images.stored import Deep, SizeCheck, Stored, deep, to_8_bits
 from actors.images.tiff_pages import Page, Tag, as_only_page, main_page
 
 # What tifffile says of odd tags is nothing that a user can act on; what stops it, it raises.
@@ -70,7 +70,7 @@ def _check(page: Page, data: bytes, check_size: SizeCheck) -> None:
         wrong = "signed integer samples" if formats == {_SIGNED} else "complex samples"
     if wrong:
         raise ImageError(f"the {_NAMED} has {wrong}, which are not supported: save it as 8 or 16-bit RGB")
-    check_size(page.number(Tag.TILE_WIDTH, 0), page.number(Tag.TILE_HEIGHT, 0))
+    check_size(page.number(Tag.TILE_WIDTH, 1), page.number(Tag.TILE_HEIGHT, 1))
     starts = page.tags.get(Tag.STRIP_OFFSETS) or page.tags.get(Tag.TILE_OFFSETS, ())
     sizes = page.tags.get(Tag.STRIP_BYTES) or page.tags.get(Tag.TILE_BYTES, ())
     if any(start + size > len(data) for start, size in zip(starts, sizes, strict=False)):
@@ -89,7 +89,7 @@ def _by_pillow(page: Page, only: bytearray, check_size: SizeCheck) -> Stored:
     colour = image.info.get("icc_profile")
     if image.mode.startswith("I;16") or image.mode == "F":
         white = 4095 if page.number(Tag.BITS, 16) == 12 else 65535
-        samples_HWC = _to_16_bits(np.asarray(image)[:, :, None], white)
+        samples_HWC = deep(np.asarray(image)[:, :, None], white)
         return Stored("TIFF", _black_is_zero(samples_HWC, page), colour=colour)
     if page.number(Tag.BITS, 1) == 16 and _is_nearly_linear(colour):
         raise ImageError(
@@ -141,7 +141,7 @@ def _deep(page: Page, only: bytearray) -> Stored:
     colours = _COLOURS[photometric]
     if number < colours:
         raise ImageError(f"{_DAMAGED}: it has {number} samples a pixel instead of {colours}")
-    deep_HWC = _to_16_bits(samples_HWC[:, :, : colours + 1])
+    deep_HWC = deep(samples_HWC[:, :, : colours + 1])
     alpha = page.number(Tag.EXTRA_SAMPLES, _UNASSOCIATED if number == 4 and photometric == _RGB else 0)
     if number == colours or alpha not in (_ASSOCIATED, _UNASSOCIATED):
         return Stored("TIFF", _black_is_zero(deep_HWC[:, :, :colours], page), colour=profile)
@@ -157,19 +157,6 @@ def _samples(only: bytearray) -> tuple[npt.NDArray[np.generic], bytes | None]:
         page = file.pages.first
         profile = page.tags.valueof(int(Tag.ICC_PROFILE))
         return page.asarray(maxworkers=1), profile if isinstance(profile, bytes) else None
-
-
-def _to_16_bits(samples_HWC: npt.NDArray[np.generic], white: int = 65535) -> Deep:
-    """Unsigned integers, or floats of 0..1, -> 0..65535. Raises ImageError for other floats."""
-    if samples_HWC.dtype.itemsize == 1:
-        return samples_HWC.astype(np.uint16) * np.uint16(257)
-    if samples_HWC.dtype.kind != "f":
-        if white == 65535:
-            return samples_HWC.astype(np.uint16, copy=False)
-        return np.rint(samples_HWC.astype(np.float64) * (65535 / white)).clip(0, 65535).astype(np.uint16)
-    if not (samples_HWC.min() >= 0 and samples_HWC.max() <= 1):  # also false for NaN
-        raise ImageError("the image has float samples outside of 0..1, or NaN: save it as 8 or 16-bit RGB")
-    return np.rint(samples_HWC.astype(np.float32) * 65535).astype(np.uint16)
 
 
 def _black_is_zero(samples_HWC: Deep, page: Page) -> Deep:

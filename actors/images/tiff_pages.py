@@ -107,7 +107,10 @@ def main_page(data: bytes) -> Page:
             "all pictures in the TIFF image are marked as reduced copies or masks of another, which the file lacks: "
             "save the full picture"
         )
-    return full[0]
+    main = full[0]
+    if pages[0].is_reduced and Tag.ORIENTATION in pages[0].tags:  # raw-like files say it in the first directory only
+        main.tags.setdefault(Tag.ORIENTATION, pages[0].tags[Tag.ORIENTATION])
+    return main
 
 
 def _raw_kind(page: Page) -> str | None:

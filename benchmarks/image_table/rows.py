@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
+import pillow_jxl  # noqa: F401 - registers itself
 import tifffile
 from PIL import Image
 
@@ -385,9 +387,12 @@ def _by_pillow() -> Iterator[Row]:
     exact = wanted(whole(RGB, 8) / 255)
     on_white = wanted(whole(RGB, 8) / 255, whole(ALPHA, 8) / 255)
     p3 = {"icc_profile": colours.P3.profile()}
+    lossless = {"quality": -1, "chroma": 444, "matrix_coefficients": 0}
+    deep = Image.fromarray(whole(GREY, 16)[:, :, 0])
     linear = {"icc_profile": colours.GREY_LINEAR.profile()}
     in_p3 = wanted(whole(RGB, 8) / 255, None, colours.P3)
     muted, muted_grey = Image.fromarray(whole(MUTED, 8)), Image.fromarray(whole(MUTED[:, :, 2], 8))
+    pillow_heif.register_heif_opener()
     cases: list[tuple[str, str, Image.Image, dict[str, Any], Floats | None]] = [
         ("JPEG", "RGB", rgb, {"quality": 95, "subsampling": 0}, None),
         ("JPEG", "RGB, 4:2:0", rgb, {"quality": 95, "subsampling": 2}, None),
@@ -427,9 +432,17 @@ def _by_pillow() -> Iterator[Row]:
         ("JPEG2000", "RGB", rgb, {}, exact),
         ("JPEG2000", "RGBA", rgba, {}, on_white),
         ("JPEG2000", "grey", grey, {}, wanted(whole(GREY, 8) / 255)),
-        ("JPEG2000", "grey 16-bit", Image.fromarray(whole(GREY, 16)[:, :, 0]), {}, wanted(GREY)),
+        ("JPEG2000", "grey 16-bit", deep, {}, wanted(GREY)),
         ("JPEG2000", "RGB, codestream", rgb, {"no_jp2": True}, exact),
         ("JPEG2000", "RGB, lossy", rgb, {"irreversible": True, "quality_layers": [10]}, None),
+        ("HEIF", "lossless RGB", rgb, lossless, exact),
+        ("HEIF", "lossless RGBA", rgba, lossless, on_white),
+        ("HEIF", "lossless grey", grey, lossless, wanted(whole(GREY, 8) / 255)),
+        ("HEIF", "lossless, Display P3", rgb, lossless | p3, in_p3),
+        ("JXL", "lossless RGB", rgb, {"lossless": True}, exact),
+        ("JXL", "lossless RGBA", rgba, {"lossless": True}, on_white),
+        ("JXL", "lossless grey", grey, {"lossless": True}, wanted(whole(GREY, 8) / 255)),
+        ("JXL", "lossless grey, 16-bit, linear", deep, {"lossless": True}, wanted(GREY, None, colours.GREY_LINEAR)),
         ("AVIF", "RGB 4:4:4", rgb, {"quality": 95, "subsampling": "4:4:4"}, None),
         ("AVIF", "RGB 4:2:0", muted, {"quality": 95}, None),
         ("AVIF", "RGBA", rgba, {"quality": 95, "subsampling": "4:4:4"}, None),

@@ -19,7 +19,12 @@ EXTENSIONS: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".txt": "text",
-    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"), "images"),
+    **dict.fromkeys(
+        (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib"), "images"
+    ),
+    **dict.fromkeys(
+        (".gif", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".jxl"), "images"
+    ),
 }
 URI_COLUMN = "image_uri"  # of the formats that have no header
 
