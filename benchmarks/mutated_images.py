@@ -17,9 +17,10 @@ from rich.table import Table
 
 from actors.errors import ImageError
 from actors.images import decode
-from benchmarks.image_table.rows import Row, rows
+from benchmarks.image_table.pictures import Row
+from benchmarks.image_table.rows import rows
 
-# A picture of 64x48 pixels takes about a millisecond; one that claims the megapixels of the limit, some tenths of a second.
+# A picture of 64x48 pixels takes about a millisecond; one that claims all allowed megapixels, some tenths of a second.
 _MOST_SECONDS = 10.0
 _MEGAPIXELS = 4.0
 # Of the table's files of a format; they are spread over it.
@@ -85,7 +86,7 @@ def _end(name: str, data: bytes) -> End:
     return End(name, time.perf_counter() - start, reason, error)
 
 
-# --- Mutations: (file, another one, rng) -> changed file ----------------------------------------------------------------
+# --- Mutations: (file, another one, rng) -> changed file --------------------------------------------------------------
 
 Mutation = Callable[[bytes, bytes, random.Random], bytes]
 

@@ -38,8 +38,8 @@ def find(data: bytes, path: tuple[bytes, ...], start: int = 0, end: int | None =
     """(start, end) of the content of the first box at `path`; `meta` is known to begin with four bytes of its own."""
     for kind, content, stop in boxes(data, start, end):
         if kind == path[0]:
-            content += 4 if kind == b"meta" else 0
-            return (content, stop) if len(path) == 1 else find(data, path[1:], content, stop)
+            inner = content + (4 if kind == b"meta" else 0)
+            return (inner, stop) if len(path) == 1 else find(data, path[1:], inner, stop)
     return None
 
 

@@ -43,8 +43,8 @@ def _codestream(data: bytes) -> bytes:
         return data[:32]
     for kind, start, _ in boxes(data):
         if kind in (b"jxlc", b"jxlp"):
-            start += 4 if kind == b"jxlp" else 0
-            return data[start : start + 32]
+            first = start + (4 if kind == b"jxlp" else 0)  # a part has a number before it
+            return data[first : first + 32]
     raise ImageError("the JPEG XL image is damaged or cut off: it has no codestream")
 
 

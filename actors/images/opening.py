@@ -17,7 +17,8 @@ SUPPORTED = "supported are JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, HEI
 def _read_gif(data: bytes, check_size: SizeCheck) -> Stored:
     image = pillow.opened(GifImagePlugin.GifImageFile, data, "GIF")
     check_size(*image.size)
-    left, top, right, bottom = image.tile[0].extents if image.tile else (0, 0, *image.size)
+    assert isinstance(image, GifImagePlugin.GifImageFile)
+    left, top, right, bottom = (image.tile and image.tile[0].extents) or (0, 0, *image.size)
     image = pillow.load(lambda _: image, b"", "GIF", check_size)
     stored = Stored("GIF", image)
     if (left, top) > (0, 0) or (right, bottom) < image.size:  # what the first frame leaves uncovered is transparent

@@ -88,7 +88,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _rebuilt(chunks: dict[bytes, bytes], pixels: list[bytes]) -> bytes:
     """A file of nothing but what Pillow needs."""
-    parts = [(name, chunks[name]) for name in (b"IHDR", b"PLTE") if name in chunks]
+    parts: list[tuple[bytes, bytes]] = [(name, chunks[name]) for name in (b"IHDR", b"PLTE") if name in chunks]
     if b"tRNS" in chunks and chunks[b"IHDR"][9] == _PALETTE:
         parts.append((b"tRNS", chunks[b"tRNS"]))
     parts += [(b"IDAT", content) for content in pixels]
@@ -205,7 +205,8 @@ def _profile(chunk: bytes) -> bytes:
 
 def _calibrated(gamma: bytes, chromaticities: bytes) -> tones.Tones | None:
     """Of a gamma alone with sRGB's primaries, of primaries alone with sRGB's curve."""
-    curve, white, corners = tones.srgb_to_linear, tones.D65, tones.SRGB_PRIMARIES
+    curve: tones.Curve = tones.srgb_to_linear
+    white, corners = tones.D65, tones.SRGB_PRIMARIES
     if len(gamma) == 4 and (stored := struct.unpack(">I", gamma)[0]):
         curve = tones.power(100_000 / stored)
     if len(chromaticities) == 32:

@@ -29,27 +29,31 @@ Conversion = ImageCms.ImageCmsTransform | Tones | None
 def convert(stored: Stored) -> tuple[Pixels, str | None]:
     """The pixels as they lie in the file (H, W, 3), and what of their colour had to be left out. Raises ImageError."""
     samples = stored.samples
-    is_deep = not isinstance(samples, Image.Image)
-    height, width = samples.shape[:2] if is_deep else samples.size[::-1]
-    mode = {1: "L", 3: "RGB", 4: "CMYK"}[samples.shape[2]] if is_deep else _PLAIN.get(samples.mode, "RGB")
-    conversion, note = _conversion(stored, mode, is_deep=is_deep)
+    if isinstance(samples, Image.Image):
+        (width, height), mode = samples.size, _PLAIN.get(samples.mode, "RGB")
+    else:
+        (height, width, channels) = samples.shape
+        mode = {1: "L", 3: "RGB", 4: "CMYK"}[channels]
+    conversion, note = _conversion(stored, mode)
     pixels_HWC = np.empty((height, width, 3), np.uint8)
     rows = max(1, _PIXELS_PER_BAND // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        alpha_HW = None if stored.alpha_HW is None else stored.alpha_HW[top:bottom]
-        if is_deep:
-            band = _deep_band(samples[top:bottom], mode, conversion)
-        else:
-            band = samples.crop((0, top, width, bottom))
-            band, alpha = _plain_band(band, mode, is_split=alpha_HW is None)
-            alpha_HW = alpha_HW if alpha is None else np.asarray(alpha)
-            band = _converted(band, conversion)
-        pixels_HWC[top:bottom] = np.asarray(_on_background(band, alpha_HW))
+        pixels_HWC[top:bottom] = np.asarray(_band(stored, mode, conversion, top, bottom))
     return pixels_HWC, note
 
 
-def _conversion(stored: Stored, mode: str, *, is_deep: bool) -> tuple[Conversion, str | None]:
+def _band(stored: Stored, mode: str, conversion: Conversion, top: int, bottom: int) -> Image.Image:
+    """Some rows, finished."""
+    samples = stored.samples
+    alpha_HW = None if stored.alpha_HW is None else stored.alpha_HW[top:bottom]
+    if not isinstance(samples, Image.Image):
+        return _on_background(_deep_band(samples[top:bottom], mode, conversion), alpha_HW)
+    band, alpha = _plain_band(samples.crop((0, top, samples.width, bottom)), mode, is_split=alpha_HW is None)
+    return _on_background(_converted(band, conversion), alpha_HW if alpha is None else np.asarray(alpha))
+
+
+def _conversion(stored: Stored, mode: str) -> tuple[Conversion, str | None]:
     """How to come to sRGB. A profile that is broken, or of other pixels than these, is left out, as in all viewers."""
     colour = stored.colour
     if not colour or isinstance(colour, Tones):
@@ -62,6 +66,7 @@ def _conversion(stored: Stored, mode: str, *, is_deep: bool) -> tuple[Conversion
             kind = {"L": "grey"}.get(mode, mode)
             return None, f"its ICC profile is for {space.strip()} and its pixels are {kind}: the profile was left out"
         # LittleCMS is quick and has 8 bits; of a linear grey its dark tones are up to 10 of 255 off.
+        is_deep = not isinstance(stored.samples, Image.Image)
         if (is_deep or space == "GRAY") and (exact := icc.tones(colour)) is not None:
             return exact, None
         source = "RGB" if space == "RGB " else mode

@@ -166,4 +166,5 @@ def _black_is_zero(samples_HWC: Deep, page: Page) -> Deep:
 def _divided(colour_HWC: Deep, alpha_HW: Deep) -> Deep:
     """Colours that were multiplied with alpha, without it."""
     alpha_HW1 = np.maximum(alpha_HW, 1)[:, :, None].astype(np.float32)
-    return np.rint(np.minimum(colour_HWC / alpha_HW1, 1) * 65535).astype(np.uint16)
+    divided_HWC: Deep = np.rint(np.minimum(colour_HWC / alpha_HW1, 1) * 65535).astype(np.uint16)
+    return divided_HWC

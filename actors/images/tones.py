@@ -152,4 +152,5 @@ def _rgb_to_xyz(primaries: Sequence[XY], white: XY) -> Floats:
 
 def _adaptation(old_white: Floats, new_white: Floats) -> Floats:
     cones = (_BRADFORD @ new_white) / (_BRADFORD @ old_white)
-    return np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD
+    adaptation: Floats = np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD
+    return adaptation

@@ -10,7 +10,7 @@ import pyvips
 
 from actors.errors import ImageError
 from actors.images import decode
-from benchmarks.image_table.rows import Row
+from benchmarks.image_table.pictures import Row
 
 LARGEST = 2.0
 

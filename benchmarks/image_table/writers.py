@@ -2,10 +2,12 @@
 
 import struct
 import zlib
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+Order = Literal["<", ">"]
 Samples = npt.NDArray[np.unsignedinteger]
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -77,7 +79,7 @@ def bmp(
     return b"BM" + struct.pack("<IHHI", 138 + len(pixels), 0, 0, 138) + header.ljust(124, b"\0") + pixels + tail
 
 
-def tiff(samples: npt.NDArray[np.generic], tags: dict[int, tuple[int, ...]], order: str = "<") -> bytes:
+def tiff(samples: npt.NDArray[np.generic], tags: dict[int, tuple[int, ...]], order: Order = "<") -> bytes:
     """An uncompressed TIFF of one strip, for what tifffile does not write; all tags are of 16 or 32 bits."""
     pixels = (
         samples.astype(samples.dtype.newbyteorder(order)).tobytes() if samples.dtype.itemsize > 1 else samples.tobytes()

@@ -9,7 +9,7 @@ from PIL import Image
 from actors import images
 from actors.contracts import Pixels
 from actors.errors import ImageError
-from benchmarks.image_table.rows import RGB, whole
+from benchmarks.image_table.pictures import RGB, whole
 
 PIXELS: Pixels = whole(RGB, 8).astype(np.uint8)
 PICTURE = Image.fromarray(PIXELS)

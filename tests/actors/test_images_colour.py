@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from benchmarks.image_table import colours
-from benchmarks.image_table.rows import GREY, MUTED, whole
+from benchmarks.image_table.pictures import GREY, MUTED, whole
 from benchmarks.image_table.writers import bmp, chunk, png
 from tests.actors.pictures import PICTURE, PIXELS, decode, off, refusal, saved
 

@@ -5,6 +5,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from actors.contracts import Pixels
 from benchmarks.image_table import colours
-from benchmarks.image_table.rows import RGB, whole
+from benchmarks.image_table.pictures import RGB, whole
 from benchmarks.image_table.writers import chunk, png
 from tests.actors.pictures import PICTURE, PIXELS, decode, off, refusal, saved
 
@@ -24,11 +25,11 @@ XMP = b"""<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='http://www.w3.
 <rdf:Description xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
 
 
-def tiff(*pages: tuple[npt.NDArray[np.generic], dict[str, object]]) -> bytes:
+def tiff(*pages: tuple[npt.NDArray[Any], dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for picture, options in pages:
-            writer.write(picture, **({"photometric": "rgb", "metadata": None} | options))
+            writer.write(picture, **{"photometric": "rgb", "metadata": None, **options})
     return buffer.getvalue()
 
 
@@ -51,7 +52,7 @@ def test_a_thumbnail_without_its_picture_is_refused() -> None:
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_a_picture_below_its_thumbnail_is_turned_as_the_thumbnail_says(orientation: int) -> None:
     stored = np.ascontiguousarray(PIXELS[::-1, ::-1] if orientation == 3 else np.rot90(PIXELS))
-    tag = {"extratags": [(274, 3, 1, orientation, True)]}
+    tag: dict[str, Any] = {"extratags": [(274, 3, 1, orientation, True)]}
     assert off(tiff((SMALL, {"subfiletype": 1, "subifds": 1} | tag), (stored, {"subfiletype": 0}))) == 0
     assert off(tiff((stored, tag))) == 0
     assert off(tiff((stored.astype(np.uint16) * 257, tag))) == 0
