@@ -1,6 +1,7 @@
 """How long decoding takes, here and in another checkout: `python -m benchmarks.decoding --against FOLDER`.
 
-JPEG files of 1 and 12 megapixels. The two take turns, each in a process of its own; the shortest CPU time of each counts, so that others may work meanwhile.
+JPEG files of 1 and 12 megapixels. The two take turns, each in a process of its own; the shortest CPU time of
+each counts, so that others may work meanwhile.
 A ratio of 1 and more says that this one is no slower.
 """
 

@@ -30,7 +30,7 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 _PLANES = 2
 # Those of which tifffile has a decoder in pure Python: none, deflate (two numbers), PackBits and LZMA.
 _UNPACKED = frozenset({1, 8, 32946, 32773, 34925})
-_UNCOMPRESSED = 1
+_FLOAT_PREDICTOR = 3
 
 
 def read(data: bytes, check_size: SizeCheck) -> Stored:
@@ -40,10 +40,8 @@ def read(data: bytes, check_size: SizeCheck) -> Stored:
     _check(page, data, check_size)
     orientation = page.number(Tag.ORIENTATION, 1)
     only = as_only_page(data, page)
-    if _is_beyond_pillow(page) and page.number(Tag.COMPRESSION, 1) in _UNPACKED:
-        stored = _deep(page, only)
-    else:
-        stored = _by_pillow(page, only, check_size)
+    is_unpacked = page.number(Tag.COMPRESSION, 1) in _UNPACKED and page.number(Tag.PREDICTOR, 1) != _FLOAT_PREDICTOR
+    stored = _deep(page, only) if _is_beyond_pillow(page) and is_unpacked else _by_pillow(page, only, check_size)
     stored.orientation = orientation if 1 <= orientation <= 8 else 1
     return stored
 

@@ -61,7 +61,7 @@ def _by_vips(data: bytes) -> npt.NDArray[np.float64] | None:
     try:
         image = pyvips.Image.new_from_buffer(data, "")
         if image.get_typeof("icc-profile-data"):
-            image = image.icc_transform("srgb", embedded=True)
+            image = image.icc_transform("srgb", embedded=True, intent="perceptual")
         image = image.colourspace("srgb")
         if image.hasalpha():
             image = image.flatten(background=255)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pillow_jxl  # noqa: F401 - registers itself
+import pyvips
 from PIL import Image
 
 from benchmarks.image_table import colours
@@ -83,6 +84,8 @@ def _by_pillow() -> Iterator[Row]:
     exact = wanted(whole(RGB, 8) / 255)
     on_white = wanted(whole(RGB, 8) / 255, whole(ALPHA, 8) / 255)
     p3 = {"icc_profile": colours.P3.profile()}
+    # A profile of a press, with tables instead of curves: only another user of LittleCMS can say what it means.
+    inks = {"icc_profile": bytes(pyvips.Operation.call("profile_load", "cmyk"))}
     lossless = {"quality": -1, "chroma": 444, "matrix_coefficients": 0}
     deep = Image.fromarray(whole(GREY, 16)[:, :, 0])
     linear = {"icc_profile": colours.GREY_LINEAR.profile()}
@@ -104,6 +107,8 @@ def _by_pillow() -> Iterator[Row]:
             wanted(whole(MUTED[:, :, 2:], 8) / 255, None, colours.GREY_LINEAR),
         ),
         ("JPEG", "CMYK", cmyk, {"quality": 100}, wanted((1 - ink[:, :, :3]) * (1 - ink[:, :, 3:]))),
+        ("JPEG", "CMYK with a profile", cmyk, {"quality": 100} | inks, None),
+        ("TIFF", "CMYK with a profile", cmyk, inks, None),
         ("WebP", "lossless RGB", rgb, {"lossless": True}, exact),
         ("WebP", "lossless RGBA", rgba, {"lossless": True, "exact": True}, on_white),
         ("WebP", "lossless, Display P3", rgb, {"lossless": True} | p3, in_p3),
