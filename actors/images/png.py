@@ -193,14 +193,14 @@ def _colour(chunks: dict[bytes, bytes]) -> bytes | tones.Tones | None:
 
 
 def _profile(chunk: bytes) -> bytes:
-    """The ICC profile; empty where there is none, or a damaged one."""
+    """The ICC profile; empty where there is none, and of nothing but a zero where it cannot be unpacked."""
+    if not chunk:
+        return b""
     _, _, packed = chunk.partition(b"\0")
-    if not packed or packed[0] != 0:
-        return b""
     try:
-        return zlib.decompressobj().decompress(packed[1:], _MOST_PROFILE_BYTES)
+        return zlib.decompressobj().decompress(packed[1:], _MOST_PROFILE_BYTES) or b"\0"
     except zlib.error:
-        return b""
+        return b"\0"
 
 
 def _calibrated(gamma: bytes, chromaticities: bytes) -> tones.Tones | None:

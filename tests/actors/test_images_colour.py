@@ -42,11 +42,15 @@ def test_a_profile_that_cannot_be_used_is_left_out_and_said(kind: int, profile: 
     assert (image.pixels_HWC == samples).all()
 
 
+def test_a_profile_that_cannot_be_unpacked_is_said() -> None:
+    assert "is broken" in str(decode(png(PIXELS, 8, 2, chunk(b"iCCP", b"p\0\0rubbish"))).note)
+
+
 def test_a_profile_that_is_used_leaves_no_note() -> None:
     assert decode(png(PIXELS, 8, 2, iccp(colours.P3.profile()))).note is None
 
 
-def test_a_cmyk_profile_is_used() -> None:
+def test_an_rgb_profile_of_a_cmyk_picture_is_left_out() -> None:
     inks = np.full((4, 4, 4), 90, np.uint8)
     image = decode(saved(Image.fromarray(inks, "CMYK"), "TIFF", icc_profile=colours.P3.profile()))
     assert "its pixels are CMYK" in str(image.note)

@@ -438,8 +438,8 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.jpg") == f"{tmp_path}/none.jpg does not exist"
     assert refusal(f"{tmp_path}/*.jpg") == (
         f"{tmp_path}/*.jpg matches neither images nor manifests (known are "
-        ".parquet, .pq, .csv, .tsv, .jsonl, .ndjson, .txt, .jpg, .jpeg, .jpe, .jfif, .png, .apng, .webp, .tif, .tiff, .bmp, "
-        ".dib, .gif, .avif, .avifs, .heic, .heif, .hif, .jp2, .j2k, .jpf, .jpx, .jpc, .jxl)"
+        ".parquet, .pq, .csv, .tsv, .jsonl, .ndjson, .txt, .jpg, .jpeg, .jpe, .jfif, .png, .apng, .webp, .tif, .tiff, "
+        ".bmp, .dib, .gif, .avif, .avifs, .heic, .heif, .hif, .jp2, .j2k, .jpf, .jpx, .jpc, .jxl)"
     )
     write(tmp_path / "empty" / "README.md", "x")
     assert refusal(tmp_path / "empty").startswith(f"the folder {tmp_path}/empty holds neither images nor manifests")
