@@ -84,6 +84,7 @@ _SECRET_NAME = re.compile(
 _SECRET_VARIABLE = re.compile(
     r"SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|ACCOUNT_KEY|SAS_|CONNECTION_STRING|CREDENTIALS?$"
 )
+_OPEN_HEADERS = frozenset({"user-agent", "accept", "accept-language", "accept-encoding", "referer"})
 # Shorter ones, and words, would be found where they are none.
 _LEAST_CHARACTERS = 6
 _LEAST_OF_VARIABLE = 12
@@ -158,6 +159,8 @@ def secret_options(tree: Any, name: str = "") -> Iterator[str]:
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             within = _SECRET_NAME.search(name) is not None
+            if name.lower() == "headers" and str(key).lower() not in _OPEN_HEADERS:
+                key = "authorization"  # noqa: PLW2901 - whatever it is called, it may let somebody in
             yield from secret_options(value, name if within else str(key))
     elif isinstance(tree, list | tuple):
         for value in tree:
@@ -282,8 +285,8 @@ def _variants(values: Any) -> dict[str, None]:
     found: dict[str, None] = {}
     for value in values:
         if len(value) >= _LEAST_CHARACTERS:
-            for one in (value, unquote(value), quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1]):
-                found[one] = None
+            spelt = (value, unquote(value), quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1])
+            found.update(dict.fromkeys(one for one in spelt if len(one) >= _LEAST_CHARACTERS))
     return found
 
 

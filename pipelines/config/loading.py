@@ -68,7 +68,9 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
 def _remember_secrets(values: Any) -> None:
     """Have all messages mask what the configuration and the environment hold of secrets."""
     secrets.remember_environment()
-    secrets.remember(*secrets.secret_options(values))
+    # Under a mistyped name, too; but in `columns` names are those of a manifest.
+    named = {name: tree for name, tree in values.items() if name != "columns"} if isinstance(values, dict) else {}
+    secrets.remember(*secrets.secret_options(named))
     for text in _texts(values):
         secrets.remember_uri(text)
 

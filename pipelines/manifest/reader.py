@@ -47,6 +47,7 @@ from pipelines.manifest.rows import (
     extra,
     image_columns,
     override,
+    without_secrets,
 )
 from pipelines.manifest.sources import Found, find_files
 from pipelines.manifest.uri_lists import ImageList
@@ -221,7 +222,8 @@ class ManifestReader:
             columns[name] = override(name, given[name], self._parameters, marks)
         for name in roles.passthrough:
             kept = self.extras.field(self._renamed[name])
-            columns[kept.name] = extra(name, given[name], kept.type, marks)
+            values = without_secrets(given[name]) if name == roles.uri else given[name]
+            columns[kept.name] = extra(name, values, kept.type, marks)
         columns["problem"] = pa.array(marks.texts, pa.string())
         size = len(batch.rows)
         return pa.table([columns.get(col.name, pa.nulls(size, col.type)) for col in self.schema], schema=self.schema)

@@ -113,9 +113,14 @@ def _shown_and_whole(uris: pa.Array) -> dict[str, pa.Array]:
     """URIs without logins and signatures, as `image_uri`; and those that had one, as `image_fallback`."""
     if not pc.any(pc.match_substring_regex(uris, _MAY_HOLD_SECRETS)).as_py():
         return {"image_uri": uris, "image_fallback": pa.nulls(len(uris), pa.string())}
-    names = pa.array([shown(uri) for uri in uris.to_pylist()], pa.string())
+    names = pa.array([uri and shown(uri) for uri in uris.to_pylist()], pa.string())
     nothing = pa.scalar(None, pa.string())
     return {"image_uri": names, "image_fallback": pc.if_else(pc.equal(names, uris), nothing, uris)}
+
+
+def without_secrets(uris: pa.Array) -> pa.Array:
+    """A column of URIs without logins and signatures, in its own type."""
+    return pc.cast(_shown_and_whole(pc.cast(uris, pa.string()))["image_uri"], uris.type)
 
 
 def _said(value: Any) -> str:

@@ -133,6 +133,8 @@ def test_known_values_are_masked_in_every_spelling(monkeypatch: pytest.MonkeyPat
         assert hidden(f"got {spelt}.") == "got ***."
     assert hidden("/run/secrets/mounted") == "/run/secrets/mounted"
     secrets.remember("pass12")  # a short one is masked as a word of its own
+    secrets.remember("%41%42%43")  # which means no more than ABC
+    assert hidden("ABC") == "ABC"
     assert hidden("pass12, bypass123") == "***, bypass123"
 
 
@@ -143,12 +145,12 @@ def test_options_are_known_by_their_names() -> None:
             "secret": "hush",
             "client_kwargs": {"endpoint_url": "http://u:pw@h", "region_name": "eu"},
         },
-        "https": {"headers": {"Authorization": "Bearer x", "User-Agent": "me"}, "proxy": "http://p:q@h:1"},
+        "https": {"headers": {"Authorization": "Bearer x", "X-Me": "z", "User-Agent": "me"}, "proxy": "http://p:q@h:1"},
         "gs": {"token": "anon", "project": "mine"},
         "abfs": {"connection_string": "A=b", "account_name": "mine", "sas_token": 7},
     }
     found = set(secrets.secret_options(options))
-    assert {"AKIA", "hush", "u:pw", "pw", "Bearer x", "p:q", "q", "A=b", "7"} == found
+    assert {"AKIA", "hush", "u:pw", "pw", "Bearer x", "z", "p:q", "q", "A=b", "7"} == found
 
 
 @pytest.mark.parametrize(

