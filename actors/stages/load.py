@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from actors import images
+from actors import images, logs
 from actors.contracts import Loaded, Pixels, Place, Planned, Stage, Value
 from actors.embedded import EmbeddedImages
 from actors.errors import ImageError
@@ -49,6 +49,8 @@ class Load(Stage[Planned, Loaded]):
         settings = self._settings
         uri, data = self._fetch(work)
         image = images.decode(data, max_megapixels=settings.max_megapixels, max_bytes=settings.max_bytes)
+        if image.note:
+            logs.logger.warning("%s: %s", uri, image.note)
         width, height = images.clip_size(image.width, image.height, settings)
         image_HWC = images.fit(
             image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color

@@ -23,7 +23,12 @@ EXTENSIONS: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".json": "json",
     ".txt": "text",
-    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"), "images"),
+    **dict.fromkeys(
+        (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib"), "images"
+    ),
+    **dict.fromkeys(
+        (".gif", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".jxl"), "images"
+    ),
 }
 # What may be packed, and how; named after the list's own ending: `list.csv.zst`.
 _LISTS = frozenset({"csv", "tsv", "jsonl", "json", "text"})

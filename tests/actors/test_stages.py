@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Callable
@@ -101,6 +102,17 @@ def test_load_image_from_a_file_and_from_a_table(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=f"^{re.escape(said)}$"):
         stage(Planned(ROW, replace(place, row=0)))
     stage.close()
+
+
+def test_what_was_left_out_of_an_image_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("stillreel"), "propagate", True)
+    buffer = io.BytesIO()
+    Image.new("RGB", (100, 80)).save(buffer, "PNG", icc_profile=b"rubbish")
+    uri = stored(buffer.getvalue())
+    Load(IMAGE, STORAGE)(Planned(replace(ROW, image_uri=uri)))
+    assert caplog.messages == [f"{uri}: its ICC profile is broken and was left out"]
 
 
 def test_variants_of_an_image_fetch_and_decode_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
