@@ -50,7 +50,8 @@ def is_binary(kind: pa.DataType) -> bool:
     """Whether values of this type are bytes."""
     types = pa.types
     kinds = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
-    return any(is_kind(kind) for is_kind in kinds)
+    plain = kind.value_type if types.is_dictionary(kind) else kind
+    return any(is_kind(plain) for is_kind in kinds)
 
 
 def may_hold_bytes(kind: pa.DataType) -> bool:
@@ -91,5 +92,6 @@ def path_of(kind: pa.DataType) -> str | None:
     """The field of a struct that says what the image is called, or where it is."""
     types = pa.types
     kinds = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-    texts = {field.name.casefold(): field.name for field in kind if any(is_kind(field.type) for is_kind in kinds)}
+    plain = {field.name: field.type.value_type if types.is_dictionary(field.type) else field.type for field in kind}
+    texts = {name.casefold(): name for name, one in plain.items() if any(is_kind(one) for is_kind in kinds)}
     return next((texts[name] for name in _PATHS if name in texts), None)

@@ -173,6 +173,8 @@ def test_pictures_are_read_from_where_they_are_found(tmp_path: Path, name: str) 
         pa.array([None, JPEG]),
         pa.array([None, JPEG], pa.binary(len(JPEG))),
         pa.array([None, JPEG], pa.binary_view()),
+        pa.array([None, JPEG]).dictionary_encode(),
+        pa.StructArray.from_arrays([pa.array([None, JPEG]).dictionary_encode()], ["bytes"]),
         pa.array([None, {"bytes": JPEG}]),
         pa.array([None, {"more": 1, "path": "p", "bytes": JPEG}]),
     ):

@@ -416,8 +416,9 @@ def test_secrets_of_uris_go_to_the_worker_alone(tmp_path: Path) -> None:
     assert table["url"].to_pylist() == [*named, None]
     assert table["image_fallback"].to_pylist() == [whole[0], None, None, None]
     images = pa.array([{"bytes": b"x", "path": None}] * 4)
-    table = rows(read(write(tmp_path / "n.parquet", {"image": images, "url": whole}), schemes=["file", "https"]))
-    assert table["image_uri"].to_pylist() == [*named, f"{tmp_path}/n.parquet#row=4"]
+    manifest = write(tmp_path / "n.parquet", {"image": images, "url": whole})
+    table = rows(read(manifest, bytes_column="image", schemes=["file", "https"]))
+    assert table["image_uri"].to_pylist() == [*named, f"{manifest}#row=4"]
     assert table["image_fallback"].to_pylist() == whole
 
 

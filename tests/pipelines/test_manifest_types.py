@@ -192,7 +192,7 @@ class InMemory:
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def opened(table: pa.Table) -> ManifestReader:
-        monkeypatch.setattr("pipelines.manifest.reader.open_file", lambda *_: InMemory(table))
+        monkeypatch.setattr("pipelines.manifest.formats.Opener._opened", lambda *_: InMemory(table))
         return read(write(tmp_path / "m.jsonl", "{}"))
 
     return opened
