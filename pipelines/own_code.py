@@ -1,4 +1,4 @@
-"""This package's sibling `actors` is the one that runs, in the driver and in the workers, wherever the command is called.
+"""Which package `actors` runs, in the driver and in the workers, wherever the command is called: that beside this one.
 
 `actors` and `pipelines` are names that a user's own folders may have, too. Python looks into `PYTHONPATH`, and Ray's
 workers into the driver's current folder, before it looks where packages are installed.

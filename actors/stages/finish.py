@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from actors import __version__, scratch, video
+from actors.clip_rates import clip_rates
 from actors.contracts import Generated, Made, Pixels, Stage
-from actors.errors import GenerationError, VideoError
+from actors.errors import VideoError
 from actors.file_tag import file_tag
 from actors.retries import retried
 from actors.rife.times import output_times
@@ -69,11 +70,11 @@ class Finish(Stage[Generated, Made]):
         self._interpolator = self._load_interpolator(image)
 
     def __call__(self, clip: Generated) -> Made:
-        """Raises GenerationError for rates that do not fit, VideoError, StorageError and GpuMemoryError."""
+        """Raises VideoError, for rates that do not fit, too; StorageError and GpuMemoryError."""
         num_generated, height, width, _ = clip.frames_FHWC.shape
         fps = clip.row.parameters["fps"]
         assert isinstance(fps, int), fps
-        factor, rate = self._rates(fps)
+        factor, rate = clip_rates(fps, self._interpolation, self._encoding)
         num_frames = len(output_times(num_generated, factor, loop=self._interpolation.loop))
         name = clip.row.clip_id + video.extension(self._encoding.codec)
         row = clip.row.with_columns(
@@ -149,17 +150,6 @@ class Finish(Stage[Generated, Made]):
         assert written == record["num_frames"], (written, record["num_frames"])
         elapsed_s = time.perf_counter() - started
         return {"interpolate_s": watch.elapsed_s, "encode_s": elapsed_s - watch.elapsed_s}
-
-    def _rates(self, fps: int) -> tuple[Fraction, Fraction]:
-        """The interpolation factor and the file's frame rate for a clip conditioned on `fps`."""
-        target = self._interpolation.target_fps
-        if target is not None:
-            if target < fps:
-                raise GenerationError(f"interpolation.target_fps {target} is below the clip's own fps {fps}: raise it")
-            return target / fps, target
-        assert self._interpolation.factor is not None
-        factor = self._interpolation.factor
-        return factor, self._encoding.fps or fps * factor
 
     def _interpolate(self, frames_FHWC: Pixels, factor: Fraction) -> Iterator[Pixels]:
         if self._interpolator is None:

@@ -88,6 +88,10 @@ def web_server() -> Iterator[int]:
         thread.join()
 
 
+def accept_and_close(listening: socket.socket) -> None:
+    listening.accept()[0].close()
+
+
 def test_a_run_says_in_one_sentence_that_there_is_no_such_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +117,7 @@ def test_a_run_says_in_one_sentence_that_there_is_no_such_cluster(
     with closing(socket.socket()) as closes_at_once:
         closes_at_once.bind(("127.0.0.1", 0))
         closes_at_once.listen()
-        thread = threading.Thread(target=lambda: closes_at_once.accept()[0].close())
+        thread = threading.Thread(target=accept_and_close, args=[closes_at_once])
         thread.start()
         assert "something else listens there" in sentence(f"127.0.0.1:{closes_at_once.getsockname()[1]}")
         thread.join()

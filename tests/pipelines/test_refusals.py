@@ -14,6 +14,7 @@ from pipelines.driver.address import Address
 from pipelines.driver.refusals import not_connected, not_started
 from tests.jobs import stillreel, write_null_config, write_pictures
 
+LONG = f"/tmp/{'a' * 100}"  # noqa: S108 - it is not there
 ADDRESS = Address("10.0.0.1:6379", "RAY_ADDRESS=10.0.0.1:6379")
 
 
@@ -34,12 +35,11 @@ def test_another_version_names_both() -> None:
 
 
 def test_sockets_need_a_short_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = "/tmp/" + "a" * 100
-    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.setenv("RAY_TMPDIR", LONG)
     with raised() as errors:
-        utils.validate_socket_filepath(f"{folder}/ray/session/sockets/plasma_store")
+        utils.validate_socket_filepath(f"{LONG}/ray/session/sockets/plasma_store")
     said = str(not_started(errors[0]))
-    assert f"(RAY_TMPDIR={folder}) is too long for the sockets in it; set RAY_TMPDIR to a shorter one" in said
+    assert f"(RAY_TMPDIR={LONG}) is too long for the sockets in it; set RAY_TMPDIR to a shorter one" in said
 
 
 def test_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_run_that_cannot_start_ray_says_so(tmp_path: Path) -> None:
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "images", tmp_path / "out")
     (tmp_path / "file").touch()
     for variables, words in (
-        ({"RAY_TMPDIR": f"/tmp/{'a' * 100}"}, "is too long for the sockets in it; set RAY_TMPDIR to a shorter one"),
+        ({"RAY_TMPDIR": LONG}, "is too long for the sockets in it; set RAY_TMPDIR to a shorter one"),
         ({"RAY_TMPDIR": f"{tmp_path}/file", "RAY_ADDRESS": ""}, "set RAY_TMPDIR to a folder that can be written to"),
     ):
         done = stillreel("run", "--config", config, **variables)
