@@ -11,6 +11,7 @@ from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
+from actors.rife.place import weights_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
@@ -44,7 +45,12 @@ class Job:
             StillreelError: there is no such model.
         """
         storage = Storage(config.storage.options, tries=config.storage.tries)
-        revisions = model_revisions(config)
+        if (weights := config.interpolation.weights) is not None:
+            found = weights_file(weights, storage)
+            config = config.model_copy(
+                update={"interpolation": config.interpolation.model_copy(update={"weights": found})}
+            )
+        revisions = model_revisions(config, storage)
         return cls(config, storage, Layout(Storage.absolute(config.output)), revisions)
 
     @classmethod

@@ -16,11 +16,11 @@ from actors.clip_rates import clip_rates
 from actors.contracts import Generated, Made, Pixels, Stage
 from actors.errors import VideoError
 from actors.file_tag import file_tag
+from actors.node_cache import cache_folder
 from actors.retries import retried
 from actors.rife.times import output_times
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.storage import Storage
-from actors.svd.checkpoint import cache_folder
 
 if TYPE_CHECKING:
     from actors.rife.interpolate import Interpolator
@@ -58,8 +58,11 @@ class Finish(Stage[Generated, Made]):
         image: ImageSettings,
         place: Callable[[int, str], str],
         storage: Storage,
+        cache_dir: str | None = None,
     ) -> None:
         """`place` gives the URI of a clip's file, from the number of its part and the file's name.
+
+        `cache_dir`: where the node keeps compiled networks (`actors.node_cache`).
 
         Raises CheckpointError, ConfigError or StorageError where the network cannot be loaded.
         """
@@ -67,7 +70,7 @@ class Finish(Stage[Generated, Made]):
         self._encoding = encoding
         self._place = place
         self._storage = storage
-        self._interpolator = self._load_interpolator(image)
+        self._interpolator = self._load_interpolator(image, cache_dir)
 
     def __call__(self, clip: Generated) -> Made:
         """Raises VideoError, for rates that do not fit, too; StorageError and GpuMemoryError."""
@@ -99,7 +102,7 @@ class Finish(Stage[Generated, Made]):
             row = row.with_columns(bytes=path.stat().st_size, sha256=_sha256(path))
         return Made(row.with_columns(**seconds, upload_s=upload_s))
 
-    def _load_interpolator(self, image: ImageSettings) -> "Interpolator | None":
+    def _load_interpolator(self, image: ImageSettings, cache_dir: str | None) -> "Interpolator | None":
         if self._interpolation.weights is None:
             return None
         # torch takes seconds to import: neither the driver nor a worker that only encodes should wait for it.
@@ -109,7 +112,7 @@ class Finish(Stage[Generated, Made]):
         from actors.rife.interpolate import Interpolator
 
         device = choose_device(self._interpolation.device)
-        compiling.keep_in(cache_folder(None) / "compiled")
+        compiling.keep_in(cache_folder(cache_dir) / "compiled")
         with scratch.folder() as folder:
             path = weights.fetch(self._interpolation.weights, self._storage, folder)
             interpolator = Interpolator.load(
