@@ -32,41 +32,42 @@ def for_models(storage: Storage) -> Storage:
 def weights_file(uri: str, storage: Storage) -> str:
     """The file itself, or that of a folder which tools name as a whole: `train_log/flownet.pkl`, `rife-v4.6/`.
 
+    Local paths come out absolute.
+
     Raises CheckpointError where it is no kind of weights, is not there, or a folder holds none or several.
     """
-    uri = uri.strip()
+    uri = storage.absolute(given := uri.strip())
     if _ending(uri) in ENDINGS and not _is_local_folder(uri, storage):
-        return _checked(uri, storage)
+        return _checked(uri, given, storage)
     folder = uri.rstrip("/") or uri
     is_web = storage.scheme(uri) in ("http", "https")
     if is_web or not storage.is_folder(folder):
         if not is_web and not storage.exists(folder):
-            raise _missing(uri)
+            raise _missing(given)
         raise CheckpointError(
-            f"interpolation.weights={uri} is no kind of RIFE weights: {', '.join(ENDINGS[:3])}, or ncnn's .param "
+            f"interpolation.weights={given} is no kind of RIFE weights: {', '.join(ENDINGS[:3])}, or ncnn's .param "
             "and .bin"
         )
-    base = storage.absolute(folder)
-    inside = [name for name in _names(base, storage) if _ending(name) in ENDINGS]
+    inside = [name for name in _names(folder, storage) if _ending(name) in ENDINGS]
     found = _weights_among(inside) or _weights_among([n for n in inside if n.startswith(f"{_INNER}/")], _INNER)
     if len(found) != 1:
         what = f"several files of weights ({', '.join(found)})" if found else "no file of RIFE weights"
-        raise CheckpointError(f"interpolation.weights={uri} is a folder with {what}: name the file itself")
+        raise CheckpointError(f"interpolation.weights={given} is a folder with {what}: name the file itself")
     return storage.join(folder, found[0])
 
 
-def _checked(uri: str, storage: Storage) -> str:
+def _checked(uri: str, given: str, storage: Storage) -> str:
     """A local file that is there; what a store holds is known when it is read."""
     if storage.is_local(uri):
         if not storage.exists(uri):
-            raise _missing(uri)
+            raise _missing(given)
         if _ending(uri) in (".param", ".bin"):
             stem = uri[: -len(_ending(uri))]
             for other in (".param", ".bin"):
                 if not storage.exists(stem + other):
                     raise CheckpointError(
-                        f"interpolation.weights={uri}: there is no {stem + other} beside it; ncnn weights are a .param "
-                        "and a .bin together"
+                        f"interpolation.weights={given}: there is no {stem + other} beside it; ncnn weights are a "
+                        ".param and a .bin together"
                     )
     return uri
 

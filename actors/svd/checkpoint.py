@@ -86,7 +86,7 @@ def tidied(source: str) -> str:
 def is_on_hub(source: str) -> bool:
     """Whether it is to be looked for on the Hugging Face Hub: neither a path of this machine nor a URI."""
     source = tidied(source)
-    return not Storage.scheme(source) and not _is_path(source)
+    return not Storage.scheme(source) and not (source and _is_path(source))
 
 
 def _is_path(source: str) -> bool:
