@@ -110,7 +110,9 @@ class InterpolationSettings(Section):
 
     # Their content counts, not their place.
     weights: str | None = Field(
-        None, description="RIFE weights: .pkl, .safetensors or ncnn .param; null: none", json_schema_extra=NO_EFFECT
+        None,
+        description="RIFE weights: .pkl, .safetensors, ncnn .param, or their folder; null: none",
+        json_schema_extra=NO_EFFECT,
     )
     factor: Rational | None = Field(Fraction(1), ge=1, description="N frames become (N-1)*factor + 1")
     target_fps: Rate | None = Field(None, description="instead of factor: frame rate of the file, e.g. 24 or 29.97")

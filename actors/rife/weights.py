@@ -41,7 +41,7 @@ UNSUPPORTED = {
 }
 
 # Networks of 4.25's layout with other widths, known by the widths of their blocks and of their head.
-_KNOWN_LAYOUTS = {
+_KNOWN_LAYOUTS: dict[tuple[tuple[int, ...], tuple[int, int]], str] = {
     ((384, 256, 192, 128, 64), (16, 4)): "4.25.heavy",
     ((192, 128, 96, 64, 32), (16, 16)): "4.26.heavy",
 }

@@ -101,7 +101,8 @@ def _asked(source: str, revision: str | None, ask: Callable[[], T], tries: int) 
 
     try:
         return retried(once, tries)
-    except (OSError, HTTPError) as error:
+    except (OSError, HTTPError) as raised:
+        error: Exception = raised
         chain = list(causes(error))
         if any(isinstance(cause, OfflineModeIsEnabled) for cause in chain):
             return error

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +22,12 @@ import pytest
 import torch
 from PIL import Image
 
-from actors import images, video
+from actors import compiling, images, video
 from actors.contracts import Generated, Loaded, Place, Planned, Row
 from actors.errors import CheckpointError, ConfigError, GenerationError, GpuMemoryError, ImageError, VideoError
 from actors.generators.svd.generator import SvdGenerator
 from actors.generators.svd.settings import FastSettings, SvdModelSettings, SvdParameters
+from actors.node_cache import cache_folder
 from actors.records import clip_schema
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.stages.finish import Finish
@@ -402,3 +404,14 @@ def test_a_target_rate_below_the_clips_own_is_a_failure(tmp_path: Path, rife_wei
     with pytest.raises(VideoError, match=r"fps 7 is above interpolation\.target_fps 5"):
         finish(tmp_path, settings, VideoSettings())(generated())
     assert not list(tmp_path.rglob("*.mp4"))
+
+
+def test_compiled_networks_are_kept_where_the_model_says(
+    tmp_path: Path, rife_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Path] = []
+    monkeypatch.setattr(compiling, "keep_in", kept.append)
+    settings = InterpolationSettings(weights=str(rife_weights), factor=2, precision="fp32")
+    for cache_dir in (str(tmp_path / "cache"), None):
+        Finish(settings, VideoSettings(), ImageSettings(), partial(str.format, "{}{}"), Storage(), cache_dir)
+    assert kept == [tmp_path / "cache/compiled", cache_folder(None) / "compiled"]
