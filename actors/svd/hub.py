@@ -96,8 +96,9 @@ def _asked(source: str, revision: str | None, ask: Callable[[], T], tries: int) 
     def once() -> T | Exception:
         try:
             return ask()
-        except OfflineModeIsEnabled as error:  # by the environment: another try would be no other
-            return error
+        except OfflineModeIsEnabled as raised:  # by the environment: another try would be no other
+            offline: Exception = raised
+            return offline
 
     try:
         return retried(once, tries)
