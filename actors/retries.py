@@ -206,6 +206,9 @@ def _answer(error: BaseException) -> tuple[int, str] | None:
     status: Any = getattr(error, "status_code", None)
     if isinstance(status, int):  # azure
         return status, str(getattr(error, "error_code", ""))
+    status = getattr(response, "status_code", None)
+    if isinstance(status, int):  # httpx, so the Hugging Face Hub's client; and requests
+        return status, ""
     status = getattr(error, "status", None)
     return (status, "") if isinstance(status, int) else None  # aiohttp
 

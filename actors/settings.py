@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
+from actors.rates import to_fraction, to_rate
 from actors.secrets import MASK, hidden
 
 # The mark (`json_schema_extra`) of a setting that changes no clip: it is no part of the clip_id.
@@ -42,19 +43,8 @@ class Section(BaseModel):
         return self.model_dump(mode="json", exclude=without)
 
 
-def _to_fraction(value: object) -> object:
-    """`25`, `29.97`, `"30000/1001"` or a Fraction, as an exact Fraction (29.97 is taken as 2997/100)."""
-    if isinstance(value, Fraction):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError("expected a number, or a fraction such as 30000/1001")  # noqa: TRY004 - pydantic reports no TypeError
-    try:
-        return Fraction(str(value).strip())
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("expected a number, or a fraction such as 30000/1001") from None
-
-
-Rational = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str)]
+Rational = Annotated[Fraction, BeforeValidator(to_fraction), PlainSerializer(str)]
+Rate = Annotated[Fraction, BeforeValidator(to_rate), PlainSerializer(str)]
 
 
 class StorageSettings(Section):
@@ -170,10 +160,12 @@ class InterpolationSettings(Section):
 
     # Their content counts, not their place.
     weights: str | None = Field(
-        None, description="RIFE weights: .pkl, .safetensors or ncnn .param; null: none", json_schema_extra=NO_EFFECT
+        None,
+        description="RIFE weights: .pkl, .safetensors, ncnn .param, or their folder; null: none",
+        json_schema_extra=NO_EFFECT,
     )
     factor: Rational | None = Field(Fraction(1), ge=1, description="N frames become (N-1)*factor + 1")
-    target_fps: Rational | None = Field(None, gt=0, description="instead of factor: frame rate of the file")
+    target_fps: Rate | None = Field(None, description="instead of factor: frame rate of the file, e.g. 24 or 29.97")
     loop: bool = Field(False, description="also interpolate from the last frame back to the first")
     # Pairs of unrelated photographs differ by 0.19 and more, a pan of 16 pixels by 0.12 at most.
     scene_cut_threshold: float | None = Field(
@@ -210,8 +202,8 @@ class VideoSettings(Section):
     """The video file."""
 
     codec: Literal["h264", "h265", "av1", "vp9", "ffv1"] = Field("h264", description="ffv1 is lossless, in .mkv")
-    fps: Rational | None = Field(
-        None, gt=0, description="frame rate of the file; null: the clip's fps times the interpolation factor"
+    fps: Rate | None = Field(
+        None, description="frame rate of the file; null: the clip's fps times the interpolation factor"
     )
     crf: int | None = Field(None, ge=0, le=63, description="quality, lower is better; null: the codec's usual value")
     preset: str | None = Field(None, description="speed of the encoder; null: the codec's usual value")

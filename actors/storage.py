@@ -14,7 +14,7 @@ import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -154,6 +154,13 @@ class Storage:
         if max_bytes is not None and self.size(uri) > max_bytes:
             raise too_large(uri, max_bytes)
         return cast("bytes", self._call("read", uri, lambda fs, path: fs.cat_file(path)))
+
+    def read_ranges(self, uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes from each start up to its end: one request a range, many at once where the store allows it."""
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        return self._call(
+            "read", uri, lambda fs, path: fs.cat_ranges([path] * len(ranges), starts, ends, on_error="raise")
+        )
 
     def open(self, uri: str) -> io.BufferedReader:
         """A seekable stream for reading, to be closed by the caller; reading from it raises StorageError too."""

@@ -16,6 +16,14 @@ def root_of(uri: str) -> str:
     return match[0] if match else ""
 
 
+def without_query(uri: str) -> str:
+    """A web address as far as its path; any other URI as it is."""
+    match = SCHEME.match(uri)
+    if match is None or match[1].lower() not in ("http", "https"):
+        return uri
+    return re.split(r"[?#]", uri, maxsplit=1)[0]
+
+
 def s3_bucket(uri: str) -> str:
     """The URI of the bucket that `uri` lies in."""
     root = root_of(uri)

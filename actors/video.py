@@ -24,6 +24,7 @@ import numpy as np
 from actors import scratch
 from actors.contracts import Pixels
 from actors.errors import VideoError
+from actors.rates import FASTEST
 from actors.settings import VideoSettings
 
 _X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -47,6 +48,7 @@ class _Codec:
     presets: tuple[str, ...] = ()
     preset_option: str = "-preset"
     min_side: int = 1  # pixels
+    max_rate: Fraction = FASTEST  # frames a second
     arguments: tuple[str, ...] = ()
     thread_arguments: tuple[str, ...] = ("-threads", "{threads}")
 
@@ -75,6 +77,7 @@ _CODECS = {
         preset="8",
         presets=tuple(str(preset) for preset in range(14)),
         min_side=16,  # at 8x8, SVT-AV1 overwrites its own memory and is aborted
+        max_rate=Fraction(240),  # SVT-AV1 refuses more
         thread_arguments=("-svtav1-params", "lp={level}"),
     ),
     "vp9": _Codec(
@@ -91,6 +94,7 @@ _CODECS = {
         "ffv1",
         ("bgr0", *_PLANAR, *_PLANAR_10_BIT),
         container="matroska",
+        max_rate=Fraction(1000),  # Matroska's clock ticks in milliseconds
         arguments=("-level", "3", "-g", "1", "-slices", "4", "-slicecrc", "1"),  # every frame stands alone, checksummed
     ),
 }
@@ -121,6 +125,11 @@ def extension(codec: str) -> str:
 
 
 EXTENSIONS = tuple(sorted({extension(codec) for codec in _CODECS}))
+
+
+def fastest(codec: str) -> Fraction:
+    """The highest frame rate of a file in this codec."""
+    return _CODECS[codec].max_rate
 
 
 def check(settings: VideoSettings) -> list[str]:
@@ -170,11 +179,13 @@ def encode(
     """
     pixel_format = settings.pixel_format or _CODECS[settings.codec].pixel_formats[0]
     _check_size(width, height, settings.codec, pixel_format)
+    rate = f"{frame_rate.numerator}/{frame_rate.denominator}"
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     command = [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
         *("-protocol_whitelist", "pipe", "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"),
-        *("-framerate", f"{frame_rate.numerator}/{frame_rate.denominator}", "-i", "pipe:0"),
+        # `-r`, too: of rates above 101 and below 5 ffmpeg would guess (120 for 120000/1001, 1 for 1001/1000).
+        *("-framerate", rate, "-r", rate, "-i", "pipe:0"),
         *("-vf", _color_filters(pixel_format), "-fps_mode", "cfr"),
         *_encoder_arguments(settings),
         *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),

@@ -123,8 +123,9 @@ class Graph:
     # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
     def _finish(self, clips: Dataset) -> Dataset:
         config, place = self._config, self._job.layout.video
+        cache_dir = config.model.node_cache
         finish = self._make(
-            "finish", Finish, config.interpolation, config.video, config.image, place, self._job.storage
+            "finish", Finish, config.interpolation, config.video, config.image, place, self._job.storage, cache_dir
         )
         return clips.map_batches(
             as_actor("finish"),

@@ -11,6 +11,7 @@ from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
+from actors.rife.place import weights_file
 from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
@@ -40,27 +41,28 @@ class Job:
 
     @classmethod
     def of(cls, config: Config) -> "Job":
-        """Look up what the models are.
+        """Look up what the models are; paths are made absolute, and of a folder of RIFE weights its file is taken.
 
         Raises:
             StillreelError: there is no such model.
         """
         storage = Storage(config.storage.options, tries=config.storage.tries)
-        revisions = model_revisions(config)
-        return cls(config, storage, Layout(Storage.absolute(config.output)), revisions)
+        interpolation = config.interpolation
+        if interpolation.weights is not None:
+            interpolation = interpolation.model_copy(update={"weights": weights_file(interpolation.weights, storage)})
+        changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
+        config = config.model_copy(update=changes | {"interpolation": interpolation})
+        revisions = model_revisions(config, storage)
+        return cls(config, storage, Layout(config.output), revisions)
 
     @classmethod
     def to_run(cls, config: Config) -> "Job":
-        """The same for a run: paths made absolute, the model pinned, the output known to be possible.
+        """The same for a run: the model pinned, the output known to be possible.
 
         Raises:
             ConfigError: the output cannot be a folder.
         """
-        interpolation, absolute = config.interpolation, Storage.absolute
-        if interpolation.weights is not None:
-            interpolation = interpolation.model_copy(update={"weights": absolute(interpolation.weights)})
-        changes = {"output": absolute(config.output), "model": config.model.with_absolute_paths()}
-        job = cls.of(config.model_copy(update=changes | {"interpolation": interpolation}))
+        job = cls.of(config)
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

@@ -7,7 +7,9 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, ValidationError, create_model, field_validator
 
 from actors import video
+from actors.clip_rates import clip_rates
 from actors.contracts import Value
+from actors.errors import VideoError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import ModelSection
 from actors.generators.parameters import Parameters
@@ -114,13 +116,23 @@ def cross_check(config: Config) -> Iterator[tuple[PathTo, str]]:
             ("video", "fps"),
             "would be ignored, because interpolation.target_fps sets the file's rate: remove one of them",
         )
-    target = config.interpolation.target_fps
-    if target is not None and target < config.generation.fps:
-        yield ("interpolation", "target_fps"), f"{target} is below generation.fps {config.generation.fps}: raise it"
+    yield from _rates_that_do_not_fit(config)
     for path, problem in config.model.mistakes():
         yield ("model", *path), problem
     for problem in Storage.check_options(config.storage.options):
         yield ("storage", "options"), problem
+
+
+def _rates_that_do_not_fit(config: Config) -> Iterator[tuple[PathTo, str]]:
+    """Of the clips' frame rates that the configuration itself gives; those of a manifest's rows are theirs."""
+    given = [value for variant in config.variants for value in variant.get("fps", ())]
+    in_general = [] if given and all("fps" in variant for variant in config.variants) else [config.generation.fps]
+    for path, rates in ((("generation", "fps"), in_general), (("variants",), dict.fromkeys(given))):
+        for fps in rates:
+            try:
+                clip_rates(fps, config.interpolation, config.video)
+            except VideoError as error:
+                yield path, f"{error}: change one of them"
 
 
 def _listed() -> str:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,29 @@ def set_data_flags() -> None:
     """The same for the driver's part of Ray Data; before that is imported."""
     for name, value in DATA_FLAGS.items():
         os.environ.setdefault(name, value)
+
+
+class _Fixed(list[str]):
+    """A list that others cannot add to."""
+
+    def extend(self, values: Iterable[str]) -> None:
+        """Leave it as it is."""
+
+
+def job_config(search_path: str) -> Any:
+    """What `ray.init` is given so that workers search the folder `search_path` first, and not the driver's folders.
+
+    `ray.init` adds the driver's current folder, and the folder of its script, to where workers look for modules before
+    anywhere else: a user's own package `actors`, or a `numpy.py`, would be imported there. Without it: that happens.
+    """
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    if isinstance(getattr(config, "_py_driver_sys_path", None), list):
+        config._py_driver_sys_path = _Fixed([search_path])
+    else:
+        _note("JobConfig._py_driver_sys_path", "modules in the current folder may stand in for those of the workers")
+    return config
 
 
 @contextmanager

@@ -39,6 +39,7 @@ _REMEDIES = {
 }
 
 
+# Of a run in `summary.json`; docs/output.md says what each means.
 Status = Literal["done", "interrupted", "stopped", "broke off"]
 
 

@@ -14,7 +14,7 @@ from actors.storage import Storage
 from pipelines.manifest.columns import ManifestColumns
 from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.reader import ManifestReader, read_manifest
-from tests.hub import hub
+from tests.hub_datasets import hub
 
 LOCAL = Storage()
 METADATA = pa.table({"clip_id": ["0"], "file_name": ["0.mp4"], "image_uri": ["/elsewhere/a.jpg"]})
