@@ -92,10 +92,11 @@ class AllowedImages:
         """
         if len(uri) > MAX_CHARACTERS:
             return f"an image's URI must have at most {MAX_CHARACTERS} characters"
-        is_relative = not Storage.scheme(uri) and not uri.startswith("/")
+        own_scheme = Storage.scheme(uri)
+        is_relative = not own_scheme and not uri.startswith("/")
         if is_relative and _MISSPELT.match(uri):
             return "an image's URI must be a path, or begin with its scheme"
-        scheme = scheme_of(base if is_relative else uri)
+        scheme = scheme_of(base) if is_relative else own_scheme or LOCAL_SCHEME
         whole = Storage.join(base, uri) if is_relative else uri
         if reason := self._why_not_there(whole, scheme, relative_to=base if is_relative else None):
             return reason
@@ -107,7 +108,7 @@ class AllowedImages:
 
     def _why_not_there(self, whole: str, scheme: str, relative_to: str | None) -> str | None:  # noqa: PLR0911 - the same
         """By its place."""
-        if any(is_below(whole, prefix) for prefix in self.prefixes):
+        if self.prefixes and any(is_below(whole, prefix) for prefix in self.prefixes):
             return None
         if scheme not in self.schemes:
             known = " or ".join("a path of this machine" if s == LOCAL_SCHEME else f"{s}://" for s in self.schemes)
