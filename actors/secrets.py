@@ -53,7 +53,7 @@ _IS_SIGNATURE, _IS_AMBIGUOUS = re.compile(_SIGNATURES), re.compile(_AMBIGUOUS)
 # have no look-ahead.
 MAY_CHANGE = (
     r"(?is)^[a-z][a-z0-9+.-]*://([^/?#]*@|[^?#]*(#|\?(.*&)?([^=&#]*%|("
-    + "|".join([_SIGNATURES.replace("(?!process)", ""), _AMBIGUOUS, *(sorted(names)[0] for names in _GROUPS)])
+    + "|".join([_SIGNATURES.replace("(?!process)", ""), _AMBIGUOUS, *(min(names) for names in _GROUPS)])
     + r")([=&#]|$))))"
 )
 
