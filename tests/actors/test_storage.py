@@ -11,6 +11,8 @@ import pytest
 from actors import retries
 from actors.errors import StorageError
 from actors.storage import NotFound, Storage
+from actors.store_options import STORES
+from actors.uris import common_scheme
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -241,6 +243,15 @@ def test_all_names_of_a_store_share_its_options(given: str, uri: str, monkeypatc
     Storage({given: {"key": "k"}, "memory": {"key": "other"}}).filesystem(uri)
     assert seen[-1]["key"] == "k"
     assert all(options.items() >= {"key": "k"}.items() for options in seen)
+
+
+def test_all_names_of_a_store_have_one_scheme_in_common() -> None:
+    for one, store in STORES.items():
+        assert {other for other in STORES if common_scheme(other) == common_scheme(one)} == {
+            other for other in STORES if STORES[other] == store
+        }
+    assert common_scheme("S3A") == "s3"
+    assert common_scheme("HTTPS") == "https"
 
 
 @pytest.mark.parametrize(
