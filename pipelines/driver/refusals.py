@@ -29,8 +29,8 @@ def check_temporary_folder() -> None:
     folder, name = _temporary_folder()
     if not Path(folder).is_absolute():
         raise ConfigError(
-            f"Ray cannot start on this machine: {_said(folder, name)} is no absolute path; set {name} to one, such as "
-            "/tmp"
+            f"Ray cannot start on this machine: {_said(folder, name)} is no absolute path; set {name} to one that "
+            "begins with /"
         )
 
 
