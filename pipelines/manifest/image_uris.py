@@ -25,6 +25,8 @@ from pipelines.manifest.places import LOCAL_SCHEME, is_below, place_of, scheme_o
 # Twice the longest key of an object store, and what web servers commonly take; more is text in the wrong column.
 MAX_CHARACTERS = 8192
 
+# JPEG, PNG, GIF, WebP; paths have other characters, too, or an ending.
+_BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{80,}")
 _MISSPELT = re.compile(r"[^/]*://")  # before any slash: what looks like a scheme and is none
 
 
@@ -90,6 +92,11 @@ class AllowedImages:
             uri: as it stands in the manifest.
             base: folder that relative URIs start from.
         """
+        if uri[:5].lower() == "data:" or _BASE64.fullmatch(uri):
+            return (
+                "an image's URI must not be the image itself in base64: write its bytes into a binary column of a Parquet "
+                "file, or into a file"
+            )
         if len(uri) > MAX_CHARACTERS:
             return f"an image's URI must have at most {MAX_CHARACTERS} characters"
         own_scheme = Storage.scheme(uri)
