@@ -21,6 +21,8 @@ _NAME_CHARACTERS, _PATH_CHARACTERS = 255, 1000
 # Endings of pictures beside those that are read.
 _ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".jxl", ".ico", ".ppm", ".pgm", ".pnm", ".dng", ".svg")
 
+_OTHER_FILES = ("Audio", "Video", "Pdf")
+
 Contents = Literal["pictures", "other bytes", "nothing"]
 # Grades of a column of text: its values may be URIs; they look like some; they are named as pictures are.
 MAY_BE_URIS, MAY_BE_FETCHED, IS_PICTURES_NAME = 1, 2, 3
@@ -57,7 +59,7 @@ class Look:
         feature = self.features.get(name, "")
         if feature.startswith("Image"):
             return "pictures"
-        if feature.startswith(("Audio", "Video", "Pdf")):
+        if feature.startswith(_OTHER_FILES):
             return "other bytes"
         values = [value for value in self._values(name, _PICTURES) if has_bytes(value)]
         if not values:
@@ -96,6 +98,10 @@ class Look:
     def is_said_to_be_image(self, name: str) -> bool:
         """Whether the file itself says that a value of the column is an image."""
         return self.features.get(name) == "Image"
+
+    def is_said_to_be_other(self, name: str) -> bool:
+        """Whether the file itself says that a value of the column is sound, a video or a document."""
+        return self.features.get(name, "").startswith(_OTHER_FILES)
 
     def bytes_columns(self) -> list[str]:
         """The columns whose values have bytes in them, in order, but for those of text in bytes."""

@@ -276,7 +276,7 @@ def _open_source(
 ) -> Source:
     opened = opener.opened(found.files)
     first = next(opened)
-    if not first.schema.names and next(first.batches([], 1), None) is None:
+    if not first.schema.names:
         raise ManifestError(f"the manifest has no rows: {first.uri}")
     roles = (
         only_uris((), columns, parameters)

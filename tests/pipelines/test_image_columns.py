@@ -294,3 +294,9 @@ def test_pictures_are_known_by_their_first_bytes(data: bytes) -> None:
 )
 def test_other_files_are_not(data: bytes) -> None:
     assert not is_picture(data)
+
+
+def test_what_the_file_calls_sound_is_not_proposed(tmp_path: Path) -> None:
+    table = with_features({"voice": structs(SOUND), "blob": [EMBEDDING]}, voice="Audio", blob="Value")
+    assert "columns.bytes_column (perhaps to blob)" in refusal(write(tmp_path / "m.parquet", table))
+    assert "perhaps to" not in refusal(write(tmp_path / "n.parquet", table.drop_columns("blob")))
