@@ -46,7 +46,7 @@ def batch(folder: Path, nodes: int, *arguments: str) -> Iterator["subprocess.Pop
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
     }
     with subprocess.Popen(
-        ["bash", SCRIPT, *arguments],
+        ["bash", SCRIPT, *arguments],  # noqa: S607 - Slurm does so, too
         cwd=folder,
         env=environment() | slurm,
         stdout=subprocess.PIPE,
