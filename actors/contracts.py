@@ -18,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from actors.printable import printable
+from actors.secrets import hidden
+
 Pixels = npt.NDArray[np.uint8]
 Value = int | float | str | bool | None
 
@@ -29,6 +32,7 @@ class Row:
     Attributes:
         part: number of the part of the dataset that it will lie in.
         attempts: how many runs have tried it before, and failed.
+        image_uri: what the image is called; of a URI, without login and signature (`actors.secrets.shown`).
         parameters: all of the clip's own, by name (`actors.generators.parameters`).
         columns: values of the clip's record that are known by now, by name.
     """
@@ -50,10 +54,10 @@ class Place:
     """Where an image lies that the manifest itself holds.
 
     Attributes:
-        file: URI of the Parquet file.
-        column: path of a binary column in its schema, such as `image.bytes`.
-        group: row group, from 0.
-        row: row in that group, from 0.
+        file: URI of a Parquet, Arrow or tar file.
+        column: path of a binary column in its schema, such as `image.bytes`; in a tar, the name of the member.
+        group: row group or record batch, from 0; 0 of all of an Arrow stream, TAR_GROUP of a tar.
+        row: row in that group, from 0; in a tar, the block of 512 bytes at which the member begins.
     """
 
     file: str
@@ -62,10 +66,15 @@ class Place:
     row: int
 
     def __str__(self) -> str:
+        if self.group == TAR_GROUP:
+            return f"{self.column} in {self.file}"
         return f"row {self.row + 1} of row group {self.group + 1} in {self.file}"
 
 
-# How a work row says so: a `Place`, and the URI to fetch where there turns out to be no image; null of other images.
+# The group of a tar's members: each is read by itself.
+TAR_GROUP = -1
+
+# How a work row says so: a `Place`, and the URI to fetch (`Planned.fallback`); null of other images.
 PLACE_SCHEMA = pa.schema(
     [
         pa.field("image_file", pa.string()),
@@ -82,7 +91,8 @@ class Planned:
     """A row as the plan gives it. Where the manifest holds the image itself, its place.
 
     Attributes:
-        fallback: URI to fetch where there turns out to be no image at its place.
+        fallback: URI to fetch, where there turns out to be no image at its place; without a place, the whole URI of an
+            image whose `image_uri` has lost its login or its signature.
     """
 
     row: Row
@@ -132,9 +142,8 @@ class Failed:
     @classmethod
     def by(cls, error: Exception, row: Row, stage: str) -> "Failed":
         """The failure that an error means."""
-        said = str(error) or repr(error)
-        # A file's name may be no UTF-8.
-        return cls(row, stage, type(error).__name__, said.encode("utf-8", "backslashreplace").decode())
+        said = hidden(str(error) or repr(error))
+        return cls(row, stage, type(error).__name__, printable(said))  # a file's name may be no UTF-8, too
 
 
 @dataclass(frozen=True, slots=True)

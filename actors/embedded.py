@@ -1,12 +1,17 @@
-"""Images that lie in a column of a Parquet file: read from where they are, never copied."""
+"""Images that lie within a file of the manifest: read from where they are, never copied."""
 
+import io
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from actors.contracts import Place
+from actors.contracts import TAR_GROUP, Place
+from actors.embedded_arrow import MAGIC, STREAM_MAGIC, ArrowBatches
+from actors.embedded_tar import OpenTar
 from actors.errors import ImageError
 from actors.storage import Storage
 
@@ -17,14 +22,17 @@ _BATCH_BYTES = 16 * 2**20
 
 
 class EmbeddedImages:
-    """Reads images of Parquet files, forwards: a row group is read once where its rows are asked for in order.
+    """Reads images of tars, one by one, and of Parquet and Arrow files, forwards.
 
-    It holds one batch of a row group and one request. Not for several threads.
+    A row group is read once where its rows are asked for in order. It holds one batch of a row group and one request.
+    Not for several threads.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, max_bytes: int | None = None) -> None:
+        """`max_bytes`: a larger member of a tar is not read."""
+        self._storage, self._max_bytes = storage, max_bytes
         self._open: _OpenGroup | None = None
+        self._tar: OpenTar | None = None
 
     def read(self, place: Place) -> bytes | None:
         """The image's bytes, as they stand there; None where there are none.
@@ -33,6 +41,8 @@ class EmbeddedImages:
             ImageError: the file has changed since it was planned, or is damaged there.
             StorageError: it cannot be read.
         """
+        if place.group == TAR_GROUP:
+            return self._member(place) or None
         if self._open is None or not self._open.reaches(place):
             self.close()
             self._open = _OpenGroup(place, self._storage)
@@ -47,13 +57,20 @@ class EmbeddedImages:
 
     def close(self) -> None:
         """Let go of what is open."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        for opened in (self._open, self._tar):
+            if opened is not None:
+                opened.close()
+        self._open = self._tar = None
+
+    def _member(self, place: Place) -> bytes:
+        if self._tar is None or self._tar.file != place.file:
+            self.close()
+            self._tar = OpenTar(place.file, self._storage)
+        return self._tar.read(place, self._max_bytes)
 
 
 class _OpenGroup:
-    """One column of one row group, read forwards."""
+    """One column of one row group of Parquet, or of a record batch or stream of Arrow, read forwards."""
 
     def __init__(self, place: Place, storage: Storage) -> None:
         self._place = place
@@ -78,7 +95,7 @@ class _OpenGroup:
                 values = next(self._batches)
             except StopIteration:
                 self._damage = ImageError(f"{self._place.file} has changed since it was planned: run again")
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, MemoryError) as error:
                 reason = " ".join(str(error).split())
                 where = f"row group {self._place.group + 1} of {self._place.file}"
                 self._damage = ImageError(f"{where} is damaged: {reason}")
@@ -92,6 +109,13 @@ class _OpenGroup:
             self._stream.close()
 
     def _read(self) -> Iterator[pa.Array]:
+        """The values of the column, batch by batch; nothing where the file has no such group or column."""
+        start = self._stream.read(len(MAGIC))
+        self._stream.seek(0)
+        is_arrow = start is not None and start.startswith((MAGIC, STREAM_MAGIC))
+        yield from self._read_arrow() if is_arrow else self._read_parquet()
+
+    def _read_parquet(self) -> Iterator[pa.Array]:
         place = self._place
         file = pq.ParquetFile(self._stream, buffer_size=_REQUEST_BYTES)
         if place.group >= file.num_row_groups:
@@ -101,3 +125,20 @@ class _OpenGroup:
         for batch in file.iter_batches(rows, row_groups=[place.group], columns=[place.column]):
             column = batch.column(0)
             yield column.field(0) if pa.types.is_struct(column.type) else column
+
+    def _read_arrow(self) -> Iterator[pa.Array]:
+        place = self._place
+        file = ArrowBatches(io.BufferedReader(cast("io.RawIOBase", self._stream), _REQUEST_BYTES))
+        names = [place.column] if place.column in file.schema.names else place.column.rsplit(".", 1)
+        if names[0] not in file.schema.names:
+            return
+        if file.is_indexed:
+            with suppress(IndexError):
+                yield _leaf(file.read_one(place.group, names[:1]).column(0), names)
+            return
+        for batch in file.read(names[:1]):
+            yield _leaf(batch.column(0), names)
+
+
+def _leaf(column: pa.Array, names: list[str]) -> pa.Array:
+    return pc.struct_field(column, names[1]) if len(names) > 1 else column

@@ -14,15 +14,32 @@
 
 What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises
 ends the run with its message and no traceback. Anything else that is raised is a bug of ours.
+
+Messages name columns, values and files, and repeat what libraries say: secrets in them are masked, and they are made
+printable, as they are made (`actors.secrets`, `actors.printable`).
 """
+
+from actors.printable import printable
+from actors.secrets import hidden
 
 
 class StillreelError(Exception):
-    """Base of all errors meant for the user; the message says what is wrong, where, and what to do."""
+    """Base of all errors meant for the user; the message says what is wrong, where, and what to do.
+
+    Class attributes:
+        kept: characters that a message may hold although a terminal obeys them (`actors.printable`).
+    """
+
+    kept = ""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(printable(hidden(one), self.kept) if isinstance(one, str) else one for one in said))
 
 
 class ConfigError(StillreelError):
-    """The configuration is wrong; the message lists every mistake with its origin."""
+    """The configuration is wrong; the message lists every mistake with its origin, each on a line of its own."""
+
+    kept = "\n"
 
 
 class ManifestError(StillreelError):

@@ -5,12 +5,9 @@ A fingerprint changes when the weights are retrained in place, and stays the sam
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
-from actors.errors import StorageError
 from actors.storage import Storage
-
-StorageOptions = dict[str, dict[str, Any]]  # fsspec's options per scheme
+from actors.uris import without_query
 
 # Up to here a file is read whole: configurations, RIFE's weights and small checkpoints.
 WHOLE_FILE_BYTES = 32 * 2**20
@@ -20,34 +17,47 @@ BLOCKS = 256
 BLOCK_BYTES = 4096
 
 
-def fingerprint(uri: str, storage_options: StorageOptions | None = None) -> str:
+def fingerprint(uri: str, storage: Storage | None = None) -> str:
     """SHA-256 (64 hex digits) of a weight file's size and content; ncnn's `.param` and `.bin` count as one.
 
     Raises StorageError when a file cannot be read.
     """
-    stem, dot, suffix = uri.rpartition(".")
+    bare = without_query(uri)  # which differs from one signature to the next
+    stem, dot, suffix = bare.rpartition(".")
     suffixes = ("param", "bin") if suffix in ("param", "bin") else (suffix,)
-    return fingerprint_files({name: stem + dot + name for name in suffixes}, storage_options)
+    return fingerprint_files({name: stem + dot + name + uri[len(bare) :] for name in suffixes}, storage)
 
 
-def fingerprint_folder(uri: str, names: list[str], storage_options: StorageOptions | None = None) -> str:
+def fingerprint_folder(uri: str, names: list[str], storage: Storage | None = None) -> str:
     """SHA-256 (64 hex digits) of the files `names`, relative to the folder `uri`. Raises StorageError."""
-    return fingerprint_files({name: Storage.join(uri, name) for name in names}, storage_options)
+    return fingerprint_files({name: Storage.join(uri, name) for name in names}, storage)
 
 
-def fingerprint_files(files: Mapping[str, str], storage_options: StorageOptions | None = None) -> str:
+def fingerprint_files(files: Mapping[str, str], storage: Storage | None = None) -> str:
     """SHA-256 (64 hex digits) over name, size and content (of large files: evenly spaced blocks), in order of name.
 
     `files`: URI of each file by the name under which it counts. Raises StorageError when one cannot be read.
     """
-    storage = Storage(storage_options or {})
+    storage = storage or Storage()
     digest = hashlib.sha256()
     for name, uri in sorted(files.items()):
-        size = storage.size(uri)
+        size, blocks = _of_web(uri, storage) if storage.scheme(uri) in ("http", "https") else _of_file(uri, storage)
         digest.update(f"{name}\0{size}\0".encode())
-        for block in _read(uri, _ranges(size), storage):
+        for block in blocks:
             digest.update(block)
     return digest.hexdigest()
+
+
+def _of_file(uri: str, storage: Storage) -> tuple[int, list[bytes]]:
+    """The size of a file, and the blocks of it that count: one request a block, many at once where the store can."""
+    size = storage.size(uri)
+    return size, storage.read_ranges(uri, _ranges(size))
+
+
+def _of_web(uri: str, storage: Storage) -> tuple[int, list[bytes]]:
+    """The same of a whole download: many web servers neither say a size nor give parts of a file."""
+    content = storage.read_bytes(uri)
+    return len(content), [content[start:end] for start, end in _ranges(len(content))]
 
 
 def _ranges(size: int) -> list[tuple[int, int]]:
@@ -56,14 +66,3 @@ def _ranges(size: int) -> list[tuple[int, int]]:
         return [(0, size)] if size else []
     starts = [index * (size - BLOCK_BYTES) // (BLOCKS - 1) for index in range(BLOCKS)]
     return [(start, start + BLOCK_BYTES) for start in starts]
-
-
-def _read(uri: str, ranges: list[tuple[int, int]], storage: Storage) -> list[bytes]:
-    """The bytes of each range: one request a range, many at once where the store allows it."""
-    paths = [storage.native_path(uri)] * len(ranges)
-    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-    try:
-        blocks: list[bytes] = storage.filesystem(uri).cat_ranges(paths, starts, ends, on_error="raise")
-    except Exception as error:  # the stores' client libraries share no base class but this one
-        raise StorageError(f"{uri} could not be read: {error}") from error
-    return blocks

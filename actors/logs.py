@@ -19,6 +19,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
+from actors.printable import printable
+from actors.secrets import hidden, remember_environment
+
 Degradation = Literal["tighter memory", "worker died", "worker restarted", "store asked again"]
 # Kind ("" for a plain warning), how many of it, and the line. A list, which Ray packs as it is.
 Report = list[Any]
@@ -38,6 +41,7 @@ def line(run_id: str, stage: str, clip: str, message: str) -> str:
 
 def start(run_id: str, stage: str, listen: Callable[[Report], object] | None = None) -> None:
     """Have this process log as `stage` of a run; `listen` takes warnings and worse. The last call counts."""
+    remember_environment()
     here = logging.StreamHandler(sys.stderr)
     handlers: list[logging.Handler] = [here] if stage != "driver" else []
     if listen is not None:
@@ -88,8 +92,15 @@ class _Listener(logging.Handler):
             self.handleError(record)
 
 
+class _Formatter(logging.Formatter):
+    """Printable lines without secrets, those after the first indented: what is logged cannot pass for another line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(hidden(super().format(record)), keep="\n").replace("\n", "\n    ")
+
+
 def _formatter() -> logging.Formatter:
-    formatter = logging.Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
+    formatter = _Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     return formatter
 

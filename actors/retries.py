@@ -9,6 +9,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ LONGEST_WAIT_S = 20.0
 # Tries end after this time too. A request that stalls fails after 15 to 30 s, and the clients of Google and Azure
 # try again for half a minute on their own: five of those would hide a dead store for minutes.
 GIVE_UP_AFTER_S = 120.0
+# What a server asks for (Retry-After) is waited for, up to this: Wikimedia asks for a minute at most.
+LONGEST_ASKED_WAIT_S = 60.0
 
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What S3, and stores that speak as it does, answer with another status, or in the middle of one.
@@ -116,14 +119,14 @@ def retried(
         try:
             return operation()
         except of as error:
-            fault = fault_of(error)
+            fault, failure = fault_of(error), error
             is_last = number >= tries or time.monotonic() - started > GIVE_UP_AFTER_S
             if fault is Fault.LASTING or is_last:
                 raise
         _note_retry()
         if fault is Fault.EXPIRED:
             renew()
-        time.sleep(wait_s(number))
+        time.sleep(max(wait_s(number), _asked_wait_s(failure)))
 
 
 # Since the last `take_retries`, of all threads.
@@ -163,6 +166,24 @@ def wait_s(number: int) -> float:
     return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)))  # noqa: S311 - no secret
 
 
+def _asked_wait_s(error: BaseException) -> float:
+    """Seconds that the store asks to wait, 0 where it does not say."""
+    for cause in causes(error):
+        headers: Any = getattr(cause, "headers", None)
+        text = headers.get("Retry-After") if hasattr(headers, "get") else None
+        if text is None:
+            continue
+        try:
+            asked = float(text)
+        except ValueError:  # the other form that HTTP has for it
+            try:
+                asked = parsedate_to_datetime(text).timestamp() - time.time()
+            except ValueError:
+                continue
+        return min(asked, LONGEST_ASKED_WAIT_S) if asked > 0 else 0.0  # `nan` is no number, and a number to Python
+    return 0.0
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """`error` and what it was raised from: s3fs raises an OSError from botocore's error, which knows more."""
     cause: BaseException | None = error
@@ -185,6 +206,9 @@ def _answer(error: BaseException) -> tuple[int, str] | None:
     status: Any = getattr(error, "status_code", None)
     if isinstance(status, int):  # azure
         return status, str(getattr(error, "error_code", ""))
+    status = getattr(response, "status_code", None)
+    if isinstance(status, int):  # httpx, so the Hugging Face Hub's client; and requests
+        return status, ""
     status = getattr(error, "status", None)
     return (status, "") if isinstance(status, int) else None  # aiohttp
 

@@ -5,21 +5,34 @@ Each section is defined beside nothing else so that a worker can unpickle it wit
 """
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
+from actors.rates import to_fraction, to_rate
+from actors.secrets import MASK, hidden
+
 # The mark (`json_schema_extra`) of a setting that changes no clip: it is no part of the clip_id.
 NO_EFFECT: dict[str, Any] = {"changes_clips": False}
 
 _MAX_LEVEL = 255  # of a colour
+# Options of a store that may be seen; whatever else stands there could be a secret.
+_OPEN_OPTIONS = frozenset(
+    {"endpoint_url", "region_name", "anon", "requester_pays", "user-agent", "allow_redirects", "encoded", "trust_env"}
+)
 
 
 class Section(BaseModel):
-    """A frozen section of the configuration; an unknown name is an error."""
+    """A frozen section of the configuration; an unknown name is an error. What is printed of it holds no secrets."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What pydantic prints."""
+        for name, value in super().__repr_args__():
+            yield name, hidden_in(value)
 
     def identifying(self) -> dict[str, Any]:
         """What of this section changes a clip, as JSON: all settings but those that are marked as without effect.
@@ -30,26 +43,17 @@ class Section(BaseModel):
         return self.model_dump(mode="json", exclude=without)
 
 
-def _to_fraction(value: object) -> object:
-    """`25`, `29.97`, `"30000/1001"` or a Fraction, as an exact Fraction (29.97 is taken as 2997/100)."""
-    if isinstance(value, Fraction):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError("expected a number, or a fraction such as 30000/1001")  # noqa: TRY004 - pydantic reports no TypeError
-    try:
-        return Fraction(str(value).strip())
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("expected a number, or a fraction such as 30000/1001") from None
-
-
-Rational = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str)]
+Rational = Annotated[Fraction, BeforeValidator(to_fraction), PlainSerializer(str)]
+Rate = Annotated[Fraction, BeforeValidator(to_rate), PlainSerializer(str)]
 
 
 class StorageSettings(Section):
     """How files and objects are reached."""
 
     options: dict[str, dict[str, Any]] = Field(
-        {}, description="fsspec options per scheme, e.g. {s3: {client_kwargs: {endpoint_url: ...}}}"
+        {},
+        description="fsspec options per scheme, e.g. {s3: {client_kwargs: {endpoint_url: ...}}} or "
+        "{https: {headers: {User-Agent: ...}}}",
     )
     tries: int = Field(5, ge=1, description="how often a request is tried when the store or the network fails")
     schemes: list[str] | None = Field(
@@ -58,14 +62,51 @@ class StorageSettings(Section):
         description="schemes that image URIs of the manifest may have, e.g. [s3, https], `file` for paths of this "
         "machine; null: those of manifest and output",
     )
+    prefixes: list[str] = Field(
+        [],
+        description="where images of a manifest may lie beside its own bucket or host, e.g. [s3://photos/2026]; a "
+        "manifest of this machine needs none",
+    )
+    private_networks: bool = Field(
+        False, description="true: web images may come from private networks, such as http://10.0.0.5/"
+    )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What pydantic prints: of the options only their names."""
+        for name, value in super().__repr_args__():
+            yield name, masked_options(self.options) if name == "options" else value
 
     @field_validator("schemes")
     @classmethod
     def _are_names(cls, schemes: list[str] | None) -> list[str] | None:
         for scheme in schemes or []:
             if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-                raise ValueError(f"{scheme!r} is no scheme: write it in lower case and without ://, e.g. s3 or file")
+                raise ValueError("a scheme is written in lower case and without ://, e.g. s3 or file")
         return schemes
+
+    @field_validator("prefixes")
+    @classmethod
+    def _are_places(cls, prefixes: list[str]) -> list[str]:
+        for prefix in prefixes:
+            if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|/", prefix):
+                raise ValueError("a prefix is a URI or an absolute path, e.g. s3://photos/2026 or https://example.com/")
+        return prefixes
+
+
+def masked_options(options: Any, name: str = "") -> Any:
+    """A store's options with `***` for each value that is not known to be harmless."""
+    if isinstance(options, dict):
+        return {key: masked_options(value, str(key)) for key, value in options.items()}
+    return hidden_in(options) if name.lower() in _OPEN_OPTIONS else MASK
+
+
+def hidden_in(value: Any) -> Any:
+    """A value of the configuration without the secrets in its texts."""
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, dict):
+        return {key: hidden_in(one) for key, one in value.items()}
+    return [hidden_in(one) for one in value] if isinstance(value, list) else value
 
 
 class ImageSettings(Section):
@@ -119,10 +160,12 @@ class InterpolationSettings(Section):
 
     # Their content counts, not their place.
     weights: str | None = Field(
-        None, description="RIFE weights: .pkl, .safetensors or ncnn .param; null: none", json_schema_extra=NO_EFFECT
+        None,
+        description="RIFE weights: .pkl, .safetensors, ncnn .param, or their folder; null: none",
+        json_schema_extra=NO_EFFECT,
     )
     factor: Rational | None = Field(Fraction(1), ge=1, description="N frames become (N-1)*factor + 1")
-    target_fps: Rational | None = Field(None, gt=0, description="instead of factor: frame rate of the file")
+    target_fps: Rate | None = Field(None, description="instead of factor: frame rate of the file, e.g. 24 or 29.97")
     loop: bool = Field(False, description="also interpolate from the last frame back to the first")
     # Pairs of unrelated photographs differ by 0.19 and more, a pan of 16 pixels by 0.12 at most.
     scene_cut_threshold: float | None = Field(
@@ -159,8 +202,8 @@ class VideoSettings(Section):
     """The video file."""
 
     codec: Literal["h264", "h265", "av1", "vp9", "ffv1"] = Field("h264", description="ffv1 is lossless, in .mkv")
-    fps: Rational | None = Field(
-        None, gt=0, description="frame rate of the file; null: the clip's fps times the interpolation factor"
+    fps: Rate | None = Field(
+        None, description="frame rate of the file; null: the clip's fps times the interpolation factor"
     )
     crf: int | None = Field(None, ge=0, le=63, description="quality, lower is better; null: the codec's usual value")
     preset: str | None = Field(None, description="speed of the encoder; null: the codec's usual value")

@@ -1,7 +1,7 @@
 """Files and objects: fsspec in one place.
 
 A *URI* here is a local path, `file://...`, or anything fsspec has a scheme for (`s3://`, `gs://`, `abfs://`, `https://`).
-Percent-encoding is never touched: what stands in a URI is the object's name.
+Percent-encoding is never touched: what stands in a URI is the object's name, and what a web server is asked for.
 
 Every failure leaves as StorageError, in one sentence. All requests pass through `Storage._call`, which tries again what
 may pass by itself.
@@ -14,19 +14,30 @@ import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import fsspec
-from fsspec.utils import glob_translate
 
 from actors.errors import StorageError
-from actors.listings import list_files_of, list_folders_of, list_s3_page, scan, scan_folder
+from actors.listings import (
+    Doors,
+    Kind,
+    LocalWalk,
+    Looks,
+    Pattern,
+    entries,
+    list_files_of,
+    list_folders_of,
+    list_s3_page,
+    scan_folder,
+)
 from actors.retries import is_unsupported, retried
+from actors.secrets import remember, secret_options
 from actors.storage_errors import NotFound, explained
 from actors.store_options import STORES, http_options, names_of_one_store, option_faults
 from actors.transfers import (
@@ -41,6 +52,7 @@ from actors.transfers import (
 )
 from actors.uris import SCHEME, local_path, root_of, s3_bucket
 from actors.versions import CONDITIONAL, Changed, put_if, version_of
+from actors.web import WebAccess, as_asked
 
 __all__ = ["Changed", "NotFound", "Storage"]
 
@@ -59,11 +71,13 @@ class Storage:
     `options`: fsspec's options per scheme, e.g. `{"s3": {"client_kwargs": {"endpoint_url": ...}}}`. All schemes of one
     store share them (`s3`, `S3`, `s3a`).
     `tries`: how often a request is tried before a failure that might pass by itself is raised.
+    `web`: where http(s) URLs may lead; None, for URLs of the user's own: anywhere.
     Every method raises StorageError, and NotFound where that is the reason.
     """
 
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     tries: int = 5
+    web: WebAccess | None = None
 
     @staticmethod
     def check_options(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -105,7 +119,10 @@ class Storage:
     def parent(uri: str) -> str:
         """The folder that holds `uri`."""
         root = root_of(uri)
-        return root + posixpath.dirname(uri[len(root) :].rstrip("/"))
+        path = uri[len(root) :]
+        if Storage.scheme(uri) in _HTTP:  # a signature may hold slashes, and is of no other file
+            path = re.split(r"[?#]", path, maxsplit=1)[0]
+        return root + posixpath.dirname(path.rstrip("/"))
 
     @staticmethod
     def has_magic(uri: str) -> bool:
@@ -117,6 +134,10 @@ class Storage:
         """The folder that everything matching `pattern` lies in: what stands before its first glob character."""
         first = min((at for at in map(pattern.find, "*?[") if at >= 0), default=len(pattern))
         return pattern[:first].rpartition("/")[0]
+
+    def guarded(self, web: WebAccess) -> "Storage":
+        """The same for URIs that somebody else chose."""
+        return replace(self, web=web)
 
     def filesystem(self, uri: str) -> Any:
         """The fsspec filesystem of `uri`, for libraries that take one; what it retries is up to it."""
@@ -133,6 +154,13 @@ class Storage:
         if max_bytes is not None and self.size(uri) > max_bytes:
             raise too_large(uri, max_bytes)
         return cast("bytes", self._call("read", uri, lambda fs, path: fs.cat_file(path)))
+
+    def read_ranges(self, uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes from each start up to its end: one request a range, many at once where the store allows it."""
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        return self._call(
+            "read", uri, lambda fs, path: fs.cat_ranges([path] * len(ranges), starts, ends, on_error="raise")
+        )
 
     def open(self, uri: str) -> io.BufferedReader:
         """A seekable stream for reading, to be closed by the caller; reading from it raises StorageError too."""
@@ -243,16 +271,19 @@ class Storage:
             with suppress(OSError):
                 os.removedirs(self.native_path(folder))
 
-    def walk(self, folder: str) -> Iterator[str]:
+    def walk(self, folder: str, looks: Looks | None = None) -> Iterator[str]:
         """URIs of all files below `folder`, in an order that does not change; nothing where there is no such folder.
 
-        Local folders and S3 are streamed; links to folders are not followed.
+        Local folders and S3 are streamed. Links to folders are followed, and no folder is looked into twice.
         """
+        looks = looks or Looks()
         if self.is_local(folder):
-            return self._walk_local(folder)
+            return self._walk_local(folder, looks)
         if self.scheme(folder) in _S3:
-            return self._walk_s3(folder)
-        return iter(self._call("listed", folder, lambda fs, path: sorted(map(fs.unstrip_protocol, fs.find(path)))))
+            return self._walk_s3(folder, Doors(folder, looks.into))
+        found = self._call("listed", folder, lambda fs, path: sorted(map(fs.unstrip_protocol, fs.find(path))))
+        doors = Doors(folder, looks.into)
+        return (uri for uri in found if doors.closed(uri) is None)
 
     def list_files(self, folder: str, suffix: str = "") -> list[str]:
         """What `walk` finds whose name ends in `suffix`."""
@@ -301,13 +332,17 @@ class Storage:
         path = Path(self.absolute(uri))
         return path.is_symlink() and not path.exists()
 
-    def glob(self, pattern: str) -> Iterator[str]:
-        """URIs of the files that match, sorted; `*` stays within a folder, `**` does not."""
-        if self.is_local(pattern):
-            found = glob.iglob(self.absolute(pattern), recursive=True)  # noqa: PTH207 - Path.glob also gives hidden files
-            yield from (path for path in sorted(found) if os.path.isfile(path))  # noqa: PTH113 - plain strings
-        else:
-            yield from filter(re.compile(glob_translate(pattern)).match, self.walk(self.glob_root(pattern)))
+    def glob(self, pattern: str, looks: Looks | None = None) -> Iterator[str]:
+        """URIs of the files that match, as `walk` orders them; `*` stays within a folder, `**` does not."""
+        pattern, looks = self.absolute(pattern), looks or Looks()
+        root, into, gives = self.glob_root(pattern), looks.into, looks.gives
+        meant = Pattern(pattern, root)
+        narrowed = replace(
+            looks,
+            into=lambda folder: meant.into(folder) and into(folder),
+            gives=lambda uri: meant.matches(uri) and gives(uri),
+        )
+        return filter(meant.matches, self.walk(root or "/", narrowed))
 
     def _download(self, uri: str) -> io.BufferedReader:
         """A copy on this machine, because many web servers cannot send parts of a file."""
@@ -346,6 +381,7 @@ class Storage:
         except StorageError:
             raise
         except Exception as error:  # botocore, aiohttp, google and azure share no base class but this one
+            remember(*secret_options(self.options))  # of which their messages may hold some
             raise explained(error, done, uri, scheme, STORES.get(scheme, ""), number) from error
 
     def _locate(self, uri: str, *, retries: bool = True) -> tuple[Any, str]:
@@ -364,31 +400,46 @@ class Storage:
         if not retries and scheme in _S3:
             options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | options.get("config_kwargs", {})
         if scheme in _HTTP:
-            options = http_options(options, retries=retries)
+            return fsspec.filesystem(scheme, **http_options(options, retries=retries, access=self.web)), as_asked(uri)
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
         if not retries and scheme in _S3:
             filesystem.retries = 1  # s3fs has no argument for it
         return filesystem, path
 
     def _refuse_torn_writes(self, uri: str) -> None:
-        if self.scheme(uri) not in STORES:
-            raise StorageError(
-                f"{uri} could not be written: {self.scheme(uri)}:// cannot replace a file at once; "
-                f"write to a local folder or to one of {', '.join(name + '://' for name in STORES)}"
-            )
-
-    def _walk_local(self, folder: str) -> Iterator[str]:
-        try:
-            files, subfolders = self._call("listed", self.absolute(folder), scan)
-        except NotFound:
+        scheme = self.scheme(uri)
+        if scheme in STORES:
             return
-        yield from sorted(files)
-        for subfolder in sorted(subfolders):
-            yield from self._walk_local(subfolder)
+        stores = ", ".join(name + "://" for name in STORES)
+        why, instead = "cannot replace a file at once", f"write to a local folder or to one of {stores}"
+        if scheme == "hf":
+            why = "makes a commit of each file, and the Hub allows some hundred an hour"
+            instead += ", and upload the finished dataset with `hf upload-large-folder`"
+        raise StorageError(f"{uri} could not be written: {scheme}:// {why}; {instead}")
 
-    def _walk_s3(self, folder: str) -> Iterator[str]:
-        keys = (entry["Key"] for page in self._s3_pages(folder) for entry in page.get("Contents", ()))
-        return (f"{s3_bucket(folder)}/{key}" for key in keys if not key.endswith("/"))  # "x/" marks a folder
+    def _walk_local(self, folder: str, looks: Looks) -> Iterator[str]:
+        def list_entries(path: str) -> list[tuple[str, Kind]]:
+            try:
+                return self._call("listed", path, entries)
+            except NotFound:
+                return []
+
+        return iter(LocalWalk(self.absolute(folder), list_entries, looks))
+
+    def _walk_s3(self, folder: str, doors: Doors) -> Iterator[str]:
+        after: dict[str, str] | None = {}
+        while after is not None:
+            pages, after = self._s3_pages(folder, **after), None
+            for page in pages:
+                closed = None
+                for entry in page.get("Contents", ()):
+                    uri = f"{s3_bucket(folder)}/{entry['Key']}"
+                    closed = doors.closed(uri)
+                    if closed is None and not uri.endswith("/"):  # "x/" marks a folder
+                        yield uri
+                if closed is not None and page["IsTruncated"]:  # go on behind it: it may hold millions
+                    after = {"StartAfter": closed[len(s3_bucket(folder)) + 1 :] + "/\U0010ffff"}
+                    break
 
     def _s3_pages(self, folder: str, **limits: str) -> Iterator[dict[str, Any]]:
         """The listing page by page: s3fs's own `find` holds about 1 kB for each object of it."""

@@ -2,6 +2,7 @@
 
 from actors.errors import StorageError
 from actors.retries import causes
+from actors.secrets import hidden
 
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or storage.options.s3 (key, secret; anon)",
@@ -22,11 +23,13 @@ def explained(error: Exception, done: str, uri: str, scheme: str, extra: str, tr
     """
     if own := next((cause for cause in causes(error) if isinstance(cause, StorageError)), None):
         return own
-    said = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    # The client may name the secrets of the URI in a way of its own.
+    said = hidden(" ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split()), uri)
     if isinstance(error, FileNotFoundError):
         if "bucket does not exist" in said:
             return NotFound(f"{uri} could not be {done}: the bucket does not exist; create it, or correct the name")
-        return NotFound(f"{uri} does not exist")
+        hint = "; if it is private or gated, set HF_TOKEN or storage.options.hf (token)" if scheme == "hf" else ""
+        return NotFound(f"{uri} does not exist{hint}")
     tried = f" (tried {tries} times)" if tries > 1 else ""
     return StorageError(f"{uri} could not be {done}: {_reason(scheme, extra, said, error)}{tried}")
 
@@ -47,7 +50,7 @@ def _reason(scheme: str, extra: str, said: str, error: Exception) -> str:  # noq
     if isinstance(error, PermissionError):
         return f"access denied ({said}); check {_CREDENTIALS.get(extra, 'storage.options.' + scheme)}"
     if status := getattr(error, "status", None):
-        return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
+        return f"the server answered {status} {hidden(str(getattr(error, 'message', '')))}".rstrip()
     if isinstance(error, (ConnectionError, TimeoutError)) or "Connect" in kind or "Timeout" in kind:
         return f"no connection ({said}); check the network, and the endpoint in storage.options.{scheme}"
     return said

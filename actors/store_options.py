@@ -8,6 +8,7 @@ import fsspec
 from fsspec.registry import known_implementations
 
 from actors.transfers import refuse_redirect
+from actors.web import WebAccess, with_user_agent
 
 # The object stores, with the extra that installs their client. In these a PUT, or the end of a multipart upload, makes
 # the object visible as a whole. fsspec writes to others (sftp, smb, hdfs) in place: a reader would see half a video.
@@ -19,18 +20,24 @@ _HTTP_CONNECT_S = 15.0
 _HTTP_SILENCE_S = 30.0
 
 
-def http_options(options: dict[str, Any], *, retries: bool) -> dict[str, Any]:
-    """`options` with what fsspec leaves to the defaults of its client."""
+def http_options(options: dict[str, Any], *, retries: bool, access: WebAccess | None = None) -> dict[str, Any]:
+    """`options` with what fsspec leaves to the defaults of its client; paths are to be as `as_asked` gives them.
+
+    `access`: where somebody else's URLs may lead; None for URLs of the user's own.
+    """
     import aiohttp  # an extra of fsspec: only whoever reads http(s) needs it
 
     # Which addresses may be read is judged by the URI: a server must not choose another one, inside the network.
-    options = {"allow_redirects": False} | options
+    options = {"allow_redirects": False} | options | {"encoded": True}
+    given: dict[str, Any] = options.get("client_kwargs") or {}
     client: dict[str, Any] = {}
     if not options["allow_redirects"]:
         client["raise_for_status"] = refuse_redirect
     if not retries:
         client["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_HTTP_CONNECT_S, sock_read=_HTTP_SILENCE_S)
-    return options | {"client_kwargs": client | options.get("client_kwargs", {})}
+    client |= given | {"headers": with_user_agent(given.get("headers") or {})}
+    guarded = {} if access is None else {"get_client": access.by_proxy(options)}
+    return options | guarded | {"client_kwargs": client}
 
 
 def _store(scheme: str) -> str:

@@ -1,15 +1,27 @@
 """URIs taken apart, as text."""
 
+import os
 import re
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# What a URL of a path of this machine begins with (RFC 8089): `file:///x`, `file://localhost/x`, `file:/x`.
+FILE_URL = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 
 
 def root_of(uri: str) -> str:
     """`s3://` of an S3 URI, "" of a local path."""
     match = SCHEME.match(uri)
     return match[0] if match else ""
+
+
+def without_query(uri: str) -> str:
+    """A web address as far as its path; any other URI as it is."""
+    match = SCHEME.match(uri)
+    if match is None or match[1].lower() not in ("http", "https"):
+        return uri
+    return re.split(r"[?#]", uri, maxsplit=1)[0]
 
 
 def s3_bucket(uri: str) -> str:
@@ -19,5 +31,14 @@ def s3_bucket(uri: str) -> str:
 
 
 def local_path(uri: str) -> Path:
-    """Of a path or a `file://` URI."""
-    return Path(uri.removeprefix("file://"))
+    """Of a path, or of a `file:` URL, in which percent-encoding is undone."""
+    match = FILE_URL.match(uri)
+    path = os.fsdecode(unquote_to_bytes(uri[match.end() :])) if match else uri.removeprefix("file://")
+    return Path("/" + path.lstrip("/") if path.startswith("//") else path)
+
+
+def file_name(uri: str) -> str:
+    """The last name of a URI; of a URL without its query."""
+    match = SCHEME.match(uri)
+    path = uri.partition("?")[0] if match and match[1].lower() in ("http", "https") else uri
+    return path.rpartition("/")[2]

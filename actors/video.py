@@ -24,6 +24,7 @@ import numpy as np
 from actors import scratch
 from actors.contracts import Pixels
 from actors.errors import VideoError
+from actors.rates import FASTEST
 from actors.settings import VideoSettings
 
 _X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -47,6 +48,7 @@ class _Codec:
     presets: tuple[str, ...] = ()
     preset_option: str = "-preset"
     min_side: int = 1  # pixels
+    max_rate: Fraction = FASTEST  # frames a second
     arguments: tuple[str, ...] = ()
     thread_arguments: tuple[str, ...] = ("-threads", "{threads}")
 
@@ -75,6 +77,7 @@ _CODECS = {
         preset="8",
         presets=tuple(str(preset) for preset in range(14)),
         min_side=16,  # at 8x8, SVT-AV1 overwrites its own memory and is aborted
+        max_rate=Fraction(240),  # SVT-AV1 refuses more
         thread_arguments=("-svtav1-params", "lp={level}"),
     ),
     "vp9": _Codec(
@@ -91,6 +94,7 @@ _CODECS = {
         "ffv1",
         ("bgr0", *_PLANAR, *_PLANAR_10_BIT),
         container="matroska",
+        max_rate=Fraction(1000),  # Matroska's clock ticks in milliseconds
         arguments=("-level", "3", "-g", "1", "-slices", "4", "-slicecrc", "1"),  # every frame stands alone, checksummed
     ),
 }
@@ -101,6 +105,8 @@ _SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 # Fine enough for players that assume at least milliseconds; also what ffmpeg itself keeps to for video tracks.
 _MIN_TICKS_PER_SECOND = 10_000
 
+# Reading a tag takes a tenth of a second, of a large file on a slow disk a few.
+_LONGEST_READ_S = 60.0
 _TAG_KEY = "comment"
 _TAG_LINE = re.compile(rb"^comment=((?:\\.|[^\\\n])*)$", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
@@ -121,6 +127,11 @@ def extension(codec: str) -> str:
 EXTENSIONS = tuple(sorted({extension(codec) for codec in _CODECS}))
 
 
+def fastest(codec: str) -> Fraction:
+    """The highest frame rate of a file in this codec."""
+    return _CODECS[codec].max_rate
+
+
 def check(settings: VideoSettings) -> list[str]:
     """What is wrong with the settings taken together, one sentence each; an empty list where nothing is."""
     codec, name = _CODECS[settings.codec], settings.codec
@@ -132,10 +143,10 @@ def check(settings: VideoSettings) -> list[str]:
     if settings.preset is not None and not codec.presets:
         problems.append(f"preset: {name} has no presets; set preset to null")
     elif settings.preset is not None and settings.preset not in codec.presets:
-        problems.append(f"preset: {name} takes one of {', '.join(codec.presets)}, not {settings.preset!r}")
+        problems.append(f"preset: {name} takes one of {', '.join(codec.presets)}")
     if settings.pixel_format is not None and settings.pixel_format not in codec.pixel_formats:
         known = ", ".join(codec.pixel_formats)
-        problems.append(f"pixel_format: {name} takes one of {known}, not {settings.pixel_format!r}")
+        problems.append(f"pixel_format: {name} takes one of {known}")
     return problems
 
 
@@ -168,11 +179,13 @@ def encode(
     """
     pixel_format = settings.pixel_format or _CODECS[settings.codec].pixel_formats[0]
     _check_size(width, height, settings.codec, pixel_format)
+    rate = f"{frame_rate.numerator}/{frame_rate.denominator}"
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     command = [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
-        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"),
-        *("-framerate", f"{frame_rate.numerator}/{frame_rate.denominator}", "-i", "pipe:0"),
+        *("-protocol_whitelist", "pipe", "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}"),
+        # `-r`, too: of rates above 101 and below 5 ffmpeg would guess (120 for 120000/1001, 1 for 1001/1000).
+        *("-framerate", rate, "-r", rate, "-i", "pipe:0"),
         *("-vf", _color_filters(pixel_format), "-fps_mode", "cfr"),
         *_encoder_arguments(settings),
         *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
@@ -191,9 +204,16 @@ def read_tag(path: Path) -> str | None:
 
     Raises VideoError for what ffmpeg cannot open.
     """
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-i", f"file:{path}"]
-    command += ["-f", "ffmetadata", "pipe:1"]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin"]
+    # As what we write, whatever it is: a playlist under a video's name would have ffmpeg read what it lists.
+    container = "matroska" if path.suffix == ".mkv" else "mp4"
+    command += ["-protocol_whitelist", "file", "-f", container, "-i", f"file:{path}", "-f", "ffmetadata", "pipe:1"]
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LONGEST_READ_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VideoError(f"ffmpeg did not come to the end of {path} in {_LONGEST_READ_S:g} s") from error
     if result.returncode != 0:
         raise VideoError(f"ffmpeg cannot read {path}: {_last_lines(result.stderr)}")
     found = _TAG_LINE.search(result.stdout)

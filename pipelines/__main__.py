@@ -2,17 +2,20 @@
 
 import signal
 import sys
+import traceback
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
+from actors.printable import printable
 from actors.records import FAILING_STAGES
+from actors.secrets import hidden
 from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.driver.cluster import check_machine
 from pipelines.driver.report import print_plan, print_summary, stopped_early
+from pipelines.driver.screen import Screen
 from pipelines.planning.planner import Retry
 
 EXIT_FAILED = 1
@@ -74,7 +77,7 @@ def run(
 ) -> None:
     """Make every clip that the dataset does not hold yet."""
     settings = load_config(config, overrides or [])
-    console = Console(soft_wrap=True)
+    console = Screen()
     # `ray job stop` and Kubernetes send SIGTERM; it has to release the lease, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -113,7 +116,7 @@ def plan(
     error_type: FailedType = None,
 ) -> None:
     """Say what a run would do, without starting a model."""
-    settings, console = load_config(config, overrides or []), Console(soft_wrap=True)
+    settings, console = load_config(config, overrides or []), Screen()
     print_plan(runs.plan_only(settings, _retry(retry_failed, stage, error_type)), console)
     try:
         check_machine(settings)
@@ -136,6 +139,9 @@ def main() -> None:
     except StillreelError as error:
         print(f"stillreel: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, _USAGE) else EXIT_FAILED)
+    except Exception:  # noqa: BLE001 - a bug of ours, whose traceback may repeat what libraries say
+        print(printable(hidden(traceback.format_exc()), keep="\n"), end="", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

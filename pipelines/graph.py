@@ -8,6 +8,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.exceptions import RayError
 
+from actors import secrets
 from actors.contracts import Ending
 from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
@@ -44,7 +45,7 @@ class Graph:
         self._job, self._config, self._pools, self._stand_ins = job, job.config, pools, stand_ins
         run = job.config.run
         self.ledger = RemoteLedger(run.max_deaths, job.run_id)
-        self._guard = Guard(self.ledger, run.clip_timeout_s, job.run_id)
+        self._guard = Guard(self.ledger, run.clip_timeout_s, job.run_id, secrets.known())
         self._wired: list[str] = []
 
     def __enter__(self) -> Self:
@@ -95,7 +96,7 @@ class Graph:
     # 2. Load (1 group: its rows), as CPU tasks: fetching and decoding keep no state. From here on one row per block: a
     # row is the unit of work, retry and failure. An image is given out as soon as it is loaded.
     def _load(self, rows: Dataset) -> Dataset:
-        load = self._make("load", Load, self._config.image, self._job.storage)
+        load = self._make("load", Load, self._config.image, self._job.image_storage)
         return rows.map_batches(
             as_task("load"),
             fn_kwargs={"make": load, "guard": self._guard},
@@ -122,8 +123,9 @@ class Graph:
     # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
     def _finish(self, clips: Dataset) -> Dataset:
         config, place = self._config, self._job.layout.video
+        cache_dir = config.model.node_cache
         finish = self._make(
-            "finish", Finish, config.interpolation, config.video, config.image, place, self._job.storage
+            "finish", Finish, config.interpolation, config.video, config.image, place, self._job.storage, cache_dir
         )
         return clips.map_batches(
             as_actor("finish"),

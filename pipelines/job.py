@@ -11,11 +11,14 @@ from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
+from actors.rife.place import weights_file
+from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
 from pipelines.dataset.lease import Lease, held
+from pipelines.manifest.image_uris import AllowedImages
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
@@ -38,31 +41,46 @@ class Job:
 
     @classmethod
     def of(cls, config: Config) -> "Job":
-        """Look up what the models are.
+        """Look up what the models are; paths are made absolute, and of a folder of RIFE weights its file is taken.
 
         Raises:
             StillreelError: there is no such model.
         """
         storage = Storage(config.storage.options, tries=config.storage.tries)
-        revisions = model_revisions(config)
-        return cls(config, storage, Layout(Storage.absolute(config.output)), revisions)
+        interpolation = config.interpolation
+        if interpolation.weights is not None:
+            interpolation = interpolation.model_copy(update={"weights": weights_file(interpolation.weights, storage)})
+        changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
+        config = config.model_copy(update=changes | {"interpolation": interpolation})
+        revisions = model_revisions(config, storage)
+        return cls(config, storage, Layout(config.output), revisions)
 
     @classmethod
     def to_run(cls, config: Config) -> "Job":
-        """The same for a run: paths made absolute, the model pinned, the output known to be possible.
+        """The same for a run: the model pinned, the output known to be possible.
 
         Raises:
             ConfigError: the output cannot be a folder.
         """
-        interpolation, absolute = config.interpolation, Storage.absolute
-        if interpolation.weights is not None:
-            interpolation = interpolation.model_copy(update={"weights": absolute(interpolation.weights)})
-        changes = {"output": absolute(config.output), "model": config.model.with_absolute_paths()}
-        job = cls.of(config.model_copy(update=changes | {"interpolation": interpolation}))
+        job = cls.of(config)
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         return cls(pinned, job.storage, job.layout, job.revisions, run_id)
+
+    @property
+    def image_storage(self) -> Storage:
+        """For what the manifest names: its URLs lead only where that is allowed."""
+        config, settings = self.config, self.config.storage
+        allowed = AllowedImages.beside(
+            config.sources,
+            config.output,
+            settings.schemes,
+            base=config.columns.base,
+            prefixes=settings.prefixes,
+            private_networks=settings.private_networks,
+        )
+        return self.storage.guarded(allowed.web)
 
     @property
     def folder(self) -> RunFolder:
@@ -100,6 +118,7 @@ class Job:
                 yield log
             finally:
                 if log.stat().st_size:
+                    hide_in_file(log)  # Ray writes there, too
                     self.storage.put_file(self.folder.log(name), log)
 
 

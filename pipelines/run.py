@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from actors.errors import RunError
 from actors.records import STAGES
 from actors.runner.actor import MakeStage
 from actors.runner.contract import check_chain
@@ -63,6 +64,9 @@ def run(
             return summary
         try:
             _make(job, job.committer(summary.plan, lease), summary, console, stand_ins or {})
+        except KeyboardInterrupt:  # while Ray starts or ends, or a second one
+            summary.status = "interrupted"
+            raise
         finally:
             summary.stop_clock(started)
             job.storage.put_bytes(job.folder.summary, summary.to_json().encode())
@@ -134,6 +138,10 @@ def _draw(
                 interruption.ask("stopped")
     except KeyboardInterrupt:
         if not interruption.is_over:
+            raise
+    except RunError:
+        # Who ends all processes of a run at once (`systemctl stop`, a container's end) ends Ray with it.
+        if interruption.reason != "interrupted":
             raise
     finally:
         committer.flush()

@@ -108,12 +108,12 @@ def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, code or 0, out.getvalue(), err.getvalue())
 
 
-def stillreel(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line, as a user runs it: `python -m pipelines ...`."""
+def stillreel(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command line, as a user runs it: `python -m pipelines ...`; `variables` are added to the environment."""
     return subprocess.run(
         _command(arguments),
         cwd=ROOT,
-        env=environment() | _WIDE,
+        env=environment() | _WIDE | variables,
         capture_output=True,
         text=True,
         timeout=240,

@@ -14,7 +14,6 @@ from typing import ClassVar, Generic, Self, TypeVar
 import pyarrow as pa
 
 from actors.contracts import Pixels, Value
-from actors.fingerprint import StorageOptions
 from actors.generators.parameters import Parameters
 from actors.settings import Section
 from actors.storage import Storage
@@ -31,7 +30,12 @@ class ModelSection(Section):
         """Whether it asks for a GPU, and not for one where there is one."""
         return False
 
-    def revision_of_content(self, options: StorageOptions) -> str:  # noqa: ARG002 - there is nothing to read
+    @property
+    def node_cache(self) -> str | None:
+        """Where a node keeps what it has fetched or compiled; None: the usual place (`actors.node_cache`)."""
+        return None
+
+    def revision_of_content(self, storage: Storage) -> str:  # noqa: ARG002 - there is nothing to read
         """What identifies the content of the checkpoint: the same after a move, another one after training.
 
         Raises CheckpointError, ConfigError or StorageError where there is none.

@@ -10,6 +10,7 @@ The variant is detected from the shapes of the tensors, and then every tensor mu
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,9 @@ from torch import Tensor
 from actors.errors import CheckpointError, first_line
 from actors.rife import ncnn
 from actors.rife.ifnet import DEFAULT_VARIANT, SUBPIXELS, VARIANTS, IFNet, Variant
+from actors.rife.place import for_models
 from actors.storage import Storage
+from actors.uris import without_query
 
 VARIANT_KEY = "rife_variant"  # of the metadata in our own .safetensors
 CUSTOM_NAME = "custom"  # of a network of 4.25's layout with other widths that does not say its name
@@ -36,6 +39,18 @@ UNSUPPORTED = {
     (4, 4, 24): "4.12.lite to 4.17.lite",
     (4, 8, 52): "4.21 to 4.23",
 }
+
+# Networks of 4.25's layout with other widths, known by the widths of their blocks and of their head.
+_KNOWN_LAYOUTS: dict[tuple[tuple[int, ...], tuple[int, int]], str] = {
+    ((384, 256, 192, 128, 64), (16, 4)): "4.25.heavy",
+    ((192, 128, 96, 64, 32), (16, 16)): "4.26.heavy",
+}
+
+# `4.26`, `v4-26` and, as ComfyUI writes it behind a word, `rife426`; then `.lite`, `_heavy`, or ncnn's name for that.
+_VERSION = re.compile(
+    r"(?:(?<![\d.])4[.-](?P<dotted>\d{1,2})|(?:rife|flownet|ifnet|v)[ _-]*4(?P<bare>\d{1,2}))(?!\d)"
+    r"(?:[ ._-]?(?P<kind>lite|heavy|large))?"
+)
 
 _CONVOLUTION_DIMS = 4  # of its weight: outputs, inputs, and both sides of the kernel
 
@@ -53,7 +68,7 @@ def load(path: str | Path) -> tuple[IFNet, Variant]:
     """The network with its weights (fp32, on the CPU), and which one it is; `path` is a local file.
 
     4.25 and 4.26 have the same shapes: the name comes from the file's own metadata or from the name of the file or its
-    folder, and is 4.25 where neither tells. Raises CheckpointError for whatever cannot be used, with the reason.
+    folders, and is `4.25/4.26` where neither tells. Raises CheckpointError with the reason for what cannot be used.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,13 +90,23 @@ def fetch(uri: str, storage: Storage, scratch: Path) -> Path:
     """
     if storage.is_local(uri):
         return Path(storage.native_path(uri))
-    stem, ending = posixpath.splitext(uri)
+    bare = without_query(uri)
+    query, (stem, ending) = uri[len(bare) :], posixpath.splitext(bare)
     endings = (".param", ".bin") if ending in (".param", ".bin") else (ending,)
-    folder = scratch / posixpath.basename(storage.parent(uri))  # it may name the version
-    folder.mkdir()
+    # Their folders may name the version.
+    folder = scratch.joinpath(*[_folder_name(storage, bare, levels) for levels in (2, 1)])
+    folder.mkdir(parents=True)
     for ending in endings:
-        (folder / posixpath.basename(stem + ending)).write_bytes(storage.read_bytes(stem + ending))
-    return folder / posixpath.basename(uri)
+        content = for_models(storage).read_bytes(stem + ending + query)
+        (folder / posixpath.basename(stem + ending)).write_bytes(content)
+    return folder / posixpath.basename(bare)
+
+
+def _folder_name(storage: Storage, uri: str, levels: int) -> str:
+    """The name of the folder so many levels up, "_" where there is none."""
+    for _ in range(levels):
+        uri = storage.parent(uri)
+    return posixpath.basename(uri) or "_"
 
 
 def save(net: IFNet, path: str | Path) -> None:
@@ -160,9 +185,9 @@ def _detect(signature: Signature, own_name: str | None, path: Path) -> Variant:
     same = {name: variant for name, variant in VARIANTS.items() if _fits(variant, signature)}
     if same:
         name = own_name or _version_in(path)
-        return same[name] if name in same else next(iter(same.values()))
+        return same[name] if name in same else replace(next(iter(same.values())), name="/".join(same))
     layout = Variant(
-        own_name or CUSTOM_NAME,
+        own_name or _KNOWN_LAYOUTS.get((signature.channels, signature.head), CUSTOM_NAME),
         signature.channels,
         DEFAULT_VARIANT.scales,
         signature.head,
@@ -183,10 +208,14 @@ def _fits(variant: Variant, signature: Signature) -> bool:
 
 
 def _version_in(path: Path) -> str | None:
-    """`4.26` in `flownet_v4.26.pkl`, or in the folder `rife-v4.26/`; the file's own name counts first."""
-    for text in (path.name, path.parent.name):
-        if found := re.search(r"(?<!\d)4\.\d+(\.lite)?", text):
-            return found[0]
+    """`4.26` in `flownet_v4.26.pkl`, in `rife426.pth`, or in the folders `rife-v4.26/train_log/`.
+
+    The file's own name counts first.
+    """
+    for text in (path.name, path.parent.name, path.parent.parent.name):
+        if found := _VERSION.search(text.lower()):
+            minor, kind = found["dotted"] or found["bare"], found["kind"]
+            return f"4.{minor}" + (f".{'heavy' if kind == 'large' else kind}" if kind else "")
     return None
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from actors.contracts import TAR_GROUP
+from actors.secrets import without_secrets
 from actors.storage import Storage
 
 # Images that one task loads, one after the other: a task costs Ray as much as loading a small image.
@@ -21,11 +23,12 @@ def feed(batch: Mapping[str, Any], *, columns: Sequence[str], storage: Storage) 
 
     In: `uri` of work files. Out, one by one: `rows`, the rows of one group with these columns, a line of JSON each.
     """
-    for uri in batch["uri"]:
-        with storage.open(str(uri)) as stream:
-            batches = pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE, columns=list(columns))
-            for group in groups(row for part in batches for row in part.to_pylist()):
-                yield as_group(group)
+    with without_secrets():
+        for uri in batch["uri"]:
+            with storage.open(str(uri)) as stream:
+                batches = pq.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE, columns=list(columns))
+                for group in groups(row for part in batches for row in part.to_pylist()):
+                    yield as_group(group)
 
 
 def as_group(rows: Sequence[WorkRow]) -> dict[str, list[str]]:
@@ -43,7 +46,8 @@ def rows_of(batch: Mapping[str, Any]) -> Iterator[list[WorkRow]]:
 def groups(rows: Iterator[WorkRow]) -> Iterator[list[WorkRow]]:
     """Rows whose images lie in one row group of one file together, so that it is read once; all others by eights.
 
-    Of a web server a file comes as a whole, so all images of such a file are together.
+    Of a web server a file comes as a whole, so all images of such a file are together. Those of a tar are each read by
+    themselves.
     """
     for place, together in itertools.groupby(rows, _file_and_group):
         if place is not None:
@@ -57,4 +61,6 @@ def _file_and_group(row: WorkRow) -> tuple[str, str, int] | None:
     file = row["image_file"]
     if file is None:
         return None
-    return file, row["image_column"], -1 if Storage.scheme(file) in ("http", "https") else row["image_group"]
+    if Storage.scheme(file) in ("http", "https"):
+        return file, "", 0
+    return None if row["image_group"] == TAR_GROUP else (file, row["image_column"], row["image_group"])

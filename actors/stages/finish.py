@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from actors import __version__, scratch, video
+from actors.clip_rates import clip_rates
 from actors.contracts import Generated, Made, Pixels, Stage
-from actors.errors import GenerationError, VideoError
+from actors.errors import VideoError
 from actors.file_tag import file_tag
+from actors.node_cache import cache_folder
 from actors.retries import retried
 from actors.rife.times import output_times
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.storage import Storage
-from actors.svd.checkpoint import cache_folder
 
 if TYPE_CHECKING:
     from actors.rife.interpolate import Interpolator
@@ -57,8 +58,11 @@ class Finish(Stage[Generated, Made]):
         image: ImageSettings,
         place: Callable[[int, str], str],
         storage: Storage,
+        cache_dir: str | None = None,
     ) -> None:
         """`place` gives the URI of a clip's file, from the number of its part and the file's name.
+
+        `cache_dir`: where the node keeps compiled networks (`actors.node_cache`).
 
         Raises CheckpointError, ConfigError or StorageError where the network cannot be loaded.
         """
@@ -66,14 +70,14 @@ class Finish(Stage[Generated, Made]):
         self._encoding = encoding
         self._place = place
         self._storage = storage
-        self._interpolator = self._load_interpolator(image)
+        self._interpolator = self._load_interpolator(image, cache_dir)
 
     def __call__(self, clip: Generated) -> Made:
-        """Raises GenerationError for rates that do not fit, VideoError, StorageError and GpuMemoryError."""
+        """Raises VideoError, for rates that do not fit, too; StorageError and GpuMemoryError."""
         num_generated, height, width, _ = clip.frames_FHWC.shape
         fps = clip.row.parameters["fps"]
         assert isinstance(fps, int), fps
-        factor, rate = self._rates(fps)
+        factor, rate = clip_rates(fps, self._interpolation, self._encoding)
         num_frames = len(output_times(num_generated, factor, loop=self._interpolation.loop))
         name = clip.row.clip_id + video.extension(self._encoding.codec)
         row = clip.row.with_columns(
@@ -98,7 +102,7 @@ class Finish(Stage[Generated, Made]):
             row = row.with_columns(bytes=path.stat().st_size, sha256=_sha256(path))
         return Made(row.with_columns(**seconds, upload_s=upload_s))
 
-    def _load_interpolator(self, image: ImageSettings) -> "Interpolator | None":
+    def _load_interpolator(self, image: ImageSettings, cache_dir: str | None) -> "Interpolator | None":
         if self._interpolation.weights is None:
             return None
         # torch takes seconds to import: neither the driver nor a worker that only encodes should wait for it.
@@ -108,7 +112,7 @@ class Finish(Stage[Generated, Made]):
         from actors.rife.interpolate import Interpolator
 
         device = choose_device(self._interpolation.device)
-        compiling.keep_in(cache_folder(None) / "compiled")
+        compiling.keep_in(cache_folder(cache_dir) / "compiled")
         with scratch.folder() as folder:
             path = weights.fetch(self._interpolation.weights, self._storage, folder)
             interpolator = Interpolator.load(
@@ -149,17 +153,6 @@ class Finish(Stage[Generated, Made]):
         assert written == record["num_frames"], (written, record["num_frames"])
         elapsed_s = time.perf_counter() - started
         return {"interpolate_s": watch.elapsed_s, "encode_s": elapsed_s - watch.elapsed_s}
-
-    def _rates(self, fps: int) -> tuple[Fraction, Fraction]:
-        """The interpolation factor and the file's frame rate for a clip conditioned on `fps`."""
-        target = self._interpolation.target_fps
-        if target is not None:
-            if target < fps:
-                raise GenerationError(f"interpolation.target_fps {target} is below the clip's own fps {fps}: raise it")
-            return target / fps, target
-        assert self._interpolation.factor is not None
-        factor = self._interpolation.factor
-        return factor, self._encoding.fps or fps * factor
 
     def _interpolate(self, frames_FHWC: Pixels, factor: Fraction) -> Iterator[Pixels]:
         if self._interpolator is None:

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from actors import images
+from actors import images, logs
 from actors.contracts import Loaded, Pixels, Place, Planned, Stage, Value
 from actors.embedded import EmbeddedImages
 from actors.errors import ImageError
+from actors.secrets import shown
 from actors.settings import ImageSettings
 from actors.storage import Storage
 
@@ -27,12 +28,12 @@ class Load(Stage[Planned, Loaded]):
 
     def __init__(self, image: ImageSettings, storage: Storage) -> None:
         self._settings, self._storage = image, storage
-        self._embedded = EmbeddedImages(storage)
+        self._embedded = EmbeddedImages(storage, image.max_bytes)
         self._last: tuple[Place | str, _Picture] | None = None
 
     def __call__(self, work: Planned) -> Loaded:
         """Raises StorageError or ImageError where there is no usable image. The last one again costs nothing."""
-        source = work.place or work.row.image_uri
+        source = work.place or work.fallback or work.row.image_uri
         if self._last is None or self._last[0] != source:
             self._last = None
             self._last = source, self._picture(work)
@@ -48,6 +49,8 @@ class Load(Stage[Planned, Loaded]):
         settings = self._settings
         uri, data = self._fetch(work)
         image = images.decode(data, max_megapixels=settings.max_megapixels, max_bytes=settings.max_bytes)
+        if image.note:
+            logs.logger.warning("%s: %s", uri, image.note)
         width, height = images.clip_size(image.width, image.height, settings)
         image_HWC = images.fit(
             image.pixels_HWC, width=width, height=height, mode=settings.fit, pad_color=settings.pad_color
@@ -63,8 +66,9 @@ class Load(Stage[Planned, Loaded]):
                 return uri, data
             if work.fallback is None:
                 raise ImageError(f"there is no image in {work.place}, and no URI that may be fetched")
-            uri = work.fallback
-        return uri, self._storage.read_bytes(uri, max_bytes=self._settings.max_bytes)
+            uri = shown(work.fallback)
+        whole = work.fallback or uri
+        return uri, self._storage.read_bytes(whole, max_bytes=self._settings.max_bytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

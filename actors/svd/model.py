@@ -199,8 +199,7 @@ def _check_files(folder: Path, variant: str | None) -> None:
     """That all files are there and whole, and that they are SVD's."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such folder")
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    files = layout.wanted_files(names, variant, str(folder))
+    files = layout.wanted_files(layout.local_names(folder), variant, str(folder))
     if (kind := _read_json(folder / layout.INDEX).get("_class_name")) != "StableVideoDiffusionPipeline":
         raise CheckpointError(f"{folder} is a {kind}, not Stable Video Diffusion (StableVideoDiffusionPipeline)")
     for name in files:

@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
-from actors import logs, scratch
+from actors import logs, scratch, secrets
 from actors.contracts import Failed, Row, Unstarted
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
@@ -40,9 +40,11 @@ class Guard:
     ledger: Ledger
     clip_timeout_s: float | None = None
     run_id: str = "-"
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # that the driver knows
 
     def log_as(self, stage: str) -> None:
-        """Have this process log as a worker of `stage`."""
+        """Have this process log as a worker of `stage`, without the secrets that the driver knows."""
+        secrets.remember(*self.secrets)
         logs.start(self.run_id, stage, self.ledger.report)
 
     def begin_together(self, clip_ids: list[str], stage: str) -> dict[str, Answer]:
@@ -96,7 +98,8 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - whatever it is, this process ends
             does_pass = fault_of(error) is not Fault.LASTING
             if isinstance(error, StillreelError) and not does_pass:
-                raise self._refused(error) from error.__cause__
+                logs.logger.info("the worker cannot start", exc_info=True)
+                raise self._refused(error) from None  # Ray would print the causes, whatever stands in them
             logs.logger.exception("the worker cannot start, and is started again")
             if does_pass:
                 time.sleep(_STORE_RECOVERS_S)

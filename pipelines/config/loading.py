@@ -1,6 +1,8 @@
 """Configuration files and overrides -> one frozen tree, or every mistake at once."""
 
 import importlib.util
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from actors import secrets
 from actors.errors import ConfigError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
+from pipelines.config.interpolations import looked_up_in, reason_of, why_unresolved
 from pipelines.config.mistakes import Origins, PathTo, explain, listed, sentence, without_tags
 from pipelines.config.schema import Config, config_class, cross_check
+
+_NAME = re.compile(r"[A-Za-z_][\w.\[\]-]*")
 
 
 def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
@@ -26,7 +32,7 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
     mistakes: list[str] = []
     merged = OmegaConf.create()
     read = [_read_file(name) for name in files]
-    for source in [*read, *map(_read_override, overrides)]:
+    for source in [*read, *itertools.starmap(_read_override, enumerate(overrides, 1))]:
         if isinstance(source, str):
             mistakes.append(source)
             continue
@@ -42,6 +48,7 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
     if any(isinstance(source, str) for source in read):  # what such a file may say would be missed, too
         raise ConfigError(listed(mistakes))
     values, unresolved = _resolve(merged, origins)
+    _remember_secrets(values)
     mistakes += unresolved
     kind = _class_for(values)
     try:
@@ -54,7 +61,26 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
         }.values()
     if mistakes:
         raise ConfigError(listed(mistakes))
+    config.looked_up.update(looked_up_in(OmegaConf.to_container(merged, resolve=False)))
     return config
+
+
+def _remember_secrets(values: Any) -> None:
+    """Have all messages mask what the configuration and the environment hold of secrets."""
+    secrets.remember_environment()
+    # Under a mistyped name, too; but in `columns` names are those of a manifest.
+    named = {name: tree for name, tree in values.items() if name != "columns"} if isinstance(values, dict) else {}
+    secrets.remember(*secrets.secret_options(named))
+    for text in _texts(values):
+        secrets.remember_uri(text)
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _texts(value)
 
 
 def _read_file(name: str) -> tuple[Any, Origins] | str:
@@ -67,7 +93,7 @@ def _read_file(name: str) -> tuple[Any, Origins] | str:
     except (OSError, UnicodeDecodeError) as error:
         return f"{name}: cannot be read ({error})"
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        return f"{name}: not valid YAML ({' '.join(str(error).split())})"
+        return f"{name}: not valid YAML ({reason_of(error)})"
     if root is not None and not isinstance(root, yaml.MappingNode):
         return f"{name}: must be a mapping of names to values, like conf/demo.yaml"
     return tree, {path: f"{name}:{line}" for path, line in _lines(root)}
@@ -85,15 +111,18 @@ def _lines(node: Any, path: PathTo = ()) -> Iterator[tuple[PathTo, int]]:
             yield from _lines(value, (*path, index))
 
 
-def _read_override(text: str) -> tuple[Any, Origins] | str:
+def _read_override(number: int, text: str) -> tuple[Any, Origins] | str:
+    """`number`: which of the overrides it is, from 1. What is no name, and each value, may be a secret."""
     key, equals, _ = text.partition("=")
-    if not equals or not key or key.startswith("-"):
-        return f"{text!r}: an override looks like key=value or section.key=value"
+    is_name = _NAME.fullmatch(key) is not None and (bool(equals) or key.split(".")[0] in Config.model_fields)
+    name = repr(key) if is_name else f"number {number}"
+    if not equals or not is_name:
+        return f"override {name}: an override looks like key=value or section.key=value"
     try:
         tree = OmegaConf.from_dotlist([text])
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        return f"{text!r}: {' '.join(str(error).split())}"
-    return tree, {tuple(key.split(".")): f"override {text!r}"}
+        return f"override {name}: its value is not valid YAML ({reason_of(error)})"
+    return tree, {tuple(key.split(".")): f"override {name}"}
 
 
 def _package_dir(name: str) -> str:
@@ -114,8 +143,7 @@ def _resolve(merged: Any, origins: Origins) -> tuple[Any, list[str]]:
         return _without_missing(OmegaConf.to_container(merged, resolve=True)), []
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
-        first_line = str(error).splitlines()[0]
-        reason = first_line.partition("while resolving interpolation: ")[2] or first_line
+        reason = why_unresolved(error)
         values = _without_missing(OmegaConf.to_container(merged, resolve=False))
         return values, [sentence(tuple(key.split(".")), reason, origins)]
 

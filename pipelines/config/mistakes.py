@@ -1,4 +1,8 @@
-"""What is wrong with a configuration: a sentence for each mistake, with its place, its origin and the nearest name."""
+"""What is wrong with a configuration: a sentence for each mistake, with its place, its origin and the nearest name.
+
+Never a text that somebody has written as a value: under a mistyped name, or in the wrong place, it may be a secret.
+Numbers are shown.
+"""
 
 import difflib
 from collections.abc import Sequence
@@ -32,12 +36,17 @@ def explain(detail: Any, config: type[BaseModel], origins: Origins) -> str:
         return sentence(path, "is required: set it in a --config file or on the command line", origins)
     if kind == "value_error":
         return sentence(path, str(context["error"]), origins)
-    return sentence(path, f"{lower_first(detail['msg'])}, got {detail['input']!r}", origins)
+    return sentence(path, lower_first(detail["msg"]) + got(detail["input"]), origins)
 
 
 def _refusal(section: type[BaseModel] | None, name: str) -> str | None:
     """Why a setting that people know from elsewhere has no place here."""
     return section.refused.get(name) if section is not None and issubclass(section, ModelSection) else None
+
+
+def got(value: object) -> str:
+    """`, got 5` of a number, nothing of what may be a secret."""
+    return f", got {value!r}" if value is None or isinstance(value, int | float) else ""
 
 
 def lower_first(text: str) -> str:

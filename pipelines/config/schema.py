@@ -4,16 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, create_model, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, ValidationError, create_model, field_validator
 
 from actors import video
+from actors.clip_rates import clip_rates
 from actors.contracts import Value
+from actors.errors import VideoError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import ModelSection
 from actors.generators.parameters import Parameters
 from actors.settings import ImageSettings, InterpolationSettings, Section, StorageSettings, VideoSettings
 from actors.storage import Storage
-from pipelines.config.mistakes import PathTo, lower_first, nearest
+from pipelines.config.mistakes import PathTo, got, lower_first, nearest
 from pipelines.config.sections import RaySettings, RunSettings, WorkerSettings
 from pipelines.manifest.columns import ManifestColumns
 
@@ -46,12 +48,14 @@ class Config(Section):
     workers: WorkerSettings = Field(WorkerSettings(), description="the stages' share of the cluster")
     run: RunSettings = Field(RunSettings(), description="how a run behaves")
     ray: RaySettings = Field(RaySettings(), description="which Ray cluster")
+    # What stood in place of values that were looked up elsewhere (`${oc.env:NAME}`), as it may be saved.
+    _looked_up: dict[PathTo, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("generator")
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in GENERATORS:
-            raise ValueError(f"there is no generator {name!r}{nearest(name, list(GENERATORS))}; one of {_listed()}")
+            raise ValueError(f"there is no such generator{nearest(name, list(GENERATORS))}; one of {_listed()}")
         return name
 
     @field_validator("variants", mode="before")
@@ -70,6 +74,11 @@ class Config(Section):
         """Whether any stage reserves a GPU."""
         interpolates = self.interpolation.weights is not None
         return self.workers.generate.num_gpus > 0 or (interpolates and self.workers.finish.num_gpus > 0)
+
+    @property
+    def looked_up(self) -> dict[PathTo, str]:
+        """Settings whose values come from elsewhere, such as `${oc.env:NAME}`: their places, and what stands there."""
+        return self._looked_up
 
     def parameters_of_all(self) -> dict[str, Value]:
         """The parameters that are the same for all clips of a run."""
@@ -107,13 +116,23 @@ def cross_check(config: Config) -> Iterator[tuple[PathTo, str]]:
             ("video", "fps"),
             "would be ignored, because interpolation.target_fps sets the file's rate: remove one of them",
         )
-    target = config.interpolation.target_fps
-    if target is not None and target < config.generation.fps:
-        yield ("interpolation", "target_fps"), f"{target} is below generation.fps {config.generation.fps}: raise it"
+    yield from _rates_that_do_not_fit(config)
     for path, problem in config.model.mistakes():
         yield ("model", *path), problem
     for problem in Storage.check_options(config.storage.options):
         yield ("storage", "options"), problem
+
+
+def _rates_that_do_not_fit(config: Config) -> Iterator[tuple[PathTo, str]]:
+    """Of the clips' frame rates that the configuration itself gives; those of a manifest's rows are theirs."""
+    given = [value for variant in config.variants for value in variant.get("fps", ())]
+    in_general = [] if given and all("fps" in variant for variant in config.variants) else [config.generation.fps]
+    for path, rates in ((("generation", "fps"), in_general), (("variants",), dict.fromkeys(given))):
+        for fps in rates:
+            try:
+                clip_rates(fps, config.interpolation, config.video)
+            except VideoError as error:
+                yield path, f"{error}: change one of them"
 
 
 def _listed() -> str:
@@ -138,4 +157,4 @@ def _checked_values(name: str, values: object, parameters: type[Parameters]) -> 
         return [parameters.checked(name, value) for value in given]
     except ValidationError as error:
         detail = error.errors()[0]
-        raise ValueError(f"{name}: {lower_first(detail['msg'])}, got {detail['input']!r}") from None
+        raise ValueError(f"{name}: {lower_first(detail['msg'])}{got(detail['input'])}") from None

@@ -22,7 +22,7 @@ from actors.retries import wait_s
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.pass_through import PassThrough
-from pipelines.dataset.records import read_records
+from pipelines.dataset.records import no_rows, read_records
 from pipelines.dataset.work import WorkFile
 
 
@@ -135,7 +135,7 @@ class Committer:
         version = self._storage.version(uri)  # before the content: one that is too old is refused, and read again
         stored = read_records(uri, self._storage)
         if stored is None:
-            return _Stored(uri, full.empty_table(), version)
+            return _Stored(uri, no_rows(full), version)
         for field in full:
             if field.name not in stored.column_names:  # written before there was such a column
                 stored = stored.append_column(field, pa.nulls(stored.num_rows, field.type))

@@ -24,6 +24,8 @@ _PART = re.compile(r"part-(\d{5,})")
 _GENERATION = re.compile(r"(?:.*/)?(\d{8})\.json")
 _WORK_FILE = re.compile(r"(.*)/rows/work-\d+\.parquet")
 
+_PLACES = ("data", "failures", "_runs", "_lease")
+
 _join = Storage.join
 
 
@@ -111,6 +113,12 @@ class Layout:
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run."""
         return RunFolder(_join(self.runs, run_id))
+
+
+def root_of_place(folder: str) -> str | None:
+    """What would be the dataset's root, where a folder is called as one of the folders in it; else None."""
+    root, _, name = folder.rpartition("/")
+    return (root or "/") if name in _PLACES else None
 
 
 def metadata_in(part_folder: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from actors.storage import Storage
+from pipelines.dataset.records import no_rows
 from pipelines.dataset.work import WorkFile, read_work
 
 
@@ -34,7 +35,7 @@ class PassThrough:
             StorageError: a work file cannot be read.
         """
         if not len(self._schema) or not clip_ids:
-            return self._schema.empty_table()
+            return no_rows(self._schema)
         return pa.concat_tables([self._file_of(clip_id).row(clip_id) for clip_id in clip_ids])
 
     def leave(self, clip_ids: Sequence[str]) -> None:

@@ -30,3 +30,8 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
 def extras_of(schema: pa.Schema, own: Collection[str]) -> pa.Schema:
     """The pass-through columns among those of a file: all but its `own`."""
     return pa.schema([field for field in schema if field.name not in own])
+
+
+def no_rows(schema: pa.Schema) -> pa.Table:
+    """A table of none, also of types of which `Schema.empty_table` knows nothing: UUIDs within lists."""
+    return pa.table([pa.nulls(0, field.type) for field in schema], schema=schema)

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,18 +14,25 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.errors import ConfigError, RunError, StillreelError, first_line
+from actors import scratch
+from actors.errors import ConfigError, RunError, StillreelError
+from actors.secrets import hidden
 from pipelines.config import Config
 from pipelines.driver import ray_private
-
-
-def address_of(config: Config) -> str | None:
-    """The cluster to connect to; None starts a local one. `ray job submit` sets RAY_ADDRESS for its job."""
-    return config.ray.address or os.environ.get("RAY_ADDRESS")
+from pipelines.driver.address import Address, address_of
+from pipelines.driver.refusals import not_connected, not_started
+from pipelines.own_code import search_path
 
 
 def check_machine(config: Config) -> None:
-    """Before anything else is done: raise ConfigError where a local Ray would lack the GPUs that are asked for."""
+    """Before anything else is done: raise ConfigError for what can be no address of a cluster, and for lack of GPUs.
+
+    Of the latter where a Ray on this machine would lack those that are asked for.
+    """
+    address = address_of(config)
+    if address is not None:
+        address.endpoint()
+        return
     on_cuda = [
         f"{name}.device=cuda"
         for name, is_on_cuda in (
@@ -35,7 +41,7 @@ def check_machine(config: Config) -> None:
         )
         if is_on_cuda
     ]
-    if address_of(config) is None and (config.needs_gpu or on_cuda):
+    if config.needs_gpu or on_cuda:
         from actors.device import cuda_problem
 
         if problem := cuda_problem():
@@ -43,10 +49,6 @@ def check_machine(config: Config) -> None:
             if on_cuda:
                 raise ConfigError(f"{' and '.join(on_cuda)} asks for a GPU, and {lack}: set it to auto or cpu")
             raise _no_gpu(lack, config)
-
-
-# A head in another data centre answers within a second.
-_CONNECT_TIMEOUT_S = 10.0
 
 
 _LOOK_INTERVAL_S = 0.5
@@ -104,51 +106,71 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
     into the file `log`.
 
     Raises:
-        ConfigError: the configuration reserves GPUs and there is none.
+        ConfigError: Ray cannot be started, or there is no such cluster; or the configuration reserves GPUs and there is
+            none.
     """
     address = address_of(config)
-    console.print(f"Starting Ray ({address or 'on this machine'}) ...", highlight=False)
-    with _last_words(), _standard_error_into(log), ray_private.reports_into(log):
+    place = hidden(address.text) if address else "on this machine"
+    console.print(f"Starting Ray ({place}) ...", highlight=False, markup=False)
+    with (
+        scratch.folder() as links,
+        _last_words(),
+        _standard_error_into(log),
+        ray_private.reports_into(log),
+        ray_private.command_line_hidden(),
+    ):
         import ray
 
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            _init(config, address)
+            _init(config, address, search_path(links))
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own, set by init, would end us without a commit
             resources = ray.cluster_resources()
             gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
             if config.needs_gpu and not config.ray.autoscaling and gpus == 0:
-                raise _no_gpu(f"the cluster at {address} has none", config)
+                raise _no_gpu(f"the cluster ({place}) has none", config)
             with ray_private.data_logs_into(log):
                 yield Cluster(gpus, cpus, ray_private.own_processes() if address is None else [])
         finally:
             ray.shutdown()
 
 
-def _init(config: Config, address: str | None) -> None:
+def _init(config: Config, address: Address | None, code: str) -> None:
+    """Connect, or start; the workers search the folder `code` for modules before all others. Raises ConfigError."""
     ray_private.set_data_flags()
     import ray
     import ray.data  # sets up its logging when it is imported, so that has to come before ours
 
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}  # workers' logs stay in Ray's session folder
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}  # logs stay in Ray's folder
+    arguments["job_config"] = ray_private.job_config(code)
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     if address is not None:
-        _check_reachable(address)
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError) as error:
-            raise ConfigError(f"no Ray cluster at {address}: {first_line(error)}") from error
-    else:
-        ray_private.set_flags()
-        store = config.ray.object_store_mb
+        address.check_reachable()
+        with _explained(lambda error: not_connected(error, address)):
+            ray.init(address=address.text, **arguments)
+        return
+    ray_private.set_flags()
+    store = config.ray.object_store_mb
+    with _explained(not_started):
         ray.init(
             # Neither joins a Ray that happens to run on this machine, nor trips over it, as other addresses do.
             address="local",
             num_cpus=config.ray.num_cpus,
             object_store_memory=store * 1024**2 if store else None,
             include_dashboard=False,
-            **quiet,
+            **arguments,
         )
+
+
+@contextmanager
+def _explained(explain: Callable[[Exception], ConfigError]) -> Iterator[None]:
+    """Whatever `ray.init` raises, as a sentence; it turns SIGTERM into SystemExit."""
+    try:
+        yield
+    except Exception as error:
+        raise explain(error) from error
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 @contextmanager
@@ -162,17 +184,6 @@ def _last_words() -> Iterator[None]:
             yield
         finally:
             speaker.communicate(b"farewell\n")
-
-
-def _check_reachable(address: str) -> None:
-    """Raise ConfigError where nothing listens: Ray itself tries for more than a minute, in silence."""
-    host, _, port = address.partition("://")[2 if "://" in address else 0].rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto": Ray knows where to look
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise ConfigError(f"no Ray cluster at {address} (ray.address): {error.strerror or error}") from error
 
 
 def _no_gpu(lack: str, config: Config) -> ConfigError:

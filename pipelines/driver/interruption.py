@@ -98,7 +98,7 @@ class Interruption:
 
     def end_now(self, reason: Reason) -> None:
         """End without waiting for what is under way; for other threads than the main one."""
-        self.reason = reason
+        self.reason = self.reason or reason
         self._end()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:

@@ -6,13 +6,16 @@ in one line. `tests/pipelines/test_ray_private.py` names what a new release of R
 
 import logging
 import os
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from actors.secrets import MASK, hidden
 
 logger = logging.getLogger("stillreel.driver")
 
@@ -39,6 +42,7 @@ _WAITING_PER_LOADING = 100.0
 # ends the driver wherever that is, without a word; until then there is time to commit.
 VITAL_PROCESSES = ("raylet", "gcs_server")
 _DATA_LOGGER = "ray.data"
+_OPTIONS = re.compile(r"(storage\.options[\w.]*=)(\{.*\}|\S+)")
 
 
 def set_flags() -> None:
@@ -51,6 +55,29 @@ def set_data_flags() -> None:
     """The same for the driver's part of Ray Data; before that is imported."""
     for name, value in DATA_FLAGS.items():
         os.environ.setdefault(name, value)
+
+
+class _Fixed(list[str]):
+    """A list that others cannot add to."""
+
+    def extend(self, values: Iterable[str]) -> None:
+        """Leave it as it is."""
+
+
+def job_config(search_path: str) -> Any:
+    """What `ray.init` is given so that workers search the folder `search_path` first, and not the driver's folders.
+
+    `ray.init` adds the driver's current folder, and the folder of its script, to where workers look for modules before
+    anywhere else: a user's own package `actors`, or a `numpy.py`, would be imported there. Without it: that happens.
+    """
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    if isinstance(getattr(config, "_py_driver_sys_path", None), list):
+        config._py_driver_sys_path = _Fixed([search_path])
+    else:
+        _note("JobConfig._py_driver_sys_path", "modules in the current folder may stand in for those of the workers")
+    return config
 
 
 @contextmanager
@@ -75,6 +102,28 @@ def reports_into(log: Path) -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = printing
+
+
+@contextmanager
+def command_line_hidden() -> Iterator[None]:
+    """Have Ray list this job by a command line without secrets. Without this: as it was called, in its dashboard."""
+    from ray._private import utils
+
+    told = getattr(utils, "get_entrypoint_name", None)
+    if told is None:
+        _note("get_entrypoint_name", "its list of jobs shows the command line as it was called")
+        yield
+        return
+    utils.get_entrypoint_name = lambda: hidden_arguments(told())
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = told
+
+
+def hidden_arguments(command: str) -> str:
+    """A command line without secrets; of the options of stores only the names are left."""
+    return _OPTIONS.sub(rf"\1{MASK}", hidden(command))
 
 
 @contextmanager

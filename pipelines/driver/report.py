@@ -14,6 +14,7 @@ from rich.text import Text
 
 from actors import __version__
 from actors.contracts import Ending, Made
+from actors.printable import printable
 from actors.records import step_seconds
 from pipelines.dataset.layout import Layout
 from pipelines.planning.planner import Plan
@@ -38,6 +39,7 @@ _REMEDIES = {
 }
 
 
+# Of a run in `summary.json`; docs/output.md says what each means.
 Status = Literal["done", "interrupted", "stopped", "broke off"]
 
 
@@ -73,7 +75,7 @@ class Summary:
         self.failures[kind] += 1
         examples = self.examples.setdefault(kind, [])
         if len(examples) < _EXAMPLES:
-            examples.append(_printable(f"{ending.row.image_uri}: {ending.error}"))
+            examples.append(printable(f"{ending.row.image_uri}: {ending.error}"))
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""
@@ -135,11 +137,6 @@ class Summary:
         )
 
 
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: a manifest's names may hold escape sequences and line ends."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
 def remedy(error_type: str) -> str:
     """What to do about failures of one kind, as a clause."""
     return _REMEDIES.get(error_type, "see the error, and warnings.log of this run")
@@ -162,7 +159,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     for reason, count in plan.problems.counts.most_common():
         console.print(f"rows of the manifest that cannot be used: {count:,}, {reason}", markup=False, highlight=False)
         for example in plan.problems.examples[reason]:
-            console.print(f"  {_printable(example)}", markup=False, highlight=False)
+            console.print(f"  {example}", markup=False, highlight=False)
     counts = {
         "images": plan.images,
         "clips wanted": plan.wanted,
@@ -215,5 +212,5 @@ def print_summary(summary: Summary, console: Console) -> None:
 def _table(rows: dict[str, str]) -> Table:
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(name, Text(value))  # a path may hold brackets, which are rich's markup
+        table.add_row(name, Text(printable(value)))  # a path may hold brackets, which are rich's markup
     return table

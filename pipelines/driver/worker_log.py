@@ -12,6 +12,7 @@ from rich.console import Console
 from actors import logs
 from actors.logs import Report
 from actors.retries import take_retries
+from actors.secrets import hidden
 
 # A line about a worker that died should come while somebody still looks; a call a second costs nothing.
 _INTERVAL_S = 1.0
@@ -59,7 +60,7 @@ class WorkerLog:
         if again := take_retries():
             own.append(["store asked again", again, f"driver: the store had to be asked again, {again} times"])
         for kind, count, line in [*reports, *own]:
-            self._write(kind, count, line)
+            self._write(kind, count, hidden(line))
 
     def _write(self, kind: str, count: int, line: str) -> None:
         with self._log.open("a") as file:

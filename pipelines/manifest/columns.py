@@ -1,9 +1,6 @@
 """Which columns of a manifest hold what."""
 
-import difflib
-from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Literal
 
 import pyarrow as pa
@@ -12,18 +9,18 @@ from pydantic import Field
 from actors.errors import ManifestError
 from actors.generators.parameters import Parameters
 from actors.settings import Section
+from actors.storage import Storage
+from pipelines.manifest.column_names import URI_COLUMNS, is_bytes_name, listed, nearest_names, no_such_column, shown
 from pipelines.manifest.files import URI_COLUMN, Format, ManifestFile
-from pipelines.manifest.rows import is_convertible, is_image_struct
+from pipelines.manifest.image_columns import ImageColumns, found_image_columns, name_beside
+from pipelines.manifest.image_uris import AllowedImages
+from pipelines.manifest.looking import Look
+from pipelines.manifest.pictures import leaf_of
+from pipelines.manifest.rows import is_convertible
+from pipelines.manifest.spellings import path_of
 
-# Where `columns.uri_column` is not set, the first of these that the manifest has.
-URI_COLUMNS = ("image_uri", "uri", "url", "image_url", "image_path", "path", "file_name", "image")
-# The same for `columns.bytes_column`; a struct of `bytes` and `path` (Hugging Face) may have any name.
-BYTES_COLUMNS = ("image", "image_bytes", "bytes")
 # What `columns.identity` may be beside a column's name.
 URI, CONTENT = "uri", "content"
-# Of a long path the end, because that is where files differ.
-_SHOWN_CHARACTERS = 50
-_SHOWN_COLUMNS = 30
 
 
 class ManifestColumns(Section):
@@ -31,10 +28,13 @@ class ManifestColumns(Section):
 
     format: Literal["auto", Format] = Field("auto", description="auto goes by the file's extension")
     uri_column: str | None = Field(
-        None, description=f"column with the images' URIs; null: the first there is of {', '.join(URI_COLUMNS)}"
+        None,
+        description="column with the images' URIs; null: found by name and by its first rows, of several the first of "
+        f"{', '.join(URI_COLUMNS)}",
     )
     bytes_column: str | None = Field(
-        None, description="column with the images themselves, binary or {bytes, path}; null: found by name and type"
+        None,
+        description="column with the images themselves, binary or {bytes, path}; null: found by its rows and name",
     )
     identity: str = Field(
         URI,
@@ -54,13 +54,20 @@ class ManifestColumns(Section):
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """Which columns of a file hold what; the others are not read."""
+    """Which columns of a file hold what; the others are not read.
+
+    Attributes:
+        kept_out: columns with pictures or other files that would be passed through, were they something else.
+        notes: what was decided between columns that could hold the images.
+    """
 
     uri: str | None
     image: str | None
     identity: str | None
     overrides: tuple[str, ...]
     passthrough: tuple[str, ...]
+    kept_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -69,26 +76,45 @@ class ColumnRoles:
         return list(dict.fromkeys([*named, *self.overrides, *self.passthrough]))
 
 
-def column_roles(file: ManifestFile, columns: ManifestColumns, parameters: type[Parameters]) -> ColumnRoles:
+def column_roles(
+    file: ManifestFile, columns: ManifestColumns, parameters: type[Parameters], allowed: AllowedImages
+) -> ColumnRoles:
     """What the columns of a file hold. Raises ManifestError where none holds images, or one is of no use."""
-    image = _image_column(file, columns)
-    uri = _uri_column(file, columns, image)
+    base = base_of(file, columns)
+    look = Look(file, lambda uri: allowed.why_not(path_of(uri), base) is None)
+    found = _image_columns(file, columns, look)
     identity = None if columns.identity in (URI, CONTENT) else _identity_column(file, columns.identity)
-    taken = {uri, image}
+    taken = {found.uri, found.image}
     overrides = [name for name in parameters.varying() if name in file.schema.names and name not in taken]
     for name in overrides:
         check_override(name, file, parameters)
+    kept_out: list[str] = []
     if columns.passthrough != "all":
         passthrough = [name for name in columns.passthrough if name in file.schema.names]
     else:
         taken |= set(overrides)
-        passthrough = [f.name for f in file.schema if f.name not in taken and not is_image_struct(f.type)]
-    return ColumnRoles(uri, image, identity, tuple(overrides), tuple(passthrough))
+        kept_out = [name for name in look.bytes_columns() if name not in taken and _stays_out(name, file, look)]
+        passthrough = [name for name in file.schema.names if name not in taken and name not in kept_out]
+    return ColumnRoles(
+        found.uri, found.image, identity, tuple(overrides), tuple(passthrough), tuple(kept_out), found.notes
+    )
+
+
+def base_of(file: ManifestFile, columns: ManifestColumns) -> str:
+    """The folder that relative URIs of a file start from."""
+    return Storage.absolute(columns.base) if columns.base else Storage.parent(file.uri)
 
 
 def only_uris() -> ColumnRoles:
     """Of a list of URIs, which has no other columns."""
     return ColumnRoles(URI_COLUMN, None, None, (), ())
+
+
+def _stays_out(name: str, file: ManifestFile, look: Look) -> bool:
+    """Whether a column with bytes in it holds files, or pictures: megabytes that have no place in the metadata."""
+    if (leaf_of(file.schema.field(name).type) or "").casefold() == "bytes":
+        return True
+    return look.contents(name) == "pictures" or (look.contents(name) == "nothing" and is_bytes_name(name))
 
 
 def _identity_column(file: ManifestFile, wanted: str) -> str:
@@ -99,58 +125,53 @@ def _identity_column(file: ManifestFile, wanted: str) -> str:
     return wanted
 
 
-def _image_column(file: ManifestFile, columns: ManifestColumns) -> str | None:
-    wanted = columns.bytes_column
-    if wanted is not None:
-        kind = _field(file, wanted, "columns.bytes_column").type
-        if not (pa.types.is_binary(kind) or is_image_struct(kind)):
-            raise ManifestError(f"{file.uri}: column {wanted} holds no image bytes: it is {kind}")
-        return wanted
-    if columns.uri_column is not None:
-        return None
-    structs = (field_.name for field_ in file.schema if is_image_struct(field_.type))
-    binaries = (
-        name for name in BYTES_COLUMNS if name in file.schema.names and pa.types.is_binary(file.schema.field(name).type)
-    )
-    return next(chain(structs, binaries), None)
-
-
-def _uri_column(file: ManifestFile, columns: ManifestColumns, image: str | None) -> str | None:
-    wanted = columns.uri_column
-    if wanted is not None:
-        kind = _field(file, wanted, "columns.uri_column").type
-        if not pa.types.is_string(kind):
-            raise ManifestError(f"{file.uri}: column {wanted} holds no URIs: it is {kind}")
-        return wanted
-    names = [field_.name for field_ in file.schema if pa.types.is_string(field_.type)]
-    found = next((name for name in URI_COLUMNS if name in names), None)
-    if found is None and image is None:
-        near = [name for name in names if difflib.get_close_matches(name.lower(), URI_COLUMNS, 1)]
-        raise ManifestError(
-            f"{file.uri} has no column with the images' URIs: set columns.uri_column"
-            f"{f' (perhaps to {near[0]})' if near else ''}, or name it as one of {', '.join(URI_COLUMNS)}. "
-            f"Its columns are {_listed(file.schema.names)}"
-        )
+def _image_columns(file: ManifestFile, columns: ManifestColumns, look: Look) -> ImageColumns:
+    image, uri = columns.bytes_column, columns.uri_column
+    if image is not None:
+        kind = _field(file, image, "columns.bytes_column").type
+        if leaf_of(kind) is None:
+            raise ManifestError(
+                f"{file.uri}: column {shown(image)} holds no image bytes: it is {kind!s:.100}. columns.bytes_column "
+                "takes binary columns and structs with bytes, columns.uri_column takes text"
+            )
+    if uri is not None:
+        kind = _field(file, uri, "columns.uri_column").type
+        if not (pa.types.is_string(kind) or uri in look.text_columns()):
+            raise ManifestError(
+                f"{file.uri}: column {shown(uri)} holds no URIs: it is {kind!s:.100}. columns.uri_column takes text, "
+                "columns.bytes_column takes the images themselves"
+            )
+    if image is not None or uri is not None:
+        return ImageColumns(image, uri or name_beside(look.text_columns()))
+    found = found_image_columns(file.schema, look)
+    if found.image is None and found.uri is None:
+        raise _no_images(file, look)
     return found
+
+
+def _no_images(file: ManifestFile, look: Look) -> ManifestError:
+    """What to say of a file in which no column seems to hold images."""
+    near = nearest_names(look.text_columns(), URI_COLUMNS)
+    binary = look.bytes_columns()
+    lists = [name for name in binary if leaf_of(file.schema.field(name).type) is None]
+    pictures = [name for name in lists if look.contents(name) == "pictures"]
+    singles = [name for name in binary if name not in lists]
+    said = f"; column {shown(pictures[0])} holds several pictures a row: write a row for each" if pictures else ""
+    return ManifestError(
+        f"{file.uri} has no column with the images' URIs, and none with the images themselves{said}: set "
+        f"columns.uri_column{_guess(near)} or columns.bytes_column{_guess(singles)}, or name it as one of "
+        f"{', '.join(URI_COLUMNS)}. Its columns are {listed(file.schema.names)}"
+    )
+
+
+def _guess(names: list[str]) -> str:
+    return f" (perhaps to {shown(names[0])})" if names else ""
 
 
 def _field(file: ManifestFile, name: str, setting: str) -> pa.Field:
     if name not in file.schema.names:
         raise ManifestError(f"{file.uri}: {setting} is {name}, {no_such_column(name, file.schema.names)}")
     return file.schema.field(name)
-
-
-def no_such_column(name: str, names: Collection[str]) -> str:
-    """A clause about a column that is named and not there."""
-    near = difflib.get_close_matches(name, names, 1)
-    guess = f" (perhaps {near[0]})" if near else ""
-    return f"but there is no such column{guess}. The columns are {_listed(names)}"
-
-
-def _listed(names: Collection[str]) -> str:
-    """The first names, each on one line and not too long."""
-    shown = [" ".join(name.split())[:_SHOWN_CHARACTERS] for name in islice(names, _SHOWN_COLUMNS)]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
 
 
 def check_override(name: str, file: ManifestFile, parameters: type[Parameters]) -> None:

@@ -1,7 +1,9 @@
 """CSV and TSV as a manifest: all columns are text; an empty field is null, `""` is empty text."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
+from itertools import dropwhile
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -15,6 +17,10 @@ from pipelines.manifest.opening import check_names, one_line, opened_text, text_
 # pyarrow reads up to 32 blocks of CSV ahead. A row of one line may be longer than a block, up to what follows.
 _CSV_BLOCK_BYTES = 4 * 2**20
 _CSV_LINE_BYTES = 512 * 2**20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What stands before the header: lines of nothing, or of nothing but empty fields, as spreadsheets write them.
+_BLANK = " \t,;\r\n"
+_BLANK_LINES = re.compile(rb"(?:[ \t,;]*(?:\r\n|\n|\r(?!\Z)))*")
 
 
 class CsvManifest:
@@ -46,11 +52,16 @@ class CsvManifest:
                 raise ManifestError(f"{self.uri}, row {first - 1}: a quotation mark is opened and never closed")
 
     def _read(self, stream: "_CsvBlocks") -> Iterator[pa.RecordBatch]:
-        ragged: list[pa_csv.InvalidRow] = []
-        rows = 1
+        ragged: list[str] = []
+        rows, blank = 1, 0
 
         def refuse(row: pa_csv.InvalidRow) -> str:
-            ragged.append(row)
+            nonlocal blank
+            if not row.text.strip():  # a blank line, though with blanks in it; pyarrow counts it
+                blank += 1
+                return "skip"
+            count = f"{row.actual_columns} fields where the header has {row.expected_columns}"
+            ragged.append(f", row {row.number - blank}: {count}: {one_line(row.text)[:60]}")
             return "error"
 
         try:
@@ -78,7 +89,7 @@ class CsvManifest:
 
 
 class _CsvBlocks:
-    """A stream for pyarrow, which needs the end of a line in every block.
+    """A stream for pyarrow, which needs the end of a line in every block, and the header in the first line.
 
     Attributes:
         end: the last byte read that is not white space.
@@ -86,10 +97,21 @@ class _CsvBlocks:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._begun = False
         self.end = b""
         self.closed = False
 
     def read(self, _size: int = -1) -> bytes:
+        data = self._block()
+        if not self._begun:
+            self._begun = True
+            data = data.removeprefix(_BYTE_ORDER_MARK)
+            while not data.strip(_BLANK.encode()) and (more := self._block()):
+                data = data[_blank_lines(data) :] + more
+            data = data[_blank_lines(data) :]
+        return data
+
+    def _block(self) -> bytes:
         pieces = [self._stream.read(_CSV_BLOCK_BYTES)]
         while pieces[-1] and not _has_line_end(pieces[-1]) and len(pieces) * _CSV_BLOCK_BYTES <= _CSV_LINE_BYTES:
             pieces.append(self._stream.read(_CSV_BLOCK_BYTES) or b"\n")
@@ -99,24 +121,28 @@ class _CsvBlocks:
         return data
 
 
+def _blank_lines(data: bytes) -> int:
+    """Bytes of whole blank lines that `data` begins with."""
+    match = _BLANK_LINES.match(data)
+    return match.end() if match else 0
+
+
 def _has_line_end(data: bytes) -> bool:
     return b"\n" in data or b"\r" in data
 
 
 def _csv_header(uri: str, lines: Iterator[str], delimiter: str) -> list[str]:
     try:
-        return next(row for row in csv.reader(lines, delimiter=delimiter) if row)
+        return next(csv.reader(dropwhile(lambda line: not line.strip(_BLANK), lines), delimiter=delimiter))
     except StopIteration:
         raise ManifestError(f"{uri} is empty: expected a header with the names of the columns") from None
     except csv.Error as error:
         raise ManifestError(f"{uri} does not begin with a header: {error}") from error
 
 
-def _csv_complaint(ragged: Sequence[pa_csv.InvalidRow], rows: int, error: pa.ArrowInvalid) -> str:
+def _csv_complaint(ragged: Sequence[str], rows: int, error: pa.ArrowInvalid) -> str:
     if ragged:
-        row = ragged[0]
-        count = f"{row.actual_columns} fields where the header has {row.expected_columns}"
-        return f", row {row.number}: {count}: {one_line(row.text)[:60]}"
+        return ragged[0]
     if "invalid UTF8" in str(error):
         return f" is not UTF-8 text ({error}): save it as UTF-8"
     if "straddl" in str(error):

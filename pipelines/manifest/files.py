@@ -2,25 +2,37 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from actors.storage import Storage
+from actors.uris import file_name
 from pipelines.manifest.parquet_images import Embedded
 
-Format = Literal["parquet", "csv", "tsv", "jsonl", "text", "images"]
+Format = Literal["parquet", "arrow", "tar", "csv", "tsv", "jsonl", "json", "text", "images"]
 
 EXTENSIONS: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".tar": "tar",
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".txt": "text",
-    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"), "images"),
+    **dict.fromkeys(
+        (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib"), "images"
+    ),
+    **dict.fromkeys(
+        (".gif", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".jxl"), "images"
+    ),
 }
+# What may be packed, and how; named after the list's own ending: `list.csv.zst`.
+_LISTS = frozenset({"csv", "tsv", "jsonl", "json", "text"})
+PACKED = (".gz", ".bz2", ".xz", ".zst")
 URI_COLUMN = "image_uri"  # of the formats that have no header
 
 # Bytes of rows held at once: a batch of embedded images must not be a hundred thousand of them.
@@ -34,7 +46,8 @@ class Batch:
     Attributes:
         table: the columns asked for.
         rows: each row's number in the file as a person would count: lines from 1 in text and JSON lines, rows from 1 in
-            Parquet, rows in CSV with the header as row 1 (blank lines left out).
+            Parquet, rows in CSV with the header as row 1 (blank lines left out), entries of a JSON list and samples of
+            a tar from 1.
         misnamed: mask of the files whose names are not UTF-8, odd bytes of which the table spells as in `b\udcff.jpg`.
         images: those that the rows carry, of a file that was read for them.
     """
@@ -65,11 +78,18 @@ class ManifestFile(Protocol):
         """
 
 
+@runtime_checkable
+class HoldsImages(ManifestFile, Protocol):
+    """A file in which the images themselves may be."""
+
+    def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
+        """As `batches`, and where the images of the column `image` lie; `hashed`: read them for their SHA-256."""
+
+
 def format_of(uri: str) -> Format | None:
-    """By the extension; None where it says nothing. `.gz` after a text format is looked through."""
-    path = uri.partition("?")[0] if Storage.scheme(uri) in ("http", "https") else uri
-    stem, _, extension = path.rpartition("/")[2].lower().rpartition(".")
-    if extension == "gz":
+    """By the extension; None where it says nothing. `.gz` and its like after a list's own is looked through."""
+    stem, _, extension = file_name(uri).lower().rpartition(".")
+    if "." + extension in PACKED:
         kind = EXTENSIONS.get("." + stem.rpartition(".")[2])
-        return None if kind in ("parquet", "images") else kind
+        return kind if kind in _LISTS else None
     return EXTENSIONS.get("." + extension) if stem else None

@@ -2,22 +2,61 @@
 
 from actors.errors import ManifestError
 from actors.storage import Storage
+from pipelines.manifest.arrow_files import ArrowManifest
 from pipelines.manifest.csv_files import CsvManifest
 from pipelines.manifest.files import Format, ManifestFile
+from pipelines.manifest.hive import bare, partitions, with_partitions
+from pipelines.manifest.json_files import JsonManifest
 from pipelines.manifest.json_lines import JsonLinesManifest
 from pipelines.manifest.opening import is_utf8, spelled
 from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.tar_files import Shards, TarManifest
 from pipelines.manifest.uri_lists import TextManifest
 
 
-def open_file(storage: Storage, uri: str, kind: Format) -> ManifestFile:
-    """Read what must be known before the rows: the columns and their types."""
-    if not is_utf8(uri):  # the names of its images begin with its own
-        raise ManifestError(f"{spelled(uri)}: this path is not UTF-8 text: rename it")
-    if kind == "parquet":
-        return ParquetManifest(storage, uri)
-    if kind == "jsonl":
-        return JsonLinesManifest(storage, uri)
-    if kind == "text":
-        return TextManifest(storage, uri)
-    return CsvManifest(storage, uri, "\t" if kind == "tsv" else ",")
+class Opener:
+    """Opens the files of one source, which are of one format."""
+
+    def __init__(self, storage: Storage, kind: Format, root: str | None, bytes_column: str | None) -> None:
+        """`root`: the folder below which names of folders give columns, if any; `bytes_column` as in the settings."""
+        self._storage, self._kind, self._root = storage, kind, root
+        self.shards = Shards(bytes_column)
+        self._partitions: list[str] = []
+
+    def __call__(self, uri: str) -> ManifestFile:
+        """Read what must be known before the rows: the columns and their types."""
+        if not is_utf8(uri):  # the names of its images begin with its own
+            raise ManifestError(f"{spelled(uri)}: this path is not UTF-8 text: rename it")
+        file = self._opened(uri)
+        if self._kind == "text":
+            return file
+        self._partitions = self._partitions or list(partitions(uri, self._root))
+        return with_partitions(file, self._root)
+
+    def notes(self, given: str) -> list[str]:
+        """What the user may want to know, when all was read."""
+        said = f"{given}: the names of its folders give the columns {', '.join(self._partitions)}"
+        return [*([said] if self._partitions else []), *self.shards.notes(given)]
+
+    def _opened(self, uri: str) -> ManifestFile:  # noqa: PLR0911 - a line for each format
+        storage = self._storage
+        match self._kind:
+            case "parquet":
+                return ParquetManifest(storage, uri)
+            case "arrow":
+                return ArrowManifest(storage, uri)
+            case "tar":
+                return TarManifest(storage, uri, self.shards)
+            case "jsonl":
+                return JsonLinesManifest(storage, uri)
+            case "json":
+                return JsonManifest(storage, uri)
+            case "text":
+                return TextManifest(storage, uri)
+            case kind:
+                return CsvManifest(storage, uri, "\t" if kind == "tsv" else ",")
+
+
+def may_lack_columns(file: ManifestFile) -> bool:
+    """Whether a column that the first file has and this one lacks is as good as null."""
+    return isinstance(bare(file), JsonLinesManifest | TarManifest)

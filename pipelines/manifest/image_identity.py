@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.errors import StorageError
+from actors.secrets import shown
 from actors.storage import Storage
 from pipelines.manifest.parquet_images import Embedded
 from pipelines.manifest.rows import Marks
@@ -36,7 +37,7 @@ def by_content(uris: pa.Array, images: Embedded | None, storage: Storage, max_by
     for reason in dict.fromkeys(filter(None, reasons)):
         marks.mark(pa.array([other == reason for other in reasons]), f"the image cannot be read: {reason}")
     pairs = zip(uris.to_pylist(), hashes, strict=True)
-    known = [uri or "" if sha256 is None else f"sha256:{sha256}" for uri, sha256 in pairs]
+    known = [shown(uri or "") if sha256 is None else f"sha256:{sha256}" for uri, sha256 in pairs]
     return pa.array(known, pa.string())
 
 

@@ -1,15 +1,20 @@
 """Opening text formats, and what all formats refuse: what is empty, UTF-16, or has names that are no text."""
 
+import bz2
 import gzip
 import io
+import lzma
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
+
+import pyarrow as pa
 
 from actors.errors import ManifestError
 from actors.storage import Storage
+from actors.uris import file_name
 from pipelines.manifest import files
 
 # More is a cell that stands where a name belongs; it would be in every message and every schema.
@@ -24,26 +29,45 @@ def opened_text(storage: Storage, uri: str) -> Iterator[BinaryIO]:
     """The bytes of a text format, unpacked, and known not to be empty or UTF-16."""
     with storage.open(uri) as stream:
         refuse_empty(uri, stream)
+        packing = "." + file_name(uri).lower().rpartition(".")[2]
+        tool, unpack = _UNPACKERS.get(packing, ("", lambda packed: packed))
         try:
-            unpacked = gzip.GzipFile(fileobj=stream) if uri.lower().endswith(".gz") else stream
+            unpacked = unpack(stream)
             if unpacked.peek(2)[:2] in _UTF16_MARKS:
                 raise ManifestError(f"{uri} is UTF-16 text: save it as UTF-8")
-            yield cast("BinaryIO", unpacked)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ManifestError(f"{uri} is not a whole gzip file, though named so ({error})") from error
+            yield unpacked
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            if not tool:
+                raise
+            reason = one_line(str(error))
+            raise ManifestError(f"{uri} is not a whole {tool} file, though named so ({reason})") from error
+
+
+def _unpack_zstd(stream: BinaryIO) -> io.BufferedReader:
+    return io.BufferedReader(cast("io.RawIOBase", pa.CompressedInputStream(stream, "zstd")))
+
+
+# By ending: what makes such files, and what reads them.
+_UNPACKERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
+    ".gz": ("gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
+    ".bz2": ("bzip2", bz2.BZ2File),
+    ".xz": ("xz", lzma.LZMAFile),
+    ".zst": ("zstd", _unpack_zstd),
+}
+assert tuple(_UNPACKERS) == files.PACKED
 
 
 @contextmanager
-def text_lines(storage: Storage, uri: str) -> Iterator[Iterator[str]]:
-    """The lines of a UTF-8 file, with or without a byte order mark."""
+def text_lines(storage: Storage, uri: str) -> Iterator[io.TextIOWrapper]:
+    """A UTF-8 file, with or without a byte order mark, by lines or otherwise."""
     with opened_text(storage, uri) as stream, io.TextIOWrapper(stream, "utf-8-sig") as lines:
         try:
-            yield iter(lines)
+            yield lines
         except UnicodeDecodeError as error:
             raise ManifestError(f"{uri} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
 
 
-def refuse_empty(uri: str, stream: io.BufferedReader) -> None:
+def refuse_empty(uri: str, stream: "io.BufferedReader[Any]") -> None:
     """Raise ManifestError for a file of 0 bytes."""
     if not stream.peek(1):
         raise empty(uri)

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from actors.errors import ManifestError
-from pipelines.manifest.columns import ColumnRoles, ManifestColumns, no_such_column
+from pipelines.manifest.column_names import no_such_column
+from pipelines.manifest.columns import ColumnRoles, ManifestColumns
 from pipelines.manifest.files import ManifestFile
 from pipelines.manifest.image_uris import AllowedImages
-from pipelines.manifest.rows import is_image_struct
 
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
@@ -35,8 +37,7 @@ def passthrough_types(sources: Sequence[Source], columns: ManifestColumns) -> di
     for source in sources:
         for name in source.roles.passthrough:
             kind = source.first.schema.field(name).type
-            # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
-            kind = TYPES[columns.types[name]] if name in columns.types else pa.string() if kind == pa.null() else kind
+            kind = TYPES[columns.types[name]] if name in columns.types else _stored(name, kind, source.first.uri)
             if kinds.setdefault(name, kind) != kind:
                 raise ManifestError(other_type(name, kinds[name], origins[name], kind, source.first.uri))
             origins.setdefault(name, source.first.uri)
@@ -47,6 +48,36 @@ def passthrough_types(sources: Sequence[Source], columns: ManifestColumns) -> di
             if name not in there:
                 raise ManifestError(f"columns.{setting} names {name}, {no_such_column(name, there)}")
     return kinds
+
+
+def _stored(name: str, kind: pa.DataType, uri: str) -> pa.DataType:
+    """The type of a column in the dataset."""
+    # A column of nothing but nulls has no type yet, and must have one before the dataset is begun.
+    found = pa.string() if kind == pa.null() else stored_type(kind)
+    if found is None:
+        raise ManifestError(
+            f"{uri}: column {name} is {kind!s:.100}, which the dataset cannot hold: write it as another type, or leave "
+            "it out of columns.passthrough"
+        )
+    return found
+
+
+@lru_cache
+def stored_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type that a column has after it was written as Parquet and read again; None where that cannot be.
+
+    Seconds become milliseconds, and date64 becomes date32, in which no value is lost. What a column goes through on its
+    way into the metadata is tried on two nulls.
+    """
+    try:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"x": pa.nulls(2, kind), "y": [2, 1]}), sink)
+        read = pq.read_table(pa.BufferReader(sink.getvalue()))
+        together = pa.concat_tables([read.filter([True, False]), read.slice(1), read.take([0])]).combine_chunks()
+        pa.nulls(2, kind).cast(read["x"].type)
+        return together.sort_by("y").cast(read.schema)["x"].type
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def other_type(name: str, kind: pa.DataType, uri: str, other: pa.DataType, other_uri: str) -> str:
@@ -70,13 +101,9 @@ def renamed(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
     return new_names
 
 
-def left_out(source: Source, columns: ManifestColumns) -> list[str]:
-    """Notes on image columns that are neither animated nor passed through."""
-    if columns.passthrough != "all":
-        return []
-    structs = [field_.name for field_ in source.first.schema if is_image_struct(field_.type)]
+def left_out(source: Source) -> list[str]:
+    """Notes on columns with files that are neither animated nor passed through."""
     return [
         f"column {name} of the manifest holds files and stays out of the metadata; columns.passthrough can name it"
-        for name in structs
-        if name != source.roles.image
+        for name in source.roles.kept_out
     ]

@@ -3,7 +3,8 @@
     sources -> files -> rows as they stand there -> rows of the schema below -> chunks
 
 A chunk's columns: `image_uri` (string, never null), `image_identity` (string, never null: what the image is known by,
-only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (only where the manifest has a column of images),
+only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (of which `image_fallback` alone where the manifest has
+no column of images),
 `problem` (string; why the row cannot be used, else null), the overrides that the manifest has (parameters of the
 generator; null leaves the configured value), then the pass-through columns.
 
@@ -11,8 +12,9 @@ A row that cannot be used stays in its chunk, with its `problem`: it is the plan
 is a ManifestError.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, groupby
 
 import pyarrow as pa
@@ -27,16 +29,16 @@ from pipelines.manifest.columns import (
     URI,
     ColumnRoles,
     ManifestColumns,
+    base_of,
     check_override,
     column_roles,
     only_uris,
 )
-from pipelines.manifest.files import URI_COLUMN, Batch, Format, ManifestFile
-from pipelines.manifest.formats import open_file
+from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile
+from pipelines.manifest.formats import Opener, may_lack_columns
 from pipelines.manifest.image_identity import by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
-from pipelines.manifest.json_lines import JsonLinesManifest
-from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.pass_through import Source, left_out, other_type, passthrough_types, renamed
 from pipelines.manifest.rows import (
     Marks,
@@ -45,8 +47,9 @@ from pipelines.manifest.rows import (
     extra,
     image_columns,
     override,
+    without_secrets,
 )
-from pipelines.manifest.sources import find_files
+from pipelines.manifest.sources import Found, find_files
 from pipelines.manifest.uri_lists import ImageList
 
 # 10 to 50 MB of ordinary rows.
@@ -69,6 +72,8 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
     reserved: Collection[str] = (),
     output: str | None = None,
     schemes: Sequence[str] | None = None,
+    prefixes: Sequence[str] = (),
+    private_networks: bool = False,
     max_image_bytes: int = 2**40,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
@@ -80,27 +85,39 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
         output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
+        prefixes, private_networks: where else they may lie (`storage`).
         max_image_bytes: larger images are not read for their identity.
 
     Raises:
         ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
     """
     with _as_manifest_errors():
-        found = [(source, *find_files(source, columns.format, storage)) for source in sources]
-        _refuse_columns_of_none([kind for _, kind, _ in found], columns)
-        base = [] if columns.base is None else [columns.base]
+        datasets = OwnDatasets(output, storage)
+        found = [find_files(source, columns.format, storage, datasets) for source in sources]
+        _refuse_columns_of_none([one.kind for one in found], columns)
+        allow = partial(
+            AllowedImages.beside,
+            output=output,
+            schemes=schemes,
+            base=columns.base,
+            prefixes=prefixes,
+            private_networks=private_networks,
+        )
         opened: list[Source] = []
-        for kind, group in groupby(found, key=lambda one: one[1]):
+        closing: list[Callable[[], list[str]]] = [partial(one.passed.notes, one.given) for one in found]
+        for kind, group in groupby(found, key=lambda one: one.kind):
             alike = list(group)
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
-                images = ImageList(chain.from_iterable(uris for _, _, uris in alike))
-                allowed = AllowedImages.beside([source for source, _, _ in alike], output, schemes)
-                opened.append(Source(images, iter(()), only_uris(), allowed))
+                images = ImageList(chain.from_iterable(one.files for one in alike))
+                opened.append(Source(images, iter(()), only_uris(), allow([one.given for one in alike])))
                 continue
-            for source, _, uris in alike:
-                allowed = AllowedImages.beside([source, *base], output, schemes)
-                opened.append(_open_source(kind, uris, columns, parameters, storage, allowed))
-        return ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
+            for one in alike:
+                opener = Opener(storage, kind, one.root, columns.bytes_column)
+                opened.append(_open_source(one, opener, columns, parameters, allow([one.given])))
+                closing.append(partial(opener.notes, one.given))
+        reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
+        reader.closing = closing
+        return reader
 
 
 class ManifestReader:
@@ -112,6 +129,7 @@ class ManifestReader:
         extras: the pass-through columns, as the chunks name them.
         notes: what was decided about columns and the user may want to know.
         problems: filled while the chunks are read.
+        closing: what gives notes that are known when all chunks were read.
     """
 
     def __init__(
@@ -136,7 +154,7 @@ class ManifestReader:
             [
                 pa.field("image_uri", pa.string()),
                 *([] if columns.identity == URI else [pa.field("image_identity", pa.string())]),
-                *(PLACE_SCHEMA if embeds else []),
+                *(PLACE_SCHEMA if embeds else [PLACE_SCHEMA.field("image_fallback")]),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
                 *self.extras,
@@ -146,8 +164,15 @@ class ManifestReader:
             f"column {name} of the manifest travels as {new}, because that name is taken"
             for name, new in self._renamed.items()
             if new != name
-        ] + list(dict.fromkeys(chain.from_iterable(left_out(source, columns) for source in sources)))
+        ]
+        of_images = ([*source.roles.notes, *left_out(source)] for source in sources)
+        self.notes += dict.fromkeys(chain.from_iterable(of_images))
         self.problems = RowProblems()
+        self.closing: Sequence[Callable[[], list[str]]] = ()
+
+    def closing_notes(self) -> list[str]:
+        """What was left out of the manifest, after all chunks were read."""
+        return list(dict.fromkeys(chain.from_iterable(notes() for notes in self.closing)))
 
     def chunks(self) -> Iterator[pa.Table]:
         """Tables of `schema`, of at most `chunk_rows` rows.
@@ -176,7 +201,7 @@ class ManifestReader:
         present = [name for name in roles.columns if name in there]
         if roles.image is None:
             return file.batches(present, self._chunk_rows)
-        assert isinstance(file, ParquetManifest), file.uri  # no other format has such a column
+        assert isinstance(file, HoldsImages), file.uri  # no other format has such a column
         beside = [name for name in present if name != roles.image or name in roles.passthrough]
         hashed = self._columns.identity == CONTENT
         return file.batches_with_images(beside, roles.image, self._chunk_rows, hashed=hashed)
@@ -197,7 +222,8 @@ class ManifestReader:
             columns[name] = override(name, given[name], self._parameters, marks)
         for name in roles.passthrough:
             kept = self.extras.field(self._renamed[name])
-            columns[kept.name] = extra(name, given[name], kept.type, marks)
+            values = without_secrets(given[name]) if name == roles.uri else given[name]
+            columns[kept.name] = extra(name, values, kept.type, marks)
         columns["problem"] = pa.array(marks.texts, pa.string())
         size = len(batch.rows)
         return pa.table([columns.get(col.name, pa.nulls(size, col.type)) for col in self.schema], schema=self.schema)
@@ -212,7 +238,7 @@ class ManifestReader:
         marks: Marks,
     ) -> dict[str, pa.Array]:
         """What the images are called, where they lie, and what they are known by."""
-        base = Storage.absolute(self._columns.base) if self._columns.base else Storage.parent(file.uri)
+        base = base_of(file, self._columns)
         uris = None if roles.uri is None else given[roles.uri]
         if batch.images is None:
             assert roles.uri is not None, file.uri
@@ -222,8 +248,11 @@ class ManifestReader:
         if roles.identity is not None:
             columns["image_identity"] = by_column(roles.identity, given[roles.identity], marks)
         elif self._columns.identity == CONTENT:
-            fetched = columns["image_uri"] if batch.images is None else columns["image_fallback"]
-            columns["image_identity"] = by_content(fetched, batch.images, self._storage, self._max_image_bytes, marks)
+            fetched = columns["image_fallback"]
+            if batch.images is None:
+                fetched = pc.coalesce(fetched, columns["image_uri"])
+            storage = self._storage.guarded(allowed.web)
+            columns["image_identity"] = by_content(fetched, batch.images, storage, self._max_image_bytes, marks)
         return columns
 
 
@@ -237,23 +266,24 @@ def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -
 
 
 def _open_source(
-    kind: Format,
-    files: Iterator[str],
+    found: Found,
+    opener: Opener,
     columns: ManifestColumns,
     parameters: type[Parameters],
-    storage: Storage,
     allowed: AllowedImages,
 ) -> Source:
-    opened = (open_file(storage, uri, kind) for uri in files)
+    opened = map(opener, found.files)
     first = next(opened)
-    roles = only_uris() if kind == "text" else column_roles(first, columns, parameters)
+    if not first.schema.names and next(first.batches([], 1), None) is None:
+        raise ManifestError(f"the manifest has no rows: {first.uri}")
+    roles = only_uris() if found.kind == "text" else column_roles(first, columns, parameters, allowed)
     return Source(first, opened, roles, allowed)
 
 
 def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
     """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
     first = source.first
-    may_lack = isinstance(file, JsonLinesManifest)  # there, a key that no line has is as good as null
+    may_lack = may_lack_columns(file)
     known, there = set(first.schema.names), set(file.schema.names)
     for name in source.roles.columns:
         if name not in there:

@@ -15,14 +15,17 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from actors.generators.parameters import Bounds, Parameters
-from actors.storage import Storage
+from actors.printable import printable
+from actors.secrets import hidden, shown
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 from pipelines.manifest.parquet_images import Embedded
+from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
 
 # Rows of each kind of problem that are kept as examples.
 EXAMPLES = 3
-_HAS_ROOT = r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"
-_HAS_DOT_SEGMENT = r"(^|/)\.\.?(/|$)"
+# Types whose values are read from text, too.
+_PARSED = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+_MAY_HOLD_SECRETS = r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*@|[^?#]*[?#])"
 
 
 @dataclass(slots=True)
@@ -44,16 +47,17 @@ class Marks:
     """What is wrong with the rows of one batch: a text for each, or None."""
 
     def __init__(self, uri: str, rows: pa.Array, problems: RowProblems) -> None:
-        self._uri, self._rows, self._problems = uri, rows, problems
+        self._uri, self._rows, self._problems = shown(uri), rows, problems
         self.texts: list[str | None] = [None] * len(rows)
 
     def mark(self, bad: pa.Array, reason: str, values: pa.Array | None = None) -> None:
         """The rows where `bad` is true have a problem; `values` are what stands there."""
         for index in np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist():
-            said = reason if values is None else f"{reason}, not {values[index].as_py()!r:.60}"
-            self._problems.add(reason, f"{self._uri}, row {self._rows[index]}: {said}")
+            said = printable(reason if values is None else f"{reason}, not {_said(values[index].as_py()):.60}")
+            where = f"{printable(self._uri)}, row {self._rows[index]}"
+            self._problems.add(reason, f"{where}: {said}")
             before = self.texts[index]
-            self.texts[index] = f"{before}; {said}" if before else f"{self._uri}, row {self._rows[index]}: {said}"
+            self.texts[index] = f"{before}; {said}" if before else f"{where}: {said}"
 
     def names(self) -> pa.Array:
         """A name for each row's image that is the same whenever the manifest is read."""
@@ -61,7 +65,7 @@ class Marks:
 
 
 def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages, marks: Marks) -> dict[str, pa.Array]:
-    """`image_uri`, of rows whose images are files of their own.
+    """`image_uri`, of rows whose images are files of their own; where it lost a secret, the whole is `image_fallback`.
 
     Args:
         uris: the URI column, text.
@@ -71,8 +75,10 @@ def image_columns(uris: pa.Array, base: str, empty: str, allowed: AllowedImages,
     """
     name = _text_or_null(uris)
     marks.mark(pc.is_null(name), f"no image: {empty} is empty")
-    _mark_refused(name, base, allowed, marks)
-    return {"image_uri": _named(_resolved(name, base), marks)}
+    name, elsewhere = as_paths(name)
+    marks.mark(elsewhere, NOT_HERE, name)
+    _mark_refused(pc.if_else(elsewhere, pa.scalar(None, pa.string()), name), base, allowed, marks)
+    return _shown_and_whole(_named(resolved(name, base), marks))
 
 
 def embedded_columns(
@@ -87,18 +93,39 @@ def embedded_columns(
     """
     size = len(marks.texts)
     name = pa.nulls(size, pa.string()) if uris is None else _text_or_null(uris)
-    elsewhere = pc.coalesce(name, _text_or_null(images.path))
+    elsewhere, is_not_here = as_paths(pc.coalesce(name, _text_or_null(images.path)))
     is_refused = [uri is not None and allowed.why_not(uri, base) is not None for uri in elsewhere.to_pylist()]
     return {
-        "image_uri": _named(name, marks),
+        "image_uri": _shown_and_whole(_named(pc.coalesce(name, images.name), marks))["image_uri"],
         "image_file": pa.repeat(pa.scalar(file), size),
-        "image_column": pa.repeat(pa.scalar(images.column), size),
+        "image_column": images.column,
         "image_group": images.group,
         "image_row": images.row,
         "image_fallback": pc.if_else(
-            pa.array(is_refused, pa.bool_()), pa.scalar(None, pa.string()), _resolved(elsewhere, base)
+            pc.or_(pa.array(is_refused, pa.bool_()), is_not_here),
+            pa.scalar(None, pa.string()),
+            resolved(elsewhere, base),
         ),
     }
+
+
+def _shown_and_whole(uris: pa.Array) -> dict[str, pa.Array]:
+    """URIs without logins and signatures, as `image_uri`; and those that had one, as `image_fallback`."""
+    if not pc.any(pc.match_substring_regex(uris, _MAY_HOLD_SECRETS)).as_py():
+        return {"image_uri": uris, "image_fallback": pa.nulls(len(uris), pa.string())}
+    names = pa.array([uri and shown(uri) for uri in uris.to_pylist()], pa.string())
+    nothing = pa.scalar(None, pa.string())
+    return {"image_uri": names, "image_fallback": pc.if_else(pc.equal(names, uris), nothing, uris)}
+
+
+def without_secrets(uris: pa.Array) -> pa.Array:
+    """A column of URIs without logins and signatures, in its own type."""
+    return pc.cast(_shown_and_whole(pc.cast(uris, pa.string()))["image_uri"], uris.type)
+
+
+def _said(value: Any) -> str:
+    """A value as a problem names it, before it is cut: half a signature is none that can be known as such."""
+    return repr(hidden(shown(value))) if isinstance(value, str) else repr(value)
 
 
 def _named(names: pa.Array, marks: Marks) -> pa.Array:
@@ -114,21 +141,13 @@ def _mark_refused(uris: pa.Array, base: str, allowed: AllowedImages, marks: Mark
 
 
 def _text_or_null(texts: pa.Array) -> pa.Array:
-    texts = pc.cast(texts, pa.string())
+    try:
+        texts = pc.cast(texts, pa.string())
+    except pa.ArrowInvalid:  # bytes, some of which are no text
+        texts = pa.array(
+            [value and value.decode("utf-8", "backslashreplace") for value in texts.to_pylist()], pa.string()
+        )
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.string()), texts)
-
-
-def _resolved(uris: pa.Array, base: str) -> pa.Array:
-    """Relative URIs made absolute, from the folder `base`."""
-    relative = pc.invert(pc.match_substring_regex(uris, _HAS_ROOT))
-    if not pc.any(relative).as_py():
-        return uris
-    resolved = pc.if_else(relative, pc.binary_join_element_wise(base.rstrip("/"), uris, "/"), uris)
-    dotted = pc.fill_null(pc.and_(relative, pc.match_substring_regex(uris, _HAS_DOT_SEGMENT)), False)
-    if not pc.any(dotted).as_py():
-        return resolved
-    joined = [Storage.join(base, uri) for uri in uris.filter(dotted).to_pylist()]
-    return pc.replace_with_mask(resolved, dotted, pa.array(joined, pa.string()))
 
 
 def override(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:
@@ -142,6 +161,7 @@ def override(name: str, values: pa.Array, parameters: type[Parameters], marks: M
 def _numbers(name: str, values: pa.Array, kind: pa.DataType, bounds: Bounds, marks: Marks) -> pa.Array:
     low, high = bounds
     whole = pa.types.is_integer(kind)
+    values = values if whole else _as_written(values)
     numbers, bad = _converted(values, kind)
     least = -sys.float_info.max if low is None else low
     most = sys.float_info.max if high is None else high
@@ -149,7 +169,20 @@ def _numbers(name: str, values: pa.Array, kind: pa.DataType, bounds: Bounds, mar
     bad = pc.or_(bad, pc.fill_null(pc.invert(inside), False))
     upto = f"from {low} to {high}" if high is not None else f"of at least {low}"
     marks.mark(bad, f"{name} must be a {'whole ' if whole else ''}number {upto}", values)
+    # Of the two zeros one, because a clip's id is made of the number as text.
+    numbers = pc.if_else(pc.equal(numbers, 0), pa.scalar(0, numbers.type), numbers)
     return pc.if_else(bad, pa.scalar(None, numbers.type), numbers)
+
+
+def _as_written(values: pa.Array) -> pa.Array:
+    """Short floats and decimals as the float64 that has their digits: 0.02 of float32 is 0.02, not 0.0199999995..."""
+    kind = values.type
+    if pa.types.is_float16(kind):
+        values = values.to_numpy(zero_copy_only=False)
+        return pa.array([None if np.isnan(value) else float(str(value)) for value in values], pa.float64())
+    if pa.types.is_float32(kind) or pa.types.is_decimal(kind):
+        return pc.cast(pc.cast(values, pa.string()), pa.float64())
+    return values
 
 
 def _words(name: str, values: pa.Array, parameters: type[Parameters], marks: Marks) -> pa.Array:
@@ -188,6 +221,8 @@ def _converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]
     try:
         return pc.cast(values, kind), pa.array(np.zeros(len(values), bool))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # at least one value: look at each
+        if not any(is_kind(kind) for is_kind in _PARSED):
+            return _one_by_one(values, kind)
         given = [
             None if isinstance(value, str) and not value.strip() else value
             for value in _within_python(values).to_pylist()
@@ -195,6 +230,19 @@ def _converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]
         parsed = [None if value is None else _parsed(value, kind) for value in given]
         bad = [value is not None and result is None for value, result in zip(given, parsed, strict=True)]
         return pa.array(parsed, kind), pa.array(bad, pa.bool_())
+
+
+def _one_by_one(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
+    """As `_converted`, by Arrow alone: types that Python holds in part."""
+    converted, bad = [], []
+    for row in range(len(values)):
+        try:
+            converted.append(pc.cast(values.slice(row, 1), kind))
+            bad.append(False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            converted.append(pa.nulls(1, kind))
+            bad.append(True)
+    return pa.concat_arrays(converted), pa.array(bad, pa.bool_())
 
 
 def _within_python(values: pa.Array) -> pa.Array:
@@ -219,17 +267,6 @@ def _parsed(value: Any, kind: pa.DataType) -> Any:
         return None
     # The size comes first: the int of 1e999999999 would take minutes.
     return int(number) if -(2**63) <= number < 2**63 and number == int(number) else None
-
-
-def is_image_struct(kind: pa.DataType) -> bool:
-    """Hugging Face's way to embed an image or a sound."""
-    if not pa.types.is_struct(kind) or sorted(field_.name for field_ in kind) != ["bytes", "path"]:
-        return False
-    types = pa.types
-    data, path = (kind.field(name).type for name in ("bytes", "path"))
-    is_data = any(is_kind(data) for is_kind in (types.is_binary, types.is_large_binary, types.is_binary_view))
-    is_path = any(is_kind(path) for is_kind in (types.is_string, types.is_large_string, types.is_string_view))
-    return (is_data or types.is_null(data)) and (is_path or types.is_null(path))
 
 
 def is_convertible(kind: pa.DataType, wanted: pa.DataType) -> bool:

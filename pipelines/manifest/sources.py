@@ -1,42 +1,69 @@
 """Which files a source of the manifest stands for."""
 
-from collections.abc import Collection, Iterator
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
 
 from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest.files import EXTENSIONS, Format, format_of
+from pipelines.manifest.own_datasets import OwnDatasets
+from pipelines.manifest.passed_over import BESIDE, PassedOver, ending_of
+from pipelines.manifest.searches import Search
 
 Wanted = Literal["auto"] | Format
 
+# Of what packs many files at once, with or without names of their own.
+_ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"})
 
-def find_files(given: str, wanted: Wanted, storage: Storage) -> tuple[Format, Iterator[str]]:
-    """The format of a source, and the URIs of its files in a fixed order.
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of one source.
+
+    Attributes:
+        given: the source as it was named.
+        kind: their format.
+        files: their URIs in a fixed order, found while they are asked for.
+        root: the folder that was looked through; None of a single file.
+        passed: what was there besides; whole when `files` has come to its end.
+    """
+
+    given: str
+    kind: Format
+    files: Iterator[str]
+    root: str | None = None
+    passed: PassedOver = field(default_factory=PassedOver)
+
+
+def find_files(given: str, wanted: Wanted, storage: Storage, datasets: OwnDatasets) -> Found:
+    """What a source stands for.
 
     Args:
         given: a file, folder or glob, local or not.
         wanted: `auto` goes by extensions; in a folder or a glob all must then be of one format.
+        datasets: what is left out of every folder.
 
     Raises:
-        ManifestError: there is nothing there, or nothing of a known format; while iterating: a file of another format.
+        ManifestError: there is nothing there, nothing of a known format, or a dataset of ours; while iterating: a file
+            of another format.
     """
     uri = storage.absolute(given)
     kind = format_of(uri) if wanted == "auto" else wanted
     if _stands_alone(uri, kind, storage):
-        return _known(uri, kind), iter([uri])
-    # Text beside other files is captions, or a README, unless it is what the pattern asks for.
-    kinds = frozenset(EXTENSIONS.values()) - (frozenset() if format_of(uri) == "text" else {"text"})
+        return Found(given, _known(uri, kind), iter([uri]))
     if storage.has_magic(uri) and not storage.exists(uri):
-        files = filter(partial(_is_visible, storage.glob_root(uri)), storage.glob(uri))
-        return _one_kind(f"{given} matches", files, wanted, kinds)
-    if storage.is_folder(uri):
-        files = filter(partial(_is_visible, uri), storage.walk(uri))
-        return _one_kind(f"the folder {given} holds", files, wanted, kinds)
+        root = storage.glob_root(uri)
+        datasets.refuse(given, root, is_folder=False)
+        return _searched(f"{given} matches", Search(uri, root, wanted, storage, datasets, is_glob=True), given)
+    is_folder = storage.is_folder(uri)
+    datasets.refuse(given, uri, is_folder=is_folder)
+    if is_folder:
+        return _searched(f"the folder {given} holds", Search(uri, uri, wanted, storage, datasets), given)
     if not storage.exists(uri):
         raise ManifestError(f"{given} does not exist")
-    return _known(uri, kind), iter([uri])
+    return Found(given, _known(uri, kind), iter([uri]))
 
 
 def _stands_alone(uri: str, kind: Format | None, storage: Storage) -> bool:
@@ -47,43 +74,34 @@ def _stands_alone(uri: str, kind: Format | None, storage: Storage) -> bool:
 
 
 def _known(uri: str, kind: Format | None) -> Format:
-    if kind is None:
+    if kind is not None:
+        return kind
+    if ending_of(uri) in _ARCHIVES:
         raise ManifestError(
-            f"{uri}: the extension does not say what this is; known are {', '.join(EXTENSIONS)}, or set columns.format"
+            f"{uri} is a packed archive, in which no image can be read alone: unpack it into a folder, or into a .tar"
         )
-    return kind
+    raise ManifestError(
+        f"{uri}: the extension does not say what this is; known are {', '.join(EXTENSIONS)}, or set columns.format"
+    )
 
 
-def _one_kind(
-    found: str, files: Iterator[str], wanted: Wanted, kinds: Collection[Format]
-) -> tuple[Format, Iterator[str]]:
+def _searched(found: str, search: Search, given: str) -> Found:
     """The files of one format: the one wanted, or else that of the first file, and then no other may come."""
-    if wanted != "auto":
-        files = (uri for uri in files if format_of(uri) == wanted)
-        first = next(files, None)
-        if first is None:
-            raise ManifestError(f"{found} no {wanted} file")
-        return wanted, chain([first], files)
-    files = (uri for uri in files if format_of(uri) in kinds)
+    files = search.files()
     first = next(files, None)
     if first is None:
-        raise ManifestError(f"{found} neither images nor manifests (known are {', '.join(EXTENSIONS)})")
-    kind = _known(first, format_of(first))
-    return kind, chain([first], (_same_kind(found, kind, uri) for uri in files))
+        what = "neither images nor manifests" if search.wanted == "auto" else f"no {search.wanted} file"
+        known = f" (known are {', '.join(EXTENSIONS)})" if search.wanted == "auto" else ""
+        advice = ["set columns.format=json, or text, to read such files"] if BESIDE in search.passed.counts else []
+        raise ManifestError("; ".join([f"{found} {what}{known}", *search.passed.reasons(), *advice]))
+    uri, kind = first
+    rest = (_same_kind(found, kind, *other) for other in files)
+    return Found(given, kind, chain([uri], rest), search.root, search.passed)
 
 
-def _same_kind(found: str, kind: Format, uri: str) -> str:
-    if format_of(uri) != kind:
+def _same_kind(found: str, kind: Format, uri: str, other: Format) -> str:
+    if other != kind:
         raise ManifestError(
             f"{found} {kind} and also {uri}: set columns.format={kind} to leave the others out, or name that file"
         )
     return uri
-
-
-def _is_visible(folder: str, uri: str) -> bool:
-    """Whether no part of the path below `folder` is hidden, or a writer's own (`_SUCCESS`, `_temporary`).
-
-    Among images the underscore means nothing: cameras write `_MG_0001.JPG`.
-    """
-    hidden = (".",) if format_of(uri) == "images" else (".", "_")
-    return not any(part.startswith(hidden) for part in uri.removeprefix(folder).split("/"))

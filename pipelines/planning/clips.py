@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from actors.clip_rates import clip_rates
 from actors.contracts import PLACE_SCHEMA
-from actors.errors import ConfigError
+from actors.errors import ConfigError, VideoError
 from actors.generators import GENERATORS
 from actors.records import WORK_FIELDS, reserved_names
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.work import WORK_ROWS
+from pipelines.manifest import spellings
 from pipelines.manifest.reader import ManifestReader, read_manifest
+from pipelines.manifest.rows import RowProblems
 from pipelines.planning.identity import Identity, derived_seed
 
 # What a work row has that is known only when it is given its place.
@@ -38,6 +41,8 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         reserved=reserved_names(generator),
         output=config.output,
         schemes=config.storage.schemes,
+        prefixes=config.storage.prefixes,
+        private_networks=config.storage.private_networks,
         max_image_bytes=config.image.max_bytes,
     )
     if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):
@@ -65,10 +70,9 @@ def clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identi
     """A chunk of the manifest as rows of a work file, but for their part and attempts."""
     size = chunk.num_rows
     own = {name: _values(name, chunk, variant, config) for name in type(config.generation).varying()}
-    problems = _problems(chunk, own["fps"], config)
-    known = chunk["image_identity" if "image_identity" in chunk.column_names else "image_uri"]
+    problems = [problem or "" for problem in chunk["problem"].to_pylist()]
     images = [
-        f"{problem}\0{image}" if problem else image for image, problem in zip(known.to_pylist(), problems, strict=True)
+        f"{problem}\0{image}" if problem else image for image, problem in zip(_known_by(chunk), problems, strict=True)
     ]
     clip_ids = list(identity.clip_ids(own, images))
     seeds = zip(clip_ids, own["seed"], strict=True)
@@ -91,7 +95,8 @@ def wanted_clips(reader: ManifestReader, config: Config, identity: Identity) -> 
     The variants of an image come one after the other: it is fetched and decoded once for all of them.
     """
     variants = expand_variants(config.variants)
-    for chunk in reader.chunks():
+    for plain in reader.chunks():
+        chunk = _with_rate_problems(plain, config, reader.problems)
         clips = pa.concat_tables([clips_of(chunk, variant, config, identity) for variant in variants])
         of_image = np.arange(clips.num_rows).reshape(len(variants), chunk.num_rows).T.ravel()
         extras = chunk.select(reader.extras.names)
@@ -106,13 +111,29 @@ def _values(name: str, chunk: pa.Table, variant: Mapping[str, Any], config: Conf
     return [default if value is None else value for value in given] or [default] * chunk.num_rows
 
 
-def _problems(chunk: pa.Table, rates: Sequence[int], config: Config) -> list[str]:
-    target_fps = config.interpolation.target_fps
-    return [
-        problem
-        or (f"fps {fps} is above interpolation.target_fps {target_fps}" if target_fps and fps > target_fps else "")
-        for problem, fps in zip(chunk["problem"].to_pylist(), rates, strict=True)
-    ]
+def _with_rate_problems(chunk: pa.Table, config: Config, problems: RowProblems) -> pa.Table:
+    """The chunk, with those rows marked and counted whose own fps does not fit the configuration's rates."""
+    if "fps" not in chunk.column_names:
+        return chunk  # known to fit (`pipelines.config`)
+    marked: list[str | None] = chunk["problem"].to_pylist()
+    for index, (uri, fps) in enumerate(zip(chunk["image_uri"].to_pylist(), chunk["fps"].to_pylist(), strict=True)):
+        if marked[index] or fps is None:
+            continue
+        try:
+            clip_rates(fps, config.interpolation, config.video)
+        except VideoError as error:
+            marked[index] = str(error)
+            problems.add(str(error), f"{uri}: {error}")
+    column = chunk.schema.get_field_index("problem")
+    return chunk.set_column(column, chunk.schema.field(column), pa.array(marked, chunk.schema.field(column).type))
+
+
+def _known_by(chunk: pa.Table) -> list[str]:
+    """What each image is known by."""
+    if "image_identity" in chunk.column_names:
+        identities: list[str] = chunk["image_identity"].to_pylist()
+        return identities
+    return spellings.identities(chunk["image_uri"])
 
 
 def _places(chunk: pa.Table) -> dict[str, pa.Array]:

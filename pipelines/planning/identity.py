@@ -8,24 +8,24 @@ from typing import Any
 from actors import video
 from actors.errors import CheckpointError
 from actors.fingerprint import fingerprint
-from actors.storage import NotFound
+from actors.rife.place import for_models
+from actors.storage import NotFound, Storage
 from pipelines.config import Config
 
 # Raised when the same parameters begin to give other pixels, so that old clips and new ones keep different ids.
 _PIXELS_VERSION = 2
 
 
-def model_revisions(config: Config) -> tuple[str, str]:
+def model_revisions(config: Config, storage: Storage) -> tuple[str, str]:
     """What identifies the content of the generator's model and of the interpolation weights ("" where there are none).
 
     Raises:
         StillreelError: there is no such model, or there are no such weights.
     """
-    options = config.storage.options
     weights = config.interpolation.weights
-    revision = config.model.revision_of_content(options)
+    revision = config.model.revision_of_content(storage)
     try:
-        return revision, fingerprint(weights, options) if weights else ""
+        return revision, fingerprint(weights, for_models(storage)) if weights else ""
     except NotFound as error:
         raise CheckpointError(
             f"interpolation.weights={weights} does not exist: name a file of RIFE weights, or null for none"

@@ -95,6 +95,7 @@ def make_plan(
             placed = placed.append_column("attempts", pa.array(attempts, pa.int32()))
             schema = pa.schema([*work_schema(GENERATORS[config.generator]), *extras])
             writer.add(_beside(placed, others.take(chosen), schema))
+    plan.notes += reader.closing_notes()
     plan.notes += _of_dataset(holdings, plan)
     if writer is not None:
         writer.flush()

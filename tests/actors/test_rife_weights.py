@@ -146,19 +146,53 @@ def test_the_old_pickle_format_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        ("flownet.pkl", "4.25"),
+        ("flownet.pkl", "4.25/4.26"),
         ("flownet_v4.26.pkl", "4.26"),
         ("rife_v4.25.pkl", "4.25"),
         ("rife-v4.26/flownet.pkl", "4.26"),
         ("rife-v4.26/flownet_v4.25.pkl", "4.25"),
-        ("rife-v4.6/flownet.pkl", "4.25"),  # the shapes say otherwise
+        ("rife-v4.6/flownet.pkl", "4.25/4.26"),  # the shapes say otherwise
+        ("rife426.pth", "4.26"),
+        ("rife425_fp16.pth", "4.25"),
+        ("flownet-v425.pkl", "4.25"),
+        ("RIFE_IFNet_v426.pkl", "4.26"),
+        ("Practical-RIFE v4-26.pkl", "4.26"),
+        ("RIFE_v4.26/train_log/flownet.pkl", "4.26"),
+        ("rife49.pth", "4.25/4.26"),
+        ("flownet-v46.pkl", "4.25/4.26"),
+        ("flownet_v4.26_heavy.pkl", "4.25/4.26"),  # the shapes are not those of that
+        ("rife4260.pth", "4.25/4.26"),
+        ("2024.26.pkl", "4.25/4.26"),
+        ("train_log/flownet.pkl", "4.25/4.26"),
     ],
 )
 def test_the_name_tells_4_25_from_4_26(place: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / place
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     torch.save(authors_state(random_net(VARIANTS["4.25"])), path)
     assert weights.load(path)[1].name == name
+
+
+@pytest.mark.parametrize(
+    ("file", "variant", "name"),
+    [
+        ("RIFE4.22.lite.pkl", VARIANTS["4.22.lite"], "4.22.lite"),
+        ("rife46.pkl", VARIANTS["4.22.lite"], "4.22.lite"),  # the weights tell
+        ("rife426.pkl", VARIANTS["4.6"], "4.6"),
+        ("x.pkl", replace(VARIANTS["4.25"], channels=(384, 256, 192, 128, 64)), "4.25.heavy"),
+        ("x.pkl", replace(VARIANTS["4.25"], head=(16, 16)), "4.26.heavy"),
+    ],
+)
+def test_weights_tell_more_than_names(file: str, variant: Variant, name: str, tmp_path: Path) -> None:
+    torch.save(authors_state(random_net(variant)), tmp_path / file)
+    assert weights.load(tmp_path / file)[1] == replace(variant, name=name)
+
+
+def test_a_name_that_does_not_tell_is_kept_as_it_is(tmp_path: Path) -> None:
+    torch.save(authors_state(random_net(VARIANTS["4.25"])), tmp_path / "flownet.pkl")
+    net, _ = weights.load(tmp_path / "flownet.pkl")
+    weights.save(net, tmp_path / "copy.safetensors")
+    assert weights.load(tmp_path / "copy.safetensors")[1].name == "4.25/4.26"
 
 
 @pytest.mark.parametrize("name", ["4.26", "4.22.lite"])

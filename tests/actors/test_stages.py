@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +23,12 @@ import pytest
 import torch
 from PIL import Image
 
-from actors import images, video
+from actors import compiling, images, video
 from actors.contracts import Generated, Loaded, Place, Planned, Row
 from actors.errors import CheckpointError, ConfigError, GenerationError, GpuMemoryError, ImageError, VideoError
 from actors.generators.svd.generator import SvdGenerator
 from actors.generators.svd.settings import FastSettings, SvdModelSettings, SvdParameters
+from actors.node_cache import cache_folder
 from actors.records import clip_schema
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.stages.finish import Finish
@@ -101,6 +104,17 @@ def test_load_image_from_a_file_and_from_a_table(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=f"^{re.escape(said)}$"):
         stage(Planned(ROW, replace(place, row=0)))
     stage.close()
+
+
+def test_what_was_left_out_of_an_image_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("stillreel"), "propagate", True)
+    buffer = io.BytesIO()
+    Image.new("RGB", (100, 80)).save(buffer, "PNG", icc_profile=b"rubbish")
+    uri = stored(buffer.getvalue())
+    Load(IMAGE, STORAGE)(Planned(replace(ROW, image_uri=uri)))
+    assert caplog.messages == [f"{uri}: its ICC profile is broken and was left out"]
 
 
 def test_variants_of_an_image_fetch_and_decode_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,6 +413,17 @@ def test_rates_and_frame_counts(
 
 def test_a_target_rate_below_the_clips_own_is_a_failure(tmp_path: Path, rife_weights: Path) -> None:
     settings = InterpolationSettings(weights=str(rife_weights), factor=None, target_fps=5, precision="fp32")
-    with pytest.raises(GenerationError, match="below the clip's own fps 7"):
+    with pytest.raises(VideoError, match=r"fps 7 is above interpolation\.target_fps 5"):
         finish(tmp_path, settings, VideoSettings())(generated())
     assert not list(tmp_path.rglob("*.mp4"))
+
+
+def test_compiled_networks_are_kept_where_the_model_says(
+    tmp_path: Path, rife_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Path] = []
+    monkeypatch.setattr(compiling, "keep_in", kept.append)
+    settings = InterpolationSettings(weights=str(rife_weights), factor=2, precision="fp32")
+    for cache_dir in (str(tmp_path / "cache"), None):
+        Finish(settings, VideoSettings(), ImageSettings(), partial(str.format, "{}{}"), Storage(), cache_dir)
+    assert kept == [tmp_path / "cache/compiled", cache_folder(None) / "compiled"]

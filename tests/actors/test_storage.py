@@ -202,7 +202,12 @@ def test_all_names_of_a_store_share_its_options(given: str, uri: str, monkeypatc
         seen.append(options)
         return Mock(), uri
 
+    def filesystem(_scheme: str, **options: object) -> Mock:
+        seen.append(options)
+        return Mock()
+
     monkeypatch.setattr("fsspec.core.url_to_fs", url_to_fs)
+    monkeypatch.setattr("fsspec.filesystem", filesystem)
     Storage({given: {"key": "k"}, "memory": {"key": "other"}}).filesystem(uri)
     assert seen[-1]["key"] == "k"
     assert all(options.items() >= {"key": "k"}.items() for options in seen)

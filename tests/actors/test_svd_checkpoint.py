@@ -17,8 +17,10 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import load_file, save_file
 
 from actors import fingerprint as fingerprints
+from actors import retries
 from actors.errors import CheckpointError, ConfigError, StorageError
 from actors.fingerprint import fingerprint
+from actors.generators.svd.settings import SvdModelSettings
 from actors.storage import Storage
 from actors.svd import checkpoint
 from actors.svd.checkpoint import locate, revision_of
@@ -226,7 +228,7 @@ def test_two_processes_copy_once(folder: Path, tmp_path: Path) -> None:
     )  # the children copy files only; a fresh one would import torch for seconds
     start, made = fork.Barrier(2), fork.Queue()
     children = [
-        fork.Process(target=_locate_together, args=(start, f"file://{folder}", tmp_path / "cache", made))
+        fork.Process(target=_locate_together, args=(start, f"local://{folder}", tmp_path / "cache", made))
         for _ in range(2)
     ]
     for child in children:
@@ -298,14 +300,9 @@ def test_offline_the_hubs_cache_answers(hub_cache: Path) -> None:
     load(locate("someone/svd", cache_dir=str(hub_cache)), precision="fp32", device="cpu")
     with pytest.raises(
         CheckpointError,
-        match=r"someone/other .* there is no folder /.*/someone/other, .* cannot be reached .* fetch the checkpoint",
+        match=r"someone/other .* there is no folder /.*/someone/other, .* is not asked \(HF_HUB_OFFLINE\) .* fetch the",
     ):
         revision_of("someone/other")
-
-
-def test_a_commit_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_hub_model", None)
-    assert revision_of("someone/svd", revision=COMMIT) == COMMIT
 
 
 def test_only_the_files_of_the_variant_are_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -331,3 +328,107 @@ _CONFIGS = [
     "feature_extractor/preprocessor_config.json",
     *(f"{component}/config.json" for component in ("unet", "vae", "image_encoder")),
 ]
+
+
+def link_of(folder: Path, kind: str) -> Path:
+    """A folder that leads to the checkpoint by links: as a whole, its folders, or its files."""
+    made = folder.with_name(kind)
+    if kind == "whole":
+        made.symlink_to(folder)
+    elif kind == "folders":
+        made.mkdir()
+        for child in folder.iterdir():
+            (made / child.name).symlink_to(child)
+    else:
+        shutil.copytree(folder, made, copy_function=os.symlink)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["whole", "folders", "files"])
+def test_links_are_followed(kind: str, folder: Path) -> None:
+    made = link_of(folder, kind)
+    assert revision_of(str(made)) == revision_of(str(folder))
+    load(locate(str(made)), precision="fp32", device="cpu")
+
+
+def test_links_that_lead_nowhere_or_round_are_no_trouble_unless_they_are_needed(folder: Path) -> None:
+    before = revision_of(str(folder))
+    (folder / "itself").symlink_to(folder)
+    (folder / "assets").symlink_to("/no/such/assets")
+    assert revision_of(str(folder)) == before
+    (folder / UNET).unlink()
+    (folder / UNET).symlink_to("/no/such/weights")
+    with pytest.raises(CheckpointError, match=rf"{UNET} is a link to /no/such/weights, where nothing is: copy the"):
+        revision_of(str(folder))
+
+
+def test_a_folder_may_be_written_in_several_ways(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.chdir(folder.parent)
+    wanted = revision_of(str(folder))
+    for source in (f"{folder}/", f"file://{folder}", f"file://{folder}/", "~/svd", "~/svd/", "svd", "./svd/", " svd "):
+        assert revision_of(source) == wanted
+        assert locate(source).samefile(folder)
+        model = SvdModelSettings(source=source).with_absolute_paths()
+        assert (model.source, model.pinned("x").revision) == (str(folder), None)
+    assert SvdModelSettings(source="someone/svd/").with_absolute_paths().source == "someone/svd"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("models/svd_xt.safetensors", "is a single file (and there is none), as other programs load it; needed is a"),
+        ("{here}/svd_xt.safetensors", "is a single file, as other programs load it; needed is a folder in diffusers"),
+        ("{here}/svd_xt", "is a single file, as other programs load it"),
+        ("file://{here}/svd_xt.safetensors", "is a single file, as other programs load it"),
+        ("s3://bucket/models/svd.ckpt", "is a single file, as other programs load it"),
+        ("https://example.com/svd.PTH?download=true", "is a single file, as other programs load it"),
+        ("https://huggingface.co/someone/svd/resolve/main/svd.safetensors", "by its id, model.source=someone/svd"),
+        ("https://huggingface.co/someone/svd", "by its id, model.source=someone/svd"),
+        ("~/no/such/folder", "there is no such folder (/"),
+        ("./no_such_folder", "there is no such folder (/"),
+        ("", "neither a URI (s3://...) nor a Hugging Face id"),
+        ("svd", "neither a URI (s3://...) nor a Hugging Face id"),
+    ],
+)
+@pytest.mark.parametrize("ask", [locate, revision_of])
+def test_what_is_no_folder_is_said_and_not_looked_up_on_the_hub(
+    source: str, words: str, ask: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "hub", None)
+    for name in ("svd_xt.safetensors", "svd_xt"):
+        (tmp_path / name).write_bytes(b"0" * 100)
+    for revision in (None, COMMIT):  # conf/svd_xt.yaml sets one
+        with pytest.raises(CheckpointError) as caught:
+            ask(source.format(here=tmp_path), revision=revision)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_models_are_read_with_the_tries_of_the_store(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.001)
+    memory = fsspec.get_filesystem_class("memory")
+    faults = {"left": 0}
+
+    def failing(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            if faults["left"]:
+                faults["left"] -= 1
+                raise ConnectionResetError("reset by peer")
+            return method(*args, **options)
+
+        return call
+
+    for name in ("cat_ranges", "info", "find", "open"):
+        monkeypatch.setattr(memory, name, failing(getattr(memory, name)))
+    for ask in (
+        lambda storage: revision_of(uri, storage=storage),
+        lambda storage: locate(uri, cache_dir=str(tmp_path / "cache"), storage=storage),
+        lambda storage: fingerprint(f"{uri}/{UNET}", storage),
+    ):
+        faults["left"] = 2
+        ask(Storage(tries=3))
+        faults["left"] = 2
+        with pytest.raises(StorageError, match=r"\(tried 2 times\)"):
+            ask(Storage(tries=2))
+        assert faults["left"] == 0

@@ -57,9 +57,9 @@ def test_all_mistakes_are_reported_at_once_with_origin_and_nearest_name(tmp_path
     assert text.startswith("6 mistakes in the configuration:")
     assert f"model.precison: no such setting; did you mean 'precision'? ({file}:4)" in text
     assert f"({file}:6)" in text
-    assert "image.widht: no such setting; did you mean 'width'? (override 'image.widht=512')" in text
-    assert "image.fit: input should be 'crop', 'pad' or 'stretch', got 'squeeze'" in text
-    assert "'oops': an override looks like key=value" in text
+    assert "image.widht: no such setting; did you mean 'width'? (override 'image.widht')" in text
+    assert "image.fit: input should be 'crop', 'pad' or 'stretch' (override 'image.fit')" in text
+    assert "override number 3: an override looks like key=value" in text
     assert "output: is required" in text
 
 
@@ -121,8 +121,34 @@ def test_missing_package_is_explained() -> None:
         (["image.width=64", "image=[1]"], "image: a section and a single value cannot stand for each other"),
         (
             ["interpolation.weights=w.pkl", "interpolation.factor=null", "interpolation.target_fps=5"],
-            "interpolation.target_fps: 5 is below generation.fps 7",
+            "generation.fps: fps 7 is above interpolation.target_fps 5: change one of them",
         ),
+        (
+            ["interpolation={weights: w.pkl, factor: null, target_fps: 24}", "variants=[{fps: [7, 30]}]"],
+            "variants: fps 30 is above interpolation.target_fps 24: change one of them (override 'variants=",
+        ),
+        (
+            [
+                "interpolation={weights: w.pkl, factor: null, target_fps: 24}",
+                "variants=[{fps: 7}, {seed: 1}]",
+                "generation.fps=25",
+            ],
+            "generation.fps: fps 25 is above interpolation.target_fps 24",
+        ),
+        (
+            ["interpolation={weights: w.pkl, factor: 40}", "video.codec=av1"],
+            "generation.fps: fps 7 times interpolation.factor 40 is 280 frames a second, and av1 takes 1/1000 to 240",
+        ),
+        (
+            ["variants=[{fps: [24, 1000]}]", "video.codec=av1"],
+            "variants: fps 1000 times interpolation.factor 1 is 1000",
+        ),
+        (["video.fps=1001", "video.codec=ffv1"], "video.fps is 1001 frames a second, and ffv1 takes 1/1000 to 1000"),
+        (["video.fps=1e-4"], "video.fps: expected a frame rate from 1/1000 to 10000"),
+        (["video.fps=20000"], "video.fps: expected a frame rate from 1/1000 to 10000"),
+        (["video.fps=1e999999999"], "video.fps: expected a number, or a fraction such as 30000/1001"),
+        (["video.fps=inf"], "video.fps: expected a number, or a fraction such as 30000/1001"),
+        (["video.fps=30/0"], "video.fps: expected a number, or a fraction such as 30000/1001"),
         (["storage.options={s4: {key: x}}"], "s4"),
         (["model.fast.cache_interval=3"], "model.fast: would be ignored, because model.tier is exact"),
         (
@@ -176,6 +202,40 @@ def test_secrets_are_not_saved() -> None:
     assert "hush" not in text
     assert "AKIA" not in text
     assert "http://x" in text
+
+
+def test_variants_that_give_every_rate_leave_the_general_one_unused() -> None:
+    rates = ["interpolation={weights: w.pkl, factor: null, target_fps: 24}", "generation.fps=30"]
+    assert load_config([], [*MINIMAL, *rates, "variants=[{fps: [7, 24]}]"]).generation.fps == 30
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("23.976023976", Fraction(24000, 1001)),
+        ("23.976", Fraction(24000, 1001)),
+        ("29.97", Fraction(30000, 1001)),
+        ("2997/100", Fraction(30000, 1001)),
+        ("47.952", Fraction(48000, 1001)),
+        ("59.94", Fraction(60000, 1001)),
+        ("119.88", Fraction(120000, 1001)),
+        ("24", Fraction(24)),
+        ("30", Fraction(30)),
+        ("23.95", Fraction(479, 20)),
+        ("12.5", Fraction(25, 2)),
+        ("16.3333333333", Fraction(49, 3)),
+        ("0.001", Fraction(1, 1000)),
+    ],
+)
+def test_rates_become_those_that_files_can_have(written: str, expected: Fraction) -> None:
+    config = load_config([], [*MINIMAL, f"video.fps={written}"])
+    assert config.video.fps == expected
+    assert config_class("svd").model_validate(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_a_factor_becomes_the_fraction_that_was_meant() -> None:
+    config = load_config([], [*MINIMAL, "interpolation.weights=w.pkl", "interpolation.factor=2.3333333333"])
+    assert config.interpolation.factor == Fraction(7, 3)
 
 
 def test_rates_are_exact_and_survive_saving() -> None:

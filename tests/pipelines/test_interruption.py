@@ -123,6 +123,18 @@ def test_a_first_signal_to_a_run_that_stops_by_itself_is_no_second_one() -> None
         assert end.reason == "stopped"
 
 
+def test_what_ends_after_a_signal_was_interrupted_by_it() -> None:
+    def be_ended(end: Interruption) -> None:
+        with end.drawing():
+            os.kill(os.getpid(), signal.SIGTERM)
+            end.end_now("broke off")  # Ray got the same signal
+            time.sleep(1)
+
+    with ending(Stages(1)) as end, pytest.raises(KeyboardInterrupt):
+        be_ended(end)
+    assert end.reason == "interrupted"
+
+
 def test_what_is_done_with_what_was_drawn_is_not_cut_short() -> None:
     done = []
 

@@ -1,15 +1,17 @@
 """The command line's surface, frozen, and its exit codes."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
-from actors.errors import ConfigError
+from actors.errors import ConfigError, RunError
 from pipelines import __main__ as cli
 from pipelines import run as runs
-from tests.jobs import ROOT, in_process
+from tests.jobs import ROOT, in_process, write_null_config, write_pictures
 
 
 def test_commands_and_options_are_frozen() -> None:
@@ -81,3 +83,25 @@ def test_what_ends_a_run_early_is_one_sentence(
         cli.main()
     assert caught.value.code == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ConfigError("Ray cannot start"), 2, "broke off"),
+        (RunError("the run broke off"), 1, "broke off"),
+    ],
+)
+def test_how_a_run_ended_stands_in_its_summary(
+    error: BaseException, code: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_: object) -> None:
+        raise error
+
+    write_pictures(tmp_path / "images", 1)
+    config = write_null_config(tmp_path / "job.yaml", tmp_path / "images", tmp_path / "out")
+    monkeypatch.setattr(runs, "connected", ends)
+    assert in_process("run", "--config", config).returncode == code
+    (summary,) = (tmp_path / "out").rglob("summary.json")
+    assert json.loads(summary.read_text())["status"] == status

@@ -13,6 +13,7 @@ from actors.errors import ManifestError
 from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
 from pipelines.manifest.columns import ManifestColumns
+from pipelines.manifest.files import EXTENSIONS
 from pipelines.manifest.reader import CHUNK_ROWS, ManifestReader, read_manifest
 
 LOCAL = Storage()
@@ -37,7 +38,9 @@ def rows(reader: ManifestReader) -> pa.Table:
     """All rows, each chunk having the promised schema."""
     chunks = list(reader.chunks())
     assert all(chunk.schema == reader.schema for chunk in chunks)
-    return pa.concat_tables(chunks)
+    table = pa.concat_tables(chunks)
+    has_no_secrets = table["image_fallback"].null_count == len(table)
+    return table.drop_columns("image_fallback") if has_no_secrets and "image_file" not in table.column_names else table
 
 
 def refusal(*sources: Path | str, **columns: Any) -> str:
@@ -404,6 +407,21 @@ def test_passthrough_list_and_limit(tmp_path: Path) -> None:
     assert rows(read(manifest, passthrough=[])).column_names == ["image_uri", "problem"]
 
 
+def test_secrets_of_uris_go_to_the_worker_alone(tmp_path: Path) -> None:
+    whole = ["https://u:p@h/a.png?w=1&Expires=2&Signature=s", "/b.png?sig=x", "https://h/c.png?w=1", None]
+    manifest = write(tmp_path / "m.parquet", {"url": pa.array(whole, pa.large_string()).cast(pa.string())})
+    table = rows(read(manifest, passthrough=["url"], schemes=["file", "https"]))
+    named = ["https://h/a.png?w=1", "/b.png?sig=x", "https://h/c.png?w=1"]
+    assert table["image_uri"].to_pylist() == [*named, f"{manifest}#row=4"]
+    assert table["url"].to_pylist() == [*named, None]
+    assert table["image_fallback"].to_pylist() == [whole[0], None, None, None]
+    images = pa.array([{"bytes": b"x", "path": None}] * 4)
+    manifest = write(tmp_path / "n.parquet", {"image": images, "url": whole})
+    table = rows(read(manifest, bytes_column="image", schemes=["file", "https"]))
+    assert table["image_uri"].to_pylist() == [*named, f"{manifest}#row=4"]
+    assert table["image_fallback"].to_pylist() == whole
+
+
 def test_uris_that_may_not_be_fetched_stay_as_problems(tmp_path: Path) -> None:
     uris = ["https://host/a.jpg", "/b.jpg", "zip://*::/etc/c.zip", "x" * 10_000]
     manifest = write(tmp_path / "m.parquet", {"uri": uris})
@@ -437,13 +455,14 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.csv") == f"{tmp_path}/none.csv does not exist"
     assert refusal(tmp_path / "none.jpg") == f"{tmp_path}/none.jpg does not exist"
     assert refusal(f"{tmp_path}/*.jpg") == (
-        f"{tmp_path}/*.jpg matches neither images nor manifests (known are "
-        ".parquet, .pq, .csv, .tsv, .jsonl, .ndjson, .txt, .jpg, .jpeg, .jfif, .png, .webp, .tif, .tiff, .bmp, .gif)"
+        f"{tmp_path}/*.jpg matches neither images nor manifests (known are {', '.join(EXTENSIONS)})"
     )
     write(tmp_path / "empty" / "README.md", "x")
     assert refusal(tmp_path / "empty").startswith(f"the folder {tmp_path}/empty holds neither images nor manifests")
-    assert refusal(tmp_path / "empty", format="csv") == f"the folder {tmp_path}/empty holds no csv file"
-    assert "set columns.format" in refusal(write(tmp_path / "m.json", "[]"))
+    assert refusal(tmp_path / "empty", format="csv").startswith(
+        f"the folder {tmp_path}/empty holds no csv file; 1 file"
+    )
+    assert "set columns.format" in refusal(write(tmp_path / "m.xlsx", "[]"))
 
 
 @pytest.mark.parametrize(
@@ -504,22 +523,26 @@ def test_damaged_parquet_page(tmp_path: Path) -> None:
 
 
 def test_missing_columns_name_the_nearest(tmp_path: Path) -> None:
-    manifest = write(tmp_path / "m.csv", "img_url,caption\n/a.jpg,x\n")
+    manifest = write(tmp_path / "m.csv", "image_ulr,caption\ncat,x\n")
     assert refusal(manifest) == (
-        f"{manifest} has no column with the images' URIs: set columns.uri_column (perhaps to img_url), or name it as "
-        "one of image_uri, uri, url, image_url, image_path, path, file_name, image. Its columns are img_url, caption"
+        f"{manifest} has no column with the images' URIs, and none with the images themselves: set columns.uri_column "
+        "(perhaps to image_ulr) or columns.bytes_column, or name it as one of image_uri, uri, url, image_url, "
+        "image_path, path, file_name, image. Its columns are image_ulr, caption"
     )
-    assert refusal(manifest, uri_column="img_uri") == (
-        f"{manifest}: columns.uri_column is img_uri, but there is no such column (perhaps img_url). "
-        "The columns are img_url, caption"
+    assert refusal(manifest, uri_column="image_url") == (
+        f"{manifest}: columns.uri_column is image_url, but there is no such column (perhaps image_ulr). "
+        "The columns are image_ulr, caption"
     )
     assert "columns.passthrough names captoin, but there is no such column (perhaps caption)" in refusal(
-        manifest, uri_column="img_url", passthrough=["captoin"]
+        manifest, uri_column="image_ulr", passthrough=["captoin"]
     )
     assert "columns.types names score, but there is no such column." in refusal(
-        manifest, uri_column="img_url", types={"score": "int64"}
+        manifest, uri_column="image_ulr", types={"score": "int64"}
     )
-    assert refusal(manifest, bytes_column="caption") == f"{manifest}: column caption holds no image bytes: it is string"
+    assert refusal(manifest, bytes_column="caption") == (
+        f"{manifest}: column caption holds no image bytes: it is string. columns.bytes_column takes binary columns and "
+        "structs with bytes, columns.uri_column takes text"
+    )
 
 
 def test_columns_of_a_manifest_without_columns(tmp_path: Path) -> None:

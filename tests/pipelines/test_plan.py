@@ -166,8 +166,18 @@ def test_clip_ids_stay_what_they_are_from_version_to_version(tmp_path: Path) -> 
 def test_rows_that_are_faster_than_the_target_rate_are_planned_to_fail(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m.parquet", 2, fps=[7, 30])
     rate = ("interpolation.weights=w.pkl", "interpolation.factor=null", "interpolation.target_fps=24")
-    rows = work_rows(plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", *rate)))
-    assert [row["problem"] for row in rows] == ["", "fps 30 is above interpolation.target_fps 24"]
+    plan = plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", *rate, "variants=[{seed: [1, 2]}]"))
+    problem = "fps 30 is above interpolation.target_fps 24"
+    assert [row["problem"] for row in work_rows(plan)] == ["", "", problem, problem]
+    assert dict(plan.problems.counts) == {problem: 1}
+    assert plan.problems.examples[problem] == [f"/images/1.jpg: {problem}"]
+
+
+def test_rows_that_are_too_fast_for_the_codec_are_planned_to_fail(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.parquet", 3, fps=[7, 500, None])
+    rows = work_rows(plan_of(config_for(tmp_path / "m.parquet", tmp_path / "out", "video.codec=av1")))
+    problem = "fps 500 times interpolation.factor 1 is 500 frames a second, and av1 takes 1/1000 to 240"
+    assert [row["problem"] for row in rows] == ["", problem, ""]
 
 
 def test_many_variants_share_a_work_file(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def test_a_run_does_without_what_another_ray_lacks(
 ) -> None:
     monkeypatch.delattr(worker, "print_to_stdstream")
     monkeypatch.setattr(worker, "_global_node", SimpleNamespace())
+    monkeypatch.setattr("ray.job_config.JobConfig", SimpleNamespace)
+    assert ray_private.job_config("/ours") == SimpleNamespace()
     monkeypatch.setattr(DataContext, "get_current", lambda: SimpleNamespace(execution_options=SimpleNamespace()))
     with ray_private.reports_into(tmp_path / "ray.log"):
         pass
@@ -104,6 +106,14 @@ def test_a_run_does_without_what_another_ray_lacks(
     assert [block["item"].to_pylist() for block in ray_private.blocks_of(OtherDataset())] == [["a", "b"]]
     ray_private.set_data_context()
     lacks = ["print_to_stdstream", "_global_node.all_processes", "iter_internal_ref_bundles", "memory_usage_poll"]
-    lacks += ("downstream_capacity_backpressure_ratio", "custom_execution_callback_classes")
+    lacks += ("downstream_capacity_backpressure_ratio", "custom_execution_callback_classes", "_py_driver_sys_path")
     for what in lacks:
         assert any(what in message for message in caplog.messages), what
+
+
+def test_workers_search_our_code_first_and_not_the_drivers_folders() -> None:
+    """`ray.init` extends the list by the current folder; workers put each of it before all others."""
+    config = ray_private.job_config("/ours")
+    assert f"job_config.{'_py_driver_sys_path'}.extend" in Path(worker.__file__).read_text()
+    config._py_driver_sys_path.extend(["/users"])
+    assert list(config._get_proto_job_config().py_driver_sys_path) == ["/ours"]

@@ -9,8 +9,9 @@ from actors.contracts import Pixels
 from actors.errors import GenerationError
 from actors.generators.base import Animation, Generator
 from actors.generators.svd.settings import SvdModelSettings, SvdParameters, shortcuts_of
+from actors.node_cache import cache_folder
 from actors.storage import Storage
-from actors.svd.checkpoint import cache_folder, locate
+from actors.svd.checkpoint import locate
 
 
 class SvdGenerator(Generator[SvdModelSettings, SvdParameters]):
@@ -39,7 +40,7 @@ class SvdGenerator(Generator[SvdModelSettings, SvdParameters]):
             revision=model.revision,
             variant=model.variant,
             cache_dir=model.cache_dir,
-            storage_options=storage.options,
+            storage=storage,
         )
         compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
         shortcuts = shortcuts_of(model.tier, model.fast)

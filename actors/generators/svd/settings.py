@@ -1,18 +1,17 @@
 """What SVD may be told: the sections `model` and `generation`."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from actors.contracts import Value
-from actors.fingerprint import StorageOptions
 from actors.generators.base import ModelSection
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
+from actors.secrets import shown
 from actors.settings import NO_EFFECT, Compile, Section
 from actors.storage import Storage
-from actors.svd.checkpoint import is_on_hub, revision_of
+from actors.svd.checkpoint import is_on_hub, revision_of, tidied
 
 Tier = Literal["exact", "fast", "few_step"]
 
@@ -125,9 +124,16 @@ class SvdModelSettings(ModelSection):
         """As in `ModelSection`."""
         return self.device == "cuda"
 
-    def revision_of_content(self, options: StorageOptions) -> str:
+    @property
+    def node_cache(self) -> str | None:
         """As in `ModelSection`."""
-        return revision_of(self.source, revision=self.revision, variant=self.variant, storage_options=options)
+        return self.cache_dir
+
+    def revision_of_content(self, storage: Storage) -> str:
+        """As in `ModelSection`."""
+        return revision_of(
+            self.source, revision=self.revision, variant=self.variant, cache_dir=self.cache_dir, storage=storage
+        )
 
     def pinned(self, revision: str) -> Self:
         """As in `ModelSection`: a branch of the Hub may move before the last worker has started."""
@@ -135,9 +141,9 @@ class SvdModelSettings(ModelSection):
 
     def with_absolute_paths(self) -> Self:
         """As in `ModelSection`."""
-        changes = {}
-        if Path(self.source).expanduser().is_dir():
-            changes["source"] = Storage.absolute(self.source)
+        changes = {"source": tidied(self.source)}
+        if Storage.is_local(self.source) and not is_on_hub(self.source):
+            changes["source"] = Storage.absolute(changes["source"])
         if self.cache_dir is not None:
             changes["cache_dir"] = Storage.absolute(self.cache_dir)
         return self.model_copy(update=changes)
@@ -157,7 +163,7 @@ class SvdModelSettings(ModelSection):
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""
-        return {"model": self.source, "precision": self.precision, "tier": describe_tier(self.tier, self.fast)}
+        return {"model": shown(self.source), "precision": self.precision, "tier": describe_tier(self.tier, self.fast)}
 
 
 class SvdParameters(Parameters):

@@ -1,0 +1,97 @@
+"""A Hugging Face Hub on a loopback port: what its client asks of it for one model, with the faults of a real one."""
+
+import hashlib
+import http.server
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+MODEL = "someone/svd"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """Serves the files of a folder as `MODEL` at `COMMIT`.
+
+    Attributes:
+        answers: what the next requests get instead: a status, or 0 for a connection that is closed.
+        refusal: a status and the Hub's own error code that each request for the model gets; None: none.
+        asked: the paths of all requests so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.answers: deque[int] = deque()
+        self.refusal: tuple[int, str] | None = None
+        self.asked: list[str] = []
+        self.endpoint = ""
+
+    @contextmanager
+    def serving(self) -> Iterator["Hub"]:
+        hub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                hub._answer(self)
+
+            def do_GET(self) -> None:
+                hub._answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.endpoint = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        path = unquote(urlsplit(request.path).path)
+        self.asked.append(path)
+        if self.answers:
+            status = self.answers.popleft()
+            if status:
+                _send(request, status, b"{}", {})
+            else:
+                request.close_connection = True
+            return
+        if self.refusal is not None:
+            status, code = self.refusal
+            _send(request, status, b'{"error": "no"}', {"X-Error-Code": code, "X-Error-Message": "no"})
+            return
+        names = sorted(file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file())
+        if path.startswith(f"/api/models/{MODEL}/tree/"):
+            entries = [{"type": "file", "path": name, **self._entry(name)} for name in names]
+            _send(request, 200, json.dumps(entries).encode(), {})
+        elif path in (f"/api/models/{MODEL}", *(f"/api/models/{MODEL}/revision/{name}" for name in ("main", COMMIT))):
+            model = {"id": MODEL, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
+            _send(request, 200, json.dumps(model).encode(), {})
+        elif path.startswith(f"/{MODEL}/resolve/{COMMIT}/"):
+            content = (self.folder / path.partition(f"{COMMIT}/")[2]).read_bytes()
+            headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+            _send(request, 200, content, headers)
+        else:
+            _send(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def _entry(self, name: str) -> dict[str, object]:
+        content = (self.folder / name).read_bytes()
+        return {"size": len(content), "oid": hashlib.sha256(content).hexdigest()}
+
+
+def _send(request: http.server.BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:
+    request.send_response(status)
+    for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body))} | headers).items():
+        request.send_header(name, value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body)
