@@ -5,6 +5,7 @@ some have a problem, or as one ManifestError of one sentence. Anything else is p
 """
 
 import argparse
+import bz2
 import csv
 import datetime as dt
 import gzip
@@ -12,6 +13,7 @@ import io
 import json
 import random
 import sys
+import tarfile
 import tempfile
 import traceback
 from collections import Counter
@@ -187,6 +189,41 @@ def _downloaded(columns: Columns) -> bytes:
     return _parquet(_typed({"jpg": pa.array(pictures, pa.binary())} | columns))
 
 
+def _as_json(columns: Columns) -> bytes:
+    return b"[" + b",".join(_as_json_lines(columns).splitlines()) + b"]"
+
+
+def _as_arrow(columns: Columns) -> bytes:
+    table = _typed(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=11)
+    return bytes(sink.getvalue())
+
+
+def _as_stream(columns: Columns) -> bytes:
+    """As `datasets.save_to_disk` writes it, with images."""
+    table = _typed({"image": pa.array([{"bytes": _pictures()[0], "path": None}] * _ROWS)} | columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=11)
+    return bytes(sink.getvalue())
+
+
+def _as_tar(columns: Columns) -> bytes:
+    """A shard of WebDataset, whose texts are the columns."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for row in range(_ROWS):
+            texts = {name or "x": str(values[row]) for name, values in columns.items() if values[row] is not None}
+            encoded = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
+            for name, data in {"jpg": _pictures()[0], **encoded}.items():
+                member = tarfile.TarInfo(f"{row:05d}.{name}"[:90].replace("\0", ""))
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 def _typed(columns: Columns) -> pa.Table:
     """A table, each column of whatever type holds it."""
     return pa.table({name: _array(values) for name, values in columns.items()})
@@ -225,6 +262,12 @@ _FORMATS: dict[str, Callable[[Columns], bytes]] = {
     "Spark's parquet": _as_spark,
     "txt": _as_text,
     "jsonl.gz": lambda columns: gzip.compress(_as_json_lines(columns), mtime=0),
+    "json": _as_json,
+    "arrow": _as_arrow,
+    "tar": _as_tar,
+    "Hugging Face's arrow": _as_stream,
+    "csv.zst": lambda columns: bytes(pa.compress(_as_csv(columns), "zstd")),
+    "tsv.bz2": lambda columns: bz2.compress(_as_csv(columns, "\t"), 1),
 }
 
 
@@ -288,7 +331,7 @@ def _odd_types(name: str, rng: random.Random) -> bytes:
     for _ in range(rng.randrange(1, 4)):
         column = rng.choice([*columns, "image", "data", "extra", "fps"])
         values = rng.choice(_odd_columns())
-        columns[column] = values if "parquet" in name else values.to_pylist()
+        columns[column] = values if name.endswith(("parquet", "arrow")) else values.to_pylist()
     return _FORMATS[name](columns)
 
 
