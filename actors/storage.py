@@ -153,7 +153,9 @@ class Storage:
             return self._call("read", uri, partial(fetch_at_most, max_bytes, uri))
         if max_bytes is not None and self.size(uri) > max_bytes:
             raise too_large(uri, max_bytes)
-        return cast("bytes", self._call("read", uri, lambda fs, path: fs.cat_file(path)))
+        # s3fs asks for the size first where it may fetch pieces at once: a request more for each image.
+        how = {"max_concurrency": 1} if self.scheme(uri) in _S3 else {}
+        return cast("bytes", self._call("read", uri, lambda fs, path: fs.cat_file(path, **how)))
 
     def read_ranges(self, uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes from each start up to its end: one request a range, many at once where the store allows it."""

@@ -18,6 +18,7 @@ from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
 from pipelines.dataset.work import remove_work
 from pipelines.driver.cluster import Cluster, check_machine, connected
+from pipelines.driver.cost import GpuClock
 from pipelines.driver.heartbeat import Heartbeat
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.progress import Progress
@@ -25,7 +26,7 @@ from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
 from pipelines.planning.planner import Plan, Retry
-from pipelines.pools import Pools, size_pools
+from pipelines.pools import size_pools
 
 if TYPE_CHECKING:
     from pipelines.graph import Graph
@@ -58,37 +59,22 @@ def run(
     check_machine(config)
     started = datetime.now(UTC)
     job = Job.to_run(config)
-    with job.lease(break_lease=break_lease) as lease:
-        with Heartbeat(job.folder, job.storage, job.run_id, started, config.cost) as heartbeat:
-            summary = _planned(job, lease, retry, console)
-            if summary.plan.to_do:
-                _made(job, lease, summary, heartbeat, started, console, stand_ins or {})
+    with job.lease(break_lease=break_lease) as lease, Heartbeat(job, started) as heartbeat:
+        summary = _planned(job, lease, retry, console)
         if not summary.plan.to_do:
+            heartbeat.stop()
             job.forget()  # a schedule would fill the dataset with runs that made nothing
+            return summary
+        heartbeat.follow(summary)
+        try:
+            _make(job, job.committer(summary.plan, lease), summary, console, stand_ins or {})
+        except KeyboardInterrupt:  # while Ray starts or ends, or a second one
+            summary.status = "interrupted"
+            raise
+        finally:
+            summary.stop_clock(started)
+            job.storage.put_bytes(job.folder.summary, summary.to_json().encode())
     return summary
-
-
-def _made(
-    job: Job,
-    lease: Lease,
-    summary: Summary,
-    heartbeat: Heartbeat,
-    started: datetime,
-    console: Console,
-    stand_ins: StandIns,
-) -> None:
-    """Make the clips; however that ends, the dataset is told."""
-    heartbeat.enter("starting", summary)
-    try:
-        _make(job, job.committer(summary.plan, lease), summary, heartbeat, console, stand_ins)
-    except KeyboardInterrupt:  # while Ray starts or ends, or a second one
-        summary.status = "interrupted"
-        raise
-    finally:
-        summary.stop_clock(started)
-        summary.gpu_s, summary.cost, summary.currency = heartbeat.gpus.ended()
-        job.storage.put_bytes(job.folder.summary, summary.to_json().encode())
-        heartbeat.end(summary)
 
 
 def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> Summary:
@@ -99,38 +85,30 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
     plan = job.plan(retry, with_work=True)
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"
-    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
+    gpus = GpuClock(job.config.cost)
+    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered, gpus=gpus)
 
 
-def _make(
-    job: Job, committer: Committer, summary: Summary, heartbeat: Heartbeat, console: Console, stand_ins: StandIns
-) -> None:
+def _make(job: Job, committer: Committer, summary: Summary, console: Console, stand_ins: StandIns) -> None:
     """Start Ray, make the clips, and where all rows have ended, remove the work files."""
     card.write(job.layout, job.storage)
     with job.log("ray.log") as ray_log, connected(job.config, console, ray_log) as cluster:
-        pools = size_pools(job.config, cluster.gpus, cluster.cpus)
-        heartbeat.gpus.hold(pools.gpus, cluster.gpu_types)
-        heartbeat.enter("running")
-        _stream(job, committer, summary, cluster, pools, console, stand_ins)
+        _stream(job, committer, summary, cluster, console, stand_ins)
     if summary.ended == summary.plan.to_do:
         summary.status = "done"
         remove_work(job.folder, summary.plan.work, job.storage)
 
 
 def _stream(
-    job: Job,
-    committer: Committer,
-    summary: Summary,
-    cluster: Cluster,
-    pools: Pools,
-    console: Console,
-    stand_ins: StandIns,
+    job: Job, committer: Committer, summary: Summary, cluster: Cluster, console: Console, stand_ins: StandIns
 ) -> None:
     """Draw from the stages until all rows have ended, or the run is to stop."""
     # Ray Data takes seconds to import: a run that has nothing to do, and `plan`, go without.
     from pipelines.graph import Graph
 
     config, plan = job.config, summary.plan
+    pools = size_pools(config, cluster.gpus, cluster.cpus)
+    summary.gpus.start(pools.gpus, cluster.gpu_types)
     with (
         job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,

@@ -10,6 +10,7 @@ from rich.text import Text
 from actors.printable import printable
 from pipelines.dataset.beats import State
 from pipelines.dataset.layout import Layout
+from pipelines.driver.cost import shown
 
 # By `State.word`. 2 stays usage, as everywhere.
 EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stale": 4}
@@ -39,12 +40,9 @@ def rows_of(state: State) -> dict[str, str]:
         rows["rate"] = f"{beat.rate * 60:.1f} clips/min of late, ETA {_span(left)}"
     for kind in beat.failures:
         rows[f"failed at {kind.stage} ({kind.error_type})"] = f"{kind.count:,}"
-    if beat.gpu_s:
-        rows["GPU-hours"] = f"{beat.gpu_s / 3600:.2f}, {beat.gpus:g} GPUs now"
-    if beat.cost is not None:
-        per_1000 = f", {beat.cost * 1000 / beat.made:.2f} per 1,000 clips" if beat.made else ""
-        rows["cost"] = f"{beat.cost:.2f} {beat.currency}{per_1000}"
-    return rows
+    if beat.gpus:
+        rows["GPUs now"] = f"{beat.gpus:g}"
+    return rows | shown(beat.gpu_s, beat.cost, beat.currency, beat.made)
 
 
 def print_status(state: State, layout: Layout, console: Console) -> None:

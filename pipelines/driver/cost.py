@@ -9,27 +9,31 @@ _S_PER_HOUR = 3600.0
 
 
 class GpuClock:
-    """Counts GPU-seconds from when GPUs are held until they are let go."""
+    """Counts GPU-seconds from when a run holds GPUs until it lets them go.
+
+    Attributes:
+        is_on: whether it counts, also where there is no GPU.
+        held: GPUs that are held now.
+        currency: of `cost`.
+    """
 
     def __init__(self, settings: CostSettings) -> None:
         self.currency = settings.currency
         self._settings = settings
         self._price: float | None = settings.gpu_hour
-        self.held = 0.0
+        self.is_on, self.held = False, 0.0
         self._since = 0.0
         self._seconds = 0.0
 
-    def hold(self, gpus: float, types: Mapping[str, float]) -> None:
+    def start(self, gpus: float, types: Mapping[str, float]) -> None:
         """From here on so many GPUs are held; `types` are the cluster's, with how many there are of each."""
-        self._seconds = self.seconds()
-        self.held, self._since = gpus, time.monotonic()
-        if gpus:
-            self._price = price_of(self._settings, types)
+        self.is_on, self.held, self._since = True, gpus, time.monotonic()
+        self._price = price_of(self._settings, types)
 
-    def ended(self) -> tuple[float, float | None, str]:
-        """No more are held: the GPU-seconds, what they come to, and the currency."""
-        self.hold(0.0, {})
-        return self.seconds(), self.cost(), self.currency
+    def stop(self) -> None:
+        """No more are held."""
+        self._seconds = self.seconds()
+        self.is_on, self.held = False, 0.0
 
     def seconds(self) -> float:
         """GPU-seconds so far."""
@@ -38,6 +42,37 @@ class GpuClock:
     def cost(self) -> float | None:
         """What they come to; None without a price."""
         return None if self._price is None else self.seconds() / _S_PER_HOUR * self._price
+
+    def described(self, clips: int) -> dict[str, float | str | None]:
+        """What `summary.json` says of it; `clips` were made."""
+        return {
+            "gpu_hours": round(self.seconds() / _S_PER_HOUR, 4),
+            "cost": _rounded(self.cost()),
+            "cost_per_1000_clips": _rounded(per_1000(self.cost(), clips)),
+            "currency": self.currency,
+        }
+
+    def shown(self, clips: int) -> dict[str, str]:
+        """The same as lines of a table; nothing where no GPU was held."""
+        return shown(self.seconds(), self.cost(), self.currency, clips)
+
+
+def shown(gpu_s: float, cost: float | None, currency: str, clips: int) -> dict[str, str]:
+    """GPU-seconds and what they came to, as lines of a table."""
+    lines = {"GPU-hours": f"{gpu_s / _S_PER_HOUR:.2f}"} if gpu_s else {}
+    if gpu_s and cost is not None:
+        of_1000 = per_1000(cost, clips)
+        lines["cost"] = f"{cost:.2f} {currency}" + ("" if of_1000 is None else f", {of_1000:.2f} per 1,000 clips")
+    return lines
+
+
+def per_1000(cost: float | None, clips: int) -> float | None:
+    """The cost of a thousand clips; None where there is no price, or no clip."""
+    return None if cost is None or not clips else cost * 1000 / clips
+
+
+def _rounded(amount: float | None) -> float | None:
+    return None if amount is None else round(amount, 4)
 
 
 def price_of(settings: CostSettings, types: Mapping[str, float]) -> float | None:

@@ -4,17 +4,14 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from actors.errors import StorageError
-from actors.storage import Storage
-from pipelines.config.sections import CostSettings
 from pipelines.dataset.beats import BEAT_S, Beat, Failures, Phase
-from pipelines.dataset.layout import RunFolder
-from pipelines.driver.cost import GpuClock
 from pipelines.driver.report import Summary
+from pipelines.job import Job
 
 # Beats of which the rate is told: of five minutes.
 _RECENT = 30
@@ -23,14 +20,11 @@ _RECENT = 30
 class Heartbeat:
     """Beats from a thread of its own within its block. A store that does not answer only makes it late."""
 
-    def __init__(self, folder: RunFolder, storage: Storage, run_id: str, started: datetime, cost: CostSettings) -> None:
-        self._uri, self._storage, self._run_id, self._started = folder.heartbeat, storage, run_id, started
-        self._phase: Phase = "planning"
+    def __init__(self, job: Job, started: datetime) -> None:
+        self._job, self._started = job, started
         self._summary: Summary | None = None
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
-        self.gpus = GpuClock(cost)
         self._stop = threading.Event()
-        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -40,52 +34,57 @@ class Heartbeat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """The last beat tells how the run has ended."""
+        self.stop()
+        if self._summary is not None:
+            self._beat(self._summary.status)
+
+    def follow(self, summary: Summary) -> None:
+        """From here on the run does what this counts."""
+        self._summary = summary
+
+    def stop(self) -> None:
+        """Beat no more, but for the last time."""
         self._stop.set()
         self._thread.join()
 
-    def enter(self, phase: Phase, summary: Summary | None = None) -> None:
-        """From here on the run is in this phase, and does what `summary` counts."""
-        self._phase, self._summary = phase, summary or self._summary
-        self._beat()
-
-    def end(self, summary: Summary) -> None:
-        """The last beat: how the run has ended."""
-        self._stop.set()
-        self.enter(summary.status, summary)
-
     def _keep_beating(self) -> None:
-        while True:
-            if not self._stop.is_set():
-                self._beat()
-            if self._stop.wait(BEAT_S):
-                return
+        while not self._stop.is_set():
+            self._beat(_phase_of(self._summary))
+            self._stop.wait(BEAT_S)
 
-    def _beat(self) -> None:
-        with self._lock, suppress(StorageError):
-            self._storage.put_bytes(self._uri, self._now().model_dump_json(indent=2).encode())
+    def _beat(self, phase: Phase) -> None:
+        beat = self._now(phase).model_dump_json(indent=2)
+        with suppress(StorageError):
+            self._job.storage.put_bytes(self._job.folder.heartbeat, beat.encode())
 
-    def _now(self) -> Beat:
+    def _now(self, phase: Phase) -> Beat:
+        beat = Beat(run_id=self._job.run_id, phase=phase, started_at=self._started, beaten_at=datetime.now(UTC))
         summary = self._summary
-        counts = {}
-        if summary is not None:
-            self._recent.append((time.monotonic(), summary.ended))
-            plan = summary.plan
-            counts = {"images": plan.images, "already_there": plan.already_there, "to_do": plan.to_do}
-            counts |= {"made": summary.made, "failed": summary.failed}
-        since, ended = self._recent[0] if self._recent else (0.0, 0)
-        upto, now_ended = self._recent[-1] if self._recent else (0.0, 0)
-        kinds = [] if summary is None else summary.failures.most_common()
-        return Beat(
-            run_id=self._run_id,
-            phase=self._phase,
-            started_at=self._started,
-            beaten_at=datetime.now(self._started.tzinfo),
-            failures=[Failures(stage=stage, error_type=kind, count=count) for (stage, kind), count in kinds],
-            recent_s=upto - since,
-            recent_ended=now_ended - ended,
-            gpus=self.gpus.held,
-            gpu_s=self.gpus.seconds(),
-            cost=self.gpus.cost(),
-            currency=self.gpus.currency,
-            **counts,
+        if summary is None:
+            return beat
+        self._recent.append((time.monotonic(), summary.ended))
+        (since, ended), (upto, now_ended) = self._recent[0], self._recent[-1]
+        plan, gpus, kinds = summary.plan, summary.gpus, summary.failures.most_common()
+        return beat.model_copy(
+            update={
+                "images": plan.images,
+                "already_there": plan.already_there,
+                "to_do": plan.to_do,
+                "made": summary.made,
+                "failed": summary.failed,
+                "failures": [Failures(stage=stage, error_type=kind, count=count) for (stage, kind), count in kinds],
+                "recent_s": upto - since,
+                "recent_ended": now_ended - ended,
+                "gpus": gpus.held,
+                "gpu_s": gpus.seconds(),
+                "cost": gpus.cost(),
+                "currency": gpus.currency,
+            }
         )
+
+
+def _phase_of(summary: Summary | None) -> Phase:
+    if summary is None:
+        return "planning"
+    return "running" if summary.gpus.is_on else "starting"

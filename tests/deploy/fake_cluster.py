@@ -56,10 +56,11 @@ def growing_cluster(
         path = Path(folder) / "autoscaling.json"
         path.write_text(json.dumps(config))
         given = [f"--{name}={value}" for name, value in start.items() if name != "dashboard-host"]
-        command = [
+        command: list[str | Path] = [
             RAY, "start", "--head", "--block", f"--autoscaling-config={path}", f"--temp-dir={folder}",
             f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}",
-            "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}", *given,
+            "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}",
+            *given,
         ]  # fmt: skip
         fakes = {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",

@@ -104,7 +104,7 @@ def test_rays_version_is_that_of_the_constraints() -> None:
 def test_the_command_is_one_that_stillreel_takes_and_that_fits_the_cluster() -> None:
     command, verb, flag, config, *overrides = ENTRYPOINT
     assert (command, verb, flag) == ("stillreel", "run", "--config")
-    loaded = load_config([ROOT / config.removeprefix("/opt/stillreel/")], overrides)
+    loaded = load_config([str(ROOT / config.removeprefix("/opt/stillreel/"))], overrides)
     assert loaded.ray.autoscaling
     gpus, cpus = (sum(group["maxReplicas"] * held(group, what) for group in workers()) for what in ("gpu", "cpu"))
     pools = size_pools(

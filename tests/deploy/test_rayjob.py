@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_a_cluster_without_a_node_grows_for_the_run(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pictures", 6)
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "pictures", tmp_path / "out")
     environ = environment() | {"PYTHONPATH": str(ROOT)}
-    command = [
+    command: list[str | Path] = [
         RAY, "job", "submit", f"--runtime-env-json={runtime_env()}", "--",
         *entrypoint(config, "workers.generate.num_gpus=1", "workers.generate.actors=1"),
     ]  # fmt: skip
