@@ -4,12 +4,14 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, cast
 
 from fsspec.utils import glob_translate
+
+from actors.uris import root_of
 
 Kind = Literal["file", "folder", "linked file", "linked folder", "broken link", "device"]
 # Why a walk gives nothing of what it has met.
@@ -199,6 +201,27 @@ def list_files_of(filesystem: Any, path: str) -> list[str]:
 
 
 def list_folders_of(filesystem: Any, path: str) -> list[str]:
-    """The folders directly in a folder."""
+    """The folders directly in a folder, as the filesystem names them."""
     found = filesystem.ls(path, detail=True)
-    return [filesystem.unstrip_protocol(entry["name"].rstrip("/")) for entry in found if entry["type"] == "directory"]
+    return [entry["name"].rstrip("/") for entry in found if entry["type"] == "directory"]
+
+
+def list_below(filesystem: Any, path: str) -> list[str]:
+    """All files below a folder, as the filesystem names them."""
+    return list(filesystem.find(path))
+
+
+def uris_of(found: Iterable[str], folder: str, filesystem: Any, path: str) -> list[str]:
+    """URIs of what a filesystem has found in `folder`, which it calls `path`, sorted.
+
+    They begin as `folder` does: fsspec writes all schemes of a store as one (`gcs://` as `gs://`), and leaves out what
+    it knows otherwise (`abfs://container@account`).
+    """
+    root, below = root_of(folder), f"{path.rstrip('/')}/"
+    start = root + folder[len(root) :].rstrip("/")
+    names = (name if name.startswith("/") or below != "/" else f"/{name}" for name in found)
+    # Of the Hub a short name of a branch comes back as the long one.
+    return sorted(
+        start + name[len(below) - 1 :] if name.startswith(below) else filesystem.unstrip_protocol(name)
+        for name in names
+    )

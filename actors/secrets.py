@@ -49,6 +49,13 @@ _GROUPS = (
 )  # Discord, Meta, nginx
 _IMAGE = re.compile(r"\.(?:jpe?g|jfif|png|webp|tiff?|bmp|gif|avif|heic|heif|jp2|jxl)$", re.IGNORECASE)
 _IS_SIGNATURE, _IS_AMBIGUOUS = re.compile(_SIGNATURES), re.compile(_AMBIGUOUS)
+# URIs that `shown` may change, and some that it does not: to look through millions of them in Arrow, whose expressions
+# have no look-ahead.
+MAY_CHANGE = (
+    r"(?is)^[a-z][a-z0-9+.-]*://([^/?#]*@|[^?#]*(#|\?(.*&)?([^=&#]*%|("
+    + "|".join([_SIGNATURES.replace("(?!process)", ""), _AMBIGUOUS, *(min(names) for names in _GROUPS)])
+    + r")([=&#]|$))))"
+)
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 # In a text: a login up to the last @ before the path, and one whose password holds what should have been encoded.
@@ -113,7 +120,7 @@ def shown(uri: str) -> str:
         authority = place
     if scheme.lower() not in _WEB:  # there, a ? is a letter of the name like any other
         return f"{scheme}://{authority}{path}{_hashed(query)}{fragment}"
-    return f"{scheme}://{authority}{path}{_unsigned(query, path)}{hidden(fragment)}"
+    return f"{scheme}://{authority}{path}{_unsigned(query, path)}{hidden(fragment) if fragment else ''}"
 
 
 def hidden(text: str, uri: str = "") -> str:

@@ -31,10 +31,12 @@ from actors.listings import (
     Looks,
     Pattern,
     entries,
+    list_below,
     list_files_of,
     list_folders_of,
     list_s3_page,
     scan_folder,
+    uris_of,
 )
 from actors.retries import is_unsupported, retried
 from actors.secrets import remember, secret_options
@@ -283,7 +285,7 @@ class Storage:
             return self._walk_local(folder, looks)
         if self.scheme(folder) in _S3:
             return self._walk_s3(folder, Doors(folder, looks.into))
-        found = self._call("listed", folder, lambda fs, path: sorted(map(fs.unstrip_protocol, fs.find(path))))
+        found = self._found_in(folder, list_below)
         doors = Doors(folder, looks.into)
         return (uri for uri in found if doors.closed(uri) is None)
 
@@ -304,7 +306,7 @@ class Storage:
             if self.is_local(folder):
                 path = self.absolute(folder)
                 return sorted(f"{path.rstrip('/')}/{name}" for name in self._call("listed", path, scan_folder)[1])
-            return sorted(self._call("listed", folder, list_folders_of))
+            return self._found_in(folder, list_folders_of)
         except NotFound:
             return []
 
@@ -418,6 +420,9 @@ class Storage:
             why = "makes a commit of each file, and the Hub allows some hundred an hour"
             instead += ", and upload the finished dataset with `hf upload-large-folder`"
         raise StorageError(f"{uri} could not be written: {scheme}:// {why}; {instead}")
+
+    def _found_in(self, folder: str, find: Callable[[Any, str], list[str]]) -> list[str]:
+        return self._call("listed", folder, lambda fs, path: uris_of(find(fs, path), folder, fs, path))
 
     def _walk_local(self, folder: str, looks: Looks) -> Iterator[str]:
         def list_entries(path: str) -> list[tuple[str, Kind]]:

@@ -9,6 +9,14 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # What a URL of a path of this machine begins with (RFC 8089): `file:///x`, `file://localhost/x`, `file:/x`.
 FILE_URL = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 
+# fsspec's other names of a store's scheme.
+_OTHER_NAMES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
+
+
+def common_scheme(scheme: str) -> str:
+    """The one scheme that stands for all of its store: `gs` for `gcs`; others in lower case."""
+    return _OTHER_NAMES.get(scheme.lower(), scheme.lower())
+
 
 def root_of(uri: str) -> str:
     """`s3://` of an S3 URI, "" of a local path."""

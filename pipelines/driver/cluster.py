@@ -20,7 +20,7 @@ from actors.secrets import hidden
 from pipelines.config import Config
 from pipelines.driver import ray_private
 from pipelines.driver.address import Address, address_of
-from pipelines.driver.refusals import not_connected, not_started
+from pipelines.driver.refusals import check_temporary_folder, not_connected, not_started
 from pipelines.own_code import search_path
 
 
@@ -164,6 +164,7 @@ def _init(config: Config, address: Address | None, code: str) -> None:
         with _explained(lambda error: not_connected(error, address)):
             ray.init(address=address.text, **arguments)
         return
+    check_temporary_folder()
     ray_private.set_flags()
     store = config.ray.object_store_mb
     with _explained(not_started):

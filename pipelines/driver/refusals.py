@@ -24,6 +24,16 @@ def not_connected(error: BaseException, address: Address) -> ConfigError:
     return ConfigError(f"no Ray cluster at {address.said}: {said}")
 
 
+def check_temporary_folder() -> None:
+    """Raise ConfigError for a relative path: each of Ray's processes would take it for another folder."""
+    folder, name = _temporary_folder()
+    if not Path(folder).is_absolute():
+        raise ConfigError(
+            f"Ray cannot start on this machine: {_said(folder, name)} is no absolute path; set {name} to one that "
+            "begins with /"
+        )
+
+
 def not_started(error: BaseException) -> ConfigError:
     """A local Ray does not start."""
     said, (folder, name) = _one_line(error), _temporary_folder()
@@ -54,9 +64,16 @@ def _temporary_folder() -> tuple[str, str]:
 def _setting_of(path: object, folder: str, name: str) -> tuple[str, str]:
     """The variable that decides where Ray writes `path`, and what it is now. In the home folder it keeps a token."""
     home = os.environ.get("HOME")
-    if path is not None and ".ray" in Path(str(path)).parts:
+    if path is not None and _is_for_token(Path(str(path)), home, folder):
         return "HOME", _said(home, "HOME") if home is not None else "HOME is not set"
     return "RAY_TMPDIR", _said(folder, name) if name else f"it is {folder} now"
+
+
+def _is_for_token(path: Path, home: str | None, folder: str) -> bool:
+    """Whether `path` is Ray's folder in the home folder, or the home folder that it could not make that in."""
+    if ".ray" in path.parts:
+        return True
+    return bool(home) and Path(home or "").is_relative_to(path) and not Path(folder).is_relative_to(path)
 
 
 def _said(value: str, name: str) -> str:

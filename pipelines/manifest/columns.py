@@ -155,7 +155,7 @@ def _no_images(file: ManifestFile, look: Look) -> ManifestError:
     binary = look.bytes_columns()
     lists = [name for name in binary if leaf_of(file.schema.field(name).type) is None]
     pictures = [name for name in lists if look.contents(name) == "pictures"]
-    singles = [name for name in binary if name not in lists]
+    singles = [name for name in binary if name not in lists and look.contents(name) != "other bytes"]
     said = f"; column {shown(pictures[0])} holds several pictures a row: write a row for each" if pictures else ""
     return ManifestError(
         f"{file.uri} has no column with the images' URIs, and none with the images themselves{said}: set "

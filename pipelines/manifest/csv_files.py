@@ -11,6 +11,8 @@ import pyarrow.csv as pa_csv
 
 from actors.errors import ManifestError
 from actors.storage import Storage
+from pipelines.manifest import files
+from pipelines.manifest.column_names import is_uri_name
 from pipelines.manifest.files import Batch
 from pipelines.manifest.opening import check_names, one_line, opened_text, text_lines
 
@@ -18,9 +20,11 @@ from pipelines.manifest.opening import check_names, one_line, opened_text, text_
 _CSV_BLOCK_BYTES = 4 * 2**20
 _CSV_LINE_BYTES = 512 * 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# What stands before the header: lines of nothing, or of nothing but empty fields, as spreadsheets write them.
+# What stands before the header: lines of nothing, or of nothing but empty fields, as spreadsheets write them; and the
+# line that tells Excel the separator.
 _BLANK = " \t,;\r\n"
-_BLANK_LINES = re.compile(rb"(?:[ \t,;]*(?:\r\n|\n|\r(?!\Z)))*")
+_BLANK_LINES = re.compile(rb"(?:(?:[ \t,;]*|[Ss][Ee][Pp]=[,;\t])(?:\r\n|\n|\r(?!\Z)))*")
+_SEPARATORS = re.compile(r"[,;|\t]")
 
 
 class CsvManifest:
@@ -33,6 +37,7 @@ class CsvManifest:
         # pandas writes its index under an empty name.
         self._header = [name.strip() or f"column_{number}" for number, name in enumerate(header, 1)]
         check_names(uri, self._header)
+        _check_header(uri, self._header)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in self._header])
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
@@ -133,11 +138,32 @@ def _has_line_end(data: bytes) -> bool:
 
 def _csv_header(uri: str, lines: Iterator[str], delimiter: str) -> list[str]:
     try:
-        return next(csv.reader(dropwhile(lambda line: not line.strip(_BLANK), lines), delimiter=delimiter))
+        return next(csv.reader(dropwhile(_is_before_header, lines), delimiter=delimiter))
     except StopIteration:
         raise ManifestError(f"{uri} is empty: expected a header with the names of the columns") from None
     except csv.Error as error:
         raise ManifestError(f"{uri} does not begin with a header: {error}") from error
+
+
+def _is_before_header(line: str) -> bool:
+    match = _BLANK_LINES.match(line.encode())
+    return match is not None and match.end() == len(line.encode())
+
+
+def _check_header(uri: str, header: Sequence[str]) -> None:
+    """Raise ManifestError where the first line is a row already, or is separated by something else."""
+    for name in header:
+        if files.format_of(name) == "images" and ("/" in name or len(header) == 1):
+            raise ManifestError(
+                f"{uri} does not begin with a header: its first line names the image {one_line(name)[:60]!r}; write the "
+                "columns' names above it, such as image_uri"
+            )
+    parts = _SEPARATORS.split(header[0]) if len(header) == 1 else []
+    if len(parts) > 1 and any(map(is_uri_name, parts)):
+        raise ManifestError(
+            f"{uri} has the one column {one_line(header[0])[:60]!r}: its fields must be separated by commas (.csv) or "
+            "tabs (.tsv)"
+        )
 
 
 def _csv_complaint(ragged: Sequence[str], rows: int, error: pa.ArrowInvalid) -> str:

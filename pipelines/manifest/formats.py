@@ -1,11 +1,13 @@
 """Which class reads a file of which format. Column types never depend on which rows a block happens to hold."""
 
+from collections.abc import Iterable, Iterator
+
 from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest.arrow_files import ArrowManifest
 from pipelines.manifest.csv_files import CsvManifest
 from pipelines.manifest.files import Format, ManifestFile
-from pipelines.manifest.hive import bare, partitions, with_partitions
+from pipelines.manifest.hive import bare, given_by_folders, with_partitions
 from pipelines.manifest.json_files import JsonManifest
 from pipelines.manifest.json_lines import JsonLinesManifest
 from pipelines.manifest.opening import is_utf8, spelled
@@ -23,6 +25,24 @@ class Opener:
         self.shards = Shards(bytes_column)
         self._partitions: list[str] = []
 
+    def opened(self, files: Iterable[str]) -> Iterator[ManifestFile]:
+        """All files, but for tars without pictures that stand before the first with some.
+
+        Raises ManifestError where no tar has any.
+        """
+        last: TarManifest | None = None
+        for uri in files:
+            file = self(uri)
+            if isinstance(tar := bare(file), TarManifest) and not self.shards.pictures:
+                self.shards.without_picture += tar.num_samples
+                last = tar if last is None or tar.num_samples else last
+            else:
+                yield file
+        if last is not None and not self.shards.pictures:
+            if not last.num_samples:
+                raise ManifestError(f"the manifest has no rows: {last.uri}")
+            raise ManifestError(f"{last.uri} holds no pictures: the members of its samples are {last.first_members}")
+
     def __call__(self, uri: str) -> ManifestFile:
         """Read what must be known before the rows: the columns and their types."""
         if not is_utf8(uri):  # the names of its images begin with its own
@@ -30,8 +50,9 @@ class Opener:
         file = self._opened(uri)
         if self._kind == "text":
             return file
-        self._partitions = self._partitions or list(partitions(uri, self._root))
-        return with_partitions(file, self._root)
+        file = with_partitions(file, self._root)
+        self._partitions = self._partitions or given_by_folders(file)
+        return file
 
     def notes(self, given: str) -> list[str]:
         """What the user may want to know, when all was read."""

@@ -18,7 +18,7 @@ def partitions(uri: str, root: str | None) -> dict[str, str | None]:
     if root is None:
         return {}
     folders = uri[len(root.rstrip("/")) :].split("/")[1:-1]
-    pairs = [folder.split("=", 1) for folder in folders if "=" in folder.strip("=")]
+    pairs = [folder.split("=", 1) for folder in folders if folder.find("=") > 0]
     return {unquote(key): None if value == _NULL else unquote(value) for key, value in pairs}
 
 
@@ -29,6 +29,11 @@ def with_partitions(file: ManifestFile, root: str | None) -> ManifestFile:
         return file
     check_names(file.uri, list(values))
     return _PartitionWithImages(file, values) if isinstance(file, HoldsImages) else _Partition(file, values)
+
+
+def given_by_folders(file: ManifestFile) -> list[str]:
+    """The columns that a file has of its folders."""
+    return list(file.values) if isinstance(file, _Partition) else []
 
 
 def bare(file: ManifestFile) -> ManifestFile:
@@ -42,7 +47,7 @@ class _Partition:
     def __init__(self, file: ManifestFile, values: dict[str, str | None]) -> None:
         self.uri = file.uri
         self.schema = pa.schema([*file.schema, *(pa.field(name, pa.string()) for name in values)], file.schema.metadata)
-        self._file, self._values = file, values
+        self._file, self.values = file, values
 
     @property
     def bare(self) -> ManifestFile:
@@ -56,13 +61,13 @@ class _Partition:
         return (self._widened(batch, names) for batch in self._file.batches(own, max_rows))
 
     def _own(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if name not in self._values]
+        return [name for name in names if name not in self.values]
 
     def _widened(self, batch: Batch, names: Sequence[str]) -> Batch:
         size = len(batch.rows)
         columns = {
-            name: pa.repeat(pa.scalar(self._values[name], pa.string()), size)
-            if name in self._values
+            name: pa.repeat(pa.scalar(self.values[name], pa.string()), size)
+            if name in self.values
             else batch.table[name]
             for name in names
         }

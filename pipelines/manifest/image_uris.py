@@ -25,6 +25,8 @@ from pipelines.manifest.places import LOCAL_SCHEME, is_below, place_of, scheme_o
 # Twice the longest key of an object store, and what web servers commonly take; more is text in the wrong column.
 MAX_CHARACTERS = 8192
 
+# JPEG, PNG, GIF, WebP; paths have other characters, too, or an ending.
+_BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{80,}")
 _MISSPELT = re.compile(r"[^/]*://")  # before any slash: what looks like a scheme and is none
 
 
@@ -90,12 +92,18 @@ class AllowedImages:
             uri: as it stands in the manifest.
             base: folder that relative URIs start from.
         """
+        if uri[:5].lower() == "data:" or _BASE64.fullmatch(uri):
+            return (
+                "an image's URI must not be the image itself in base64: write its bytes into a binary column of a Parquet "
+                "file, or into a file"
+            )
         if len(uri) > MAX_CHARACTERS:
             return f"an image's URI must have at most {MAX_CHARACTERS} characters"
-        is_relative = not Storage.scheme(uri) and not uri.startswith("/")
+        own_scheme = Storage.scheme(uri)
+        is_relative = not own_scheme and not uri.startswith("/")
         if is_relative and _MISSPELT.match(uri):
             return "an image's URI must be a path, or begin with its scheme"
-        scheme = scheme_of(base if is_relative else uri)
+        scheme = scheme_of(base) if is_relative else own_scheme or LOCAL_SCHEME
         whole = Storage.join(base, uri) if is_relative else uri
         if reason := self._why_not_there(whole, scheme, relative_to=base if is_relative else None):
             return reason
@@ -107,7 +115,7 @@ class AllowedImages:
 
     def _why_not_there(self, whole: str, scheme: str, relative_to: str | None) -> str | None:  # noqa: PLR0911 - the same
         """By its place."""
-        if any(is_below(whole, prefix) for prefix in self.prefixes):
+        if self.prefixes and any(is_below(whole, prefix) for prefix in self.prefixes):
             return None
         if scheme not in self.schemes:
             known = " or ".join("a path of this machine" if s == LOCAL_SCHEME else f"{s}://" for s in self.schemes)

@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 
 from actors.errors import ManifestError, StorageError
 from actors.storage import Storage
-from actors.store_options import STORES
-from actors.uris import root_of
+from actors.uris import common_scheme, root_of
 from pipelines.dataset.layout import Layout, metadata_in, part_of, root_of_place
 from pipelines.manifest.passed_over import PassedOver
 
@@ -93,4 +92,4 @@ def one_spelling(uri: str) -> str:
     if Storage.is_local(uri):
         return os.path.realpath(Storage.absolute(uri))
     scheme, _, path = uri.partition("://")
-    return f"{STORES.get(scheme.lower(), scheme.lower())}://{path.rstrip('/')}"
+    return f"{common_scheme(scheme)}://{path.rstrip('/')}"

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from actors.printable import printable
 from actors.uris import file_name
 from pipelines.manifest.files import PACKED
 
@@ -49,13 +50,13 @@ class PassedOver:
 
     def reasons(self) -> list[str]:
         """The same as clauses."""
-        said = [f"the dataset of clips at {_printable(root)} was left out" for root in self.datasets]
+        said = [f"the dataset of clips at {printable(root)} was left out" for root in self.datasets]
         for reason, kinds in self.counts.items():
             count = kinds.total()
             shown = [f"{kind} {number:,}" for kind, number in kinds.most_common(_SHOWN_KINDS)]
             more = [f"{len(kinds) - len(shown)} more kinds"] if len(kinds) > len(shown) else []
             files = f"{count:,} file{'s' * (count > 1)} {reason} {'were' if count > 1 else 'was'} left out"
-            said.append(f"{files} ({', '.join(shown + more)}), e.g. {_printable(self.examples[reason])}")
+            said.append(f"{files} ({', '.join(shown + more)}), e.g. {printable(self.examples[reason])}")
         return said
 
 
@@ -68,7 +69,3 @@ def ending_of(uri: str) -> str:
     packed = "." + ending in PACKED
     inner = stem.rpartition(".") if packed else ("", "", "")
     return f".{inner[2]}.{ending}" if inner[0] and inner[2].isalnum() else f".{ending}"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -7,12 +7,11 @@ from urllib.parse import unquote
 
 from actors.addresses import server_of
 from actors.storage import Storage
-from actors.uris import root_of
+from actors.uris import common_scheme, root_of
 from actors.web import SCHEMES as WEB
 from actors.web import as_asked
 
 LOCAL_SCHEME = "file"  # what `storage.schemes` calls paths of this machine
-_OF_ONE_STORE = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _NEEDS_A_LOOK = re.compile(r"[/\\]\.|[%?#]")
 _DOTS = re.compile(r"(^|[/\\])\.\.?([/\\]|$)")
 
@@ -64,12 +63,12 @@ def _plain(uri: str) -> str | None:
         return posixpath.normpath(Storage.absolute(uri))
     root, rest = root_of(uri), uri[len(root_of(uri)) :]
     if not rest:
-        return f"{_OF_ONE_STORE.get(scheme, scheme)}://"
+        return f"{common_scheme(scheme)}://"
     if scheme in WEB:
         server = server_of(uri)
         path = re.split(r"[?#]", as_asked(uri)[len(root) :], maxsplit=1)[0].partition("/")[2]
         plain = None if server is None else f"{server}/{path}"
     else:
         path = rest
-        plain = f"{_OF_ONE_STORE.get(scheme, scheme)}://{rest}"
+        plain = f"{common_scheme(scheme)}://{rest}"
     return None if _DOTS.search(unquote(unquote(path))) else plain

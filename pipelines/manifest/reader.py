@@ -272,7 +272,7 @@ def _open_source(
     parameters: type[Parameters],
     allowed: AllowedImages,
 ) -> Source:
-    opened = map(opener, found.files)
+    opened = opener.opened(found.files)
     first = next(opened)
     if not first.schema.names and next(first.batches([], 1), None) is None:
         raise ManifestError(f"the manifest has no rows: {first.uri}")

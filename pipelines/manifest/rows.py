@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from actors.generators.parameters import Bounds, Parameters
 from actors.printable import printable
-from actors.secrets import hidden, shown
+from actors.secrets import MAY_CHANGE, hidden, shown
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 from pipelines.manifest.parquet_images import Embedded
 from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
@@ -25,7 +25,6 @@ from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
 EXAMPLES = 3
 # Types whose values are read from text, too.
 _PARSED = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
-_MAY_HOLD_SECRETS = r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*@|[^?#]*[?#])"
 
 
 @dataclass(slots=True)
@@ -111,9 +110,11 @@ def embedded_columns(
 
 def _shown_and_whole(uris: pa.Array) -> dict[str, pa.Array]:
     """URIs without logins and signatures, as `image_uri`; and those that had one, as `image_fallback`."""
-    if not pc.any(pc.match_substring_regex(uris, _MAY_HOLD_SECRETS)).as_py():
+    may_change = pc.fill_null(pc.match_substring_regex(uris, MAY_CHANGE), False)
+    if not pc.any(may_change).as_py():
         return {"image_uri": uris, "image_fallback": pa.nulls(len(uris), pa.string())}
-    names = pa.array([uri and shown(uri) for uri in uris.to_pylist()], pa.string())
+    changed = pa.array(map(shown, uris.filter(may_change).to_pylist()), pa.string())
+    names = pc.replace_with_mask(uris, may_change, changed)
     nothing = pa.scalar(None, pa.string())
     return {"image_uri": names, "image_fallback": pc.if_else(pc.equal(names, uris), nothing, uris)}
 

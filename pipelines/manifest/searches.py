@@ -58,6 +58,7 @@ class Search:
         kinds = frozenset(EXTENSIONS.values()) - (_BESIDE - {asked})
         self._kinds = kinds if wanted == "auto" else frozenset({wanted})
         self._saved: tuple[str, frozenset[str] | None] = "", None
+        self._shards: tuple[str, frozenset[str]] = "", frozenset()
 
     def files(self) -> Iterator[tuple[str, Format]]:
         """The files, each with its format, in a fixed order."""
@@ -122,10 +123,16 @@ class Search:
         return any(part.startswith(hidden) for part in self._below(uri).split("/"))
 
     def _lists_a_shard(self, uri: str) -> bool:
+        """Whether images are beside a list, in a tar or folder of its name; a folder of lists is listed once for it."""
         if not _SHARD_LIST.fullmatch(file_name(uri)):
             return False
-        stem = uri.removesuffix(".parquet")
-        return self._storage.exists(f"{stem}.tar") or self._storage.is_folder(stem)
+        folder = self._storage.parent(uri)
+        if self._shards[0] != folder:
+            tars = (name for name in self._storage.list_names(folder) if name.endswith(".tar"))
+            folders = map(file_name, self._storage.list_folders(folder))
+            self._shards = folder, frozenset([*tars, *folders])
+        stem = file_name(uri).removesuffix(".parquet")
+        return not self._shards[1].isdisjoint({stem, f"{stem}.tar"})
 
     def _is_of_saved_dataset(self, uri: str) -> bool:
         """Whether `datasets.save_to_disk` names an Arrow file in its `state.json`, where there is one beside it."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.uris import FILE_URL, local_path
+from actors.uris import FILE_URL, common_scheme, local_path
 
 # Of a `file://` URL of another machine, or of none.
 NOT_HERE = "a file:// URL must name a path of this machine, as in file:///folder/image.png"
@@ -24,8 +24,6 @@ _FILE = r"^(?i:file):/"
 _PATH_TO_MEND = r"(?s)^/(.*?/)?(/|\.\.?(/|$))"
 _DOT_SEGMENT = r"(^|/)\.\.?(/|$)"
 
-# Schemes of one store.
-_ONE_STORE = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _PORTS = {"http": "80", "https": "443"}
 # Nearly all URIs, which are known by what they are.
 _ORDINARY = r"^(/|(https?://[a-z0-9.-]+/|(s3|gs|abfs|hf)://)[A-Za-z0-9/_.~!$&'()*+,;=:@?#-]*$)"
@@ -131,7 +129,7 @@ def identity(uri: str) -> str:
     scheme, mark, rest = uri.partition("://")
     if not mark or not scheme.isascii() or "/" in scheme:
         return uri
-    return f"{_ONE_STORE.get(scheme.lower(), scheme.lower())}://{rest}"
+    return f"{common_scheme(scheme)}://{rest}"
 
 
 def _of_web(url: re.Match[str]) -> str:

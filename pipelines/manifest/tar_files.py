@@ -18,6 +18,7 @@ from actors.contracts import TAR_GROUP
 from actors.embedded_tar import BLOCK_BYTES
 from actors.errors import ManifestError
 from actors.storage import Storage
+from pipelines.manifest.column_names import is_side_name
 from pipelines.manifest.files import EXTENSIONS, Batch
 from pipelines.manifest.opening import batched, check_names, refuse_empty
 from pipelines.manifest.parquet_images import Embedded
@@ -41,13 +42,14 @@ _KINDS = 20
 
 @dataclass(slots=True)
 class Shards:
-    """What the first shard of a source has, which all are read for, and what was left out of them.
+    """What the first shard with pictures has, which all are read for, and what was left out of them.
 
     Attributes:
         wanted: `columns.bytes_column`: which of a sample's pictures is animated; None: the first plain one.
         pictures: members that are animated, in order of preference.
         texts: members that are columns.
-        rivals: other pictures of a sample.
+        beside: pictures that stand beside one that is animated, as masks do; alone they are not animated either.
+        rivals: pictures that were left out because their sample has another, by what they are.
         left_out: members by kind.
         without_picture: samples of no use.
     """
@@ -55,7 +57,8 @@ class Shards:
     wanted: str | None = None
     pictures: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    rivals: list[str] = field(default_factory=list)
+    beside: frozenset[str] = frozenset()
+    rivals: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     without_picture: int = 0
 
@@ -65,7 +68,10 @@ class Shards:
         return IMAGE if self.wanted is None else self.wanted
 
     def learn(self, uri: str, first: Sequence[Sample]) -> None:
-        """Decide what members are, by the first samples, of which all text was read."""
+        """Decide what members are, by the first samples, of which all text was read.
+
+        Where none has a picture it stays open, and the next shard tells.
+        """
         seen = list(dict.fromkeys(what for sample in first for what in sample.members))
         pictures = [what for what in seen if _is_picture(what)]
         plain = [what for what in pictures if "." not in what]
@@ -75,38 +81,51 @@ class Shards:
                 f"have {', '.join(seen[:_KINDS])}"
             )
         self.pictures = [self.image.lower()] if self.image != IMAGE else plain or pictures[:1]
-        if first and not self.pictures:
-            raise ManifestError(f"{uri} holds no pictures: the members of its samples are {', '.join(seen[:_KINDS])}")
-        self.rivals = [what for what in pictures if what not in self.pictures]
+        if not self.pictures:
+            return
+        chosen = set(self.pictures)
+        with_chosen = (sample.members for sample in first if chosen & sample.members.keys())
+        self.beside = frozenset(what for members in with_chosen for what in members if _is_picture(what)) - chosen
         others = [what for what in seen if what not in {*pictures, *self.pictures, IMAGE, KEY}]
         self.texts = [what for what in others if all(_is_text(sample.members.get(what)) for sample in first)]
         check_names(uri, self.texts)
 
     def picture_of(self, sample: Sample) -> Member | None:
         """The picture that is animated, and the count of what is not used."""
+        chosen = next((what for what in self.pictures if what in sample.members), None) or self._other_picture(sample)
         for what in sample.members:
-            if what not in self.texts and what not in self.pictures and what not in self.rivals:
+            if what != chosen and (_is_picture(what) or what in self.pictures):
+                _count(self.rivals, what)
+            elif what != chosen and what not in self.texts:
                 self.pass_over(f".{what}")
-        picture = next((sample.members[what] for what in self.pictures if what in sample.members), None)
-        self.without_picture += picture is None
-        return picture
+        self.without_picture += chosen is None
+        return None if chosen is None else sample.members[chosen]
+
+    def _other_picture(self, sample: Sample) -> str | None:
+        """Of a sample without what is animated of others: `1.v2.jpg` alone is a picture, `1.mask.png` alone is none."""
+        return next(filter(self.may_be_animated, sample.members), None)
+
+    def may_be_animated(self, what: str) -> bool:
+        """Whether a member is animated, at least where its sample has no better one."""
+        if what in self.pictures or self.image != IMAGE:
+            return what in self.pictures
+        return _is_picture(what) and what not in self.beside and not is_side_name(what)
 
     def pass_over(self, kind: str) -> None:
         """Count a member that is not used."""
-        self.left_out[kind if kind in self.left_out or len(self.left_out) < _KINDS else "others"] += 1
+        _count(self.left_out, kind)
 
     def notes(self, given: str) -> list[str]:
         """What the user may want to know, when all was read."""
         said = []
         if self.left_out:
-            kinds = ", ".join(f"{kind} {count:,}" for kind, count in self.left_out.most_common())
-            said.append(f"{self.left_out.total():,} members of tars were left out ({kinds})")
+            said.append(f"members of tars that were left out: {self.left_out.total():,} ({_kinds(self.left_out)})")
         if self.without_picture:
-            said.append(f"{self.without_picture:,} samples have no picture and were left out")
+            said.append(f"samples that have no picture and were left out: {self.without_picture:,}")
         if self.rivals:
             said.append(
-                f"of a sample's pictures {' or '.join(self.pictures)} is animated and not {', '.join(self.rivals)}; "
-                "columns.bytes_column can name another"
+                f"of a sample's pictures {' or '.join(self.pictures[:_KINDS])} is animated; others that were left out: "
+                f"{self.rivals.total():,} ({_kinds(self.rivals)}); columns.bytes_column can name another"
             )
         return [f"{given}: {one}" for one in said]
 
@@ -116,15 +135,30 @@ class TarManifest:
 
     def __init__(self, storage: Storage, uri: str, shards: Shards) -> None:
         self.uri, self._storage, self._shards = uri, storage, shards
-        if not shards.pictures:  # it is the first
+        # Of a tar without pictures, such as a shard whose downloads have all failed.
+        self.num_samples, self.first_members = 0, ""
+        if not shards.pictures:  # no tar before this one has any
             with self._samples(lambda what, size: size <= _TEXT_BYTES and not _is_picture(what)) as found:
-                shards.learn(uri, list(islice(found, _FIRST_SAMPLES)))
+                shards.learn(uri, self._first(found))
         texts = [pa.field(what, pa.string()) for what in shards.texts]
         self.schema = pa.schema([pa.field(KEY, pa.string()), pa.field(shards.image, pa.binary()), *texts])
 
+    def _first(self, found: Iterator[Sample]) -> list[Sample]:
+        """The first samples, and where none of them has a picture, the first that has one."""
+        first = list(islice(found, _FIRST_SAMPLES))
+        self.num_samples = len(first)
+        self.first_members = ", ".join(list(dict.fromkeys(what for one in first for what in one.members))[:_KINDS])
+        if not any(map(_has_picture, first)):
+            for sample in found:
+                self.num_samples += 1
+                if _has_picture(sample):
+                    return [*first, sample]
+        return first
+
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
         """As in `ManifestFile`; the pictures themselves are null."""
-        return self._batches(names, max_rows, replace(self._shards, left_out=Counter()), hashed=False)
+        uncounted = replace(self._shards, left_out=Counter(), rivals=Counter())
+        return self._batches(names, max_rows, uncounted, hashed=False)
 
     def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
         """As in `HoldsImages`."""
@@ -136,7 +170,7 @@ class TarManifest:
         wanted = set(names)
         with self._samples(
             lambda what, size: what in wanted and what in shards.texts and size <= _TEXT_BYTES,
-            hashes=(lambda what: what in shards.pictures) if hashed else None,
+            hashes=shards.may_be_animated if hashed else None,
             passes=shards.pass_over,
         ) as found:
             usable = (
@@ -180,6 +214,18 @@ class TarManifest:
 
 def _is_picture(what: str) -> bool:
     return EXTENSIONS.get("." + what.rpartition(".")[2]) == "images"
+
+
+def _has_picture(sample: Sample) -> bool:
+    return any(map(_is_picture, sample.members))
+
+
+def _count(kinds: Counter[str], kind: str) -> None:
+    kinds[kind if kind in kinds or len(kinds) < _KINDS else "others"] += 1
+
+
+def _kinds(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
 
 
 def _is_text(member: Member | None) -> bool:

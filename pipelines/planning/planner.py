@@ -141,7 +141,8 @@ class _Sieve:
         keys = hashes.tolist()
         before = [holdings.failed.get(key) for key in keys]
         failed = new & ~done & np.array([earlier is not None for earlier in before], bool)
-        lost = new & ~done & ~failed & np.array([key in holdings.lost for key in keys], bool)
+        parts = [holdings.lost.get(key) for key in keys] if holdings.lost else [None] * len(keys)
+        lost = new & ~done & ~failed & np.array([part is not None for part in parts], bool)
         plan.wanted += len(hashes)
         plan.duplicates += int((~new).sum())
         plan.already_there += int(done.sum())
@@ -151,13 +152,14 @@ class _Sieve:
         if self._retry is not None:
             tried = [one is not None and self._retry.takes(one) for one in before]
             chosen = np.flatnonzero(failed & np.array(tried, bool))
-        return chosen, [self._known(keys[row]) for row in chosen]
+        return chosen, [_known(before[row], parts[row]) for row in chosen]
 
-    def _known(self, key: int) -> _Known | None:
-        if earlier := self._holdings.failed.get(key):
-            return _Known(earlier.part, earlier.attempts)
-        part = self._holdings.lost.get(key)
-        return None if part is None else _Known(part, 0)
+
+def _known(failed: FailedBefore | None, part: int | None) -> _Known | None:
+    """Of a failure, or of the part that lists a clip without its video."""
+    if failed is not None:
+        return _Known(failed.part, failed.attempts)
+    return None if part is None else _Known(part, 0)
 
 
 class _PartAllocator:

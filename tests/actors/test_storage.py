@@ -11,6 +11,8 @@ import pytest
 from actors import retries
 from actors.errors import StorageError
 from actors.storage import NotFound, Storage
+from actors.store_options import STORES
+from actors.uris import common_scheme
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -162,10 +164,40 @@ def test_local_folders(tmp_path: Path) -> None:
 
 def test_folders_of_other_stores() -> None:
     LOCAL.filesystem("memory://").pipe({"/folders/a/x": b"", "/folders/b/c/y": b"", "/folders/z": b""})
-    assert LOCAL.list_folders("memory://folders") == ["memory:///folders/a", "memory:///folders/b"]
+    assert LOCAL.list_folders("memory://folders") == ["memory://folders/a", "memory://folders/b"]
     assert LOCAL.list_folders("memory://none") == []
     assert LOCAL.list_names("memory://folders") == {"z"}
     assert LOCAL.list_names("memory://none") == set()
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "found", "uris"),
+    [
+        ("gcs://b/x", "b/x", ["b/x/c/1.jpg", "b/x/a.jpg"], ["gcs://b/x/a.jpg", "gcs://b/x/c/1.jpg"]),
+        ("gcs://b/x/", "b/x", ["b/x/a.jpg"], ["gcs://b/x/a.jpg"]),
+        ("gcs://b", "b", ["b/a.jpg"], ["gcs://b/a.jpg"]),
+        ("abfss://c@account.net/x", "c/x", ["c/x/a.jpg"], ["abfss://c@account.net/x/a.jpg"]),
+        ("memory://", "", ["/a.jpg"], ["memory:///a.jpg"]),
+        ("github://o:r@main/", "", ["a.jpg"], ["github://o:r@main/a.jpg"]),
+        ("hf://datasets/o/n@~p", "datasets/o/n@~p", ["datasets/o/n@refs%2Fp/a"], ["gs://datasets/o/n@refs%2Fp/a"]),
+    ],
+)
+def test_what_is_listed_begins_as_the_folder_was_named(
+    folder: str, path: str, found: list[str], uris: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filesystem = Mock()
+    filesystem.find.return_value = found
+    filesystem.ls.return_value = [{"name": name, "type": "directory"} for name in found]
+    filesystem.unstrip_protocol = lambda name: f"gs://{name}"
+    monkeypatch.setattr(Storage, "_locate", lambda *_, **__: (filesystem, path))
+    assert list(LOCAL.walk(folder)) == LOCAL.list_folders(folder) == uris
+
+
+def test_a_glob_of_a_store_with_several_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = Mock()
+    filesystem.find.return_value = ["b/x/1.jpg", "b/x/2.png", "b/x/y/3.jpg"]
+    monkeypatch.setattr(Storage, "_locate", lambda *_, **__: (filesystem, "b/x"))
+    assert list(LOCAL.glob("gcs://b/x/*.jpg")) == ["gcs://b/x/1.jpg"]
 
 
 def test_a_stream_reads_and_seeks(tmp_path: Path) -> None:
@@ -211,6 +243,15 @@ def test_all_names_of_a_store_share_its_options(given: str, uri: str, monkeypatc
     Storage({given: {"key": "k"}, "memory": {"key": "other"}}).filesystem(uri)
     assert seen[-1]["key"] == "k"
     assert all(options.items() >= {"key": "k"}.items() for options in seen)
+
+
+def test_all_names_of_a_store_have_one_scheme_in_common() -> None:
+    for one, store in STORES.items():
+        assert {other for other in STORES if common_scheme(other) == common_scheme(one)} == {
+            other for other in STORES if STORES[other] == store
+        }
+    assert common_scheme("S3A") == "s3"
+    assert common_scheme("HTTPS") == "https"
 
 
 @pytest.mark.parametrize(

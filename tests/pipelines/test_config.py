@@ -125,7 +125,7 @@ def test_missing_package_is_explained() -> None:
         ),
         (
             ["interpolation={weights: w.pkl, factor: null, target_fps: 24}", "variants=[{fps: [7, 30]}]"],
-            "variants: fps 30 is above interpolation.target_fps 24: change one of them (override 'variants=",
+            "variants: fps 30 is above interpolation.target_fps 24: change one of them (override 'variants')",
         ),
         (
             [

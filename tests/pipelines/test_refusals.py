@@ -10,8 +10,9 @@ import pytest
 import ray
 from ray._private import utils
 
+from actors.errors import ConfigError
 from pipelines.driver.address import Address
-from pipelines.driver.refusals import not_connected, not_started
+from pipelines.driver.refusals import check_temporary_folder, not_connected, not_started
 from tests.jobs import stillreel, write_null_config, write_pictures
 
 LONG = f"/tmp/{'a' * 100}"  # noqa: S108 - it is not there
@@ -50,6 +51,23 @@ def test_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(not_started(denied)).endswith(
         "/.ray: Permission denied; set HOME to a folder that can be written to (HOME=/)"
     )
+
+
+def test_a_home_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    denied = PermissionError(errno.EACCES, "Permission denied", "/nonexistent")
+    assert str(not_started(denied)).endswith("set HOME to a folder that can be written to (HOME=/nonexistent)")
+    # Both lie there: the folder that the user has named is the more likely one.
+    monkeypatch.setenv("RAY_TMPDIR", "/nonexistent/ray")
+    assert "set RAY_TMPDIR to a folder that can be written to" in str(not_started(denied))
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_temporary_folder_needs_an_absolute_path(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(name, "scratch")
+    with pytest.raises(ConfigError, match=f"{name}=scratch is no absolute path; set {name} to one"):
+        check_temporary_folder()
 
 
 @pytest.mark.parametrize(

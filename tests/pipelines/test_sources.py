@@ -1,6 +1,7 @@
 """Which files a folder or a glob stands for: links, what is left out and said so, and datasets of ours in it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -239,6 +240,25 @@ def test_lists_beside_shards_are_not_the_manifest(tmp_path: Path) -> None:
     assert any("4 files of text or JSON beside others were left out (.json 2, .txt 2)" in note for note in notes)
     reader = read(tmp_path, format="parquet")
     assert sum(len(chunk) for chunk in reader.chunks()) == 2
+
+
+def test_whether_shards_are_beside_lists_is_asked_once_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    call = Storage._call
+
+    def count(storage: Storage, done: str, uri: str, operation: Callable[[object, str], object]) -> object:
+        asked.append(f"{done} {uri}")
+        return call(storage, done, uri, operation)
+
+    monkeypatch.setattr(Storage, "_call", count)
+    for number in range(20):
+        pq.write_table(pa.table({"url": ["/a.jpg"]}), tmp_path / f"{number:04d}.parquet")
+    assert found(tmp_path) == (["/a.jpg"] * 20, [])
+    of_none = [one for one in asked if one.endswith((".tar", *(f"/{number:04d}" for number in range(20))))]
+    assert of_none == []
+    assert asked.count(f"listed {tmp_path}") < 5
 
 
 def test_on_a_store_the_walk_goes_past_the_output(s3_storage: Storage, s3_bucket: str, tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ def test_several_pictures_of_a_key(tmp_path: Path) -> None:
     assert [row["image_column"] for row in work_rows(plan)] == ["a.png", "b.png"]
     assert plan.notes == [
         (
-            f"{tar}: of a sample's pictures png is animated and not mask.png, depth.png; columns.bytes_column can name "
-            "another"
+            f"{tar}: of a sample's pictures png is animated; others that were left out: 4 (mask.png 2, depth.png 2); "
+            "columns.bytes_column can name another"
         )
     ]
     plan = plan_of(str(tar), tmp_path, "columns.bytes_column=mask.png")
@@ -162,8 +162,8 @@ def test_images_of_any_kind_and_samples_without(tmp_path: Path) -> None:
     assert table["image_column"].to_pylist() == ["a.png", "c.webp", "a.png"]
     assert table["txt"].to_pylist() == [None, "caf\u00e9", None]
     assert reader.closing_notes() == [
-        f"{tar}: 4 members of tars were left out (hidden or without an ending 2, .npy 1, links 1)",
-        f"{tar}: 1 samples have no picture and were left out",
+        f"{tar}: members of tars that were left out: 4 (hidden or without an ending 2, .npy 1, links 1)",
+        f"{tar}: samples that have no picture and were left out: 1",
     ]
     assert "holds no pictures: the members of its samples are txt" in refusal(
         tar_of(tmp_path / "n.tar", [("a.txt", b"x")])
@@ -255,3 +255,37 @@ def test_of_a_store_an_image_is_two_requests_or_less_and_comes_once(
         assert len(set(hashes(loaded(plan, storage)))) == 8
         assert proxy.counts["ok"] - before <= requests
         assert proxy.bytes_answered < tar.stat().st_size + 10_000
+
+
+def test_the_first_shards_may_have_no_pictures(tmp_path: Path) -> None:
+    tar_of(tmp_path / "0.tar", [])
+    tar_of(tmp_path / "1.tar", [(f"{number:03d}.json", JSON) for number in range(150)])
+    tar_of(tmp_path / "2.tar", [*((f"a{number:03d}.txt", b"x") for number in range(150)), ("z.jpg", picture(1))])
+    tar_of(tmp_path / "3.tar", [("b.jpg", picture(2)), ("b.txt", b"y")])
+    reader = read(tmp_path)
+    table = rows(reader)
+    assert table["__key__"].to_pylist() == ["z", "b"]
+    assert table["txt"].to_pylist() == [None, "y"]
+    assert reader.closing_notes() == [f"{tmp_path}: samples that have no picture and were left out: 300"]
+    (tmp_path / "2.tar").unlink()
+    (tmp_path / "3.tar").unlink()
+    assert refusal(tmp_path) == f"{tmp_path}/1.tar holds no pictures: the members of its samples are json"
+
+
+def test_no_picture_of_a_sample_is_left_out_without_a_word(tmp_path: Path) -> None:
+    two = tar_of(tmp_path / "two.tar", [("0.jpg", picture(1)), ("0.png", picture(2)), ("1.png", picture(3))])
+    reader = read(two)
+    assert rows(reader)["image_column"].to_pylist() == ["0.jpg", "1.png"]
+    assert reader.closing_notes() == [
+        (
+            f"{two}: of a sample's pictures jpg or png is animated; others that were left out: 1 (png 1); "
+            "columns.bytes_column can name another"
+        )
+    ]
+    # A name with a dot in it is no less a picture, where it is alone.
+    members = [("0.jpg", picture(1)), ("0.mask.png", picture(2)), ("1.v2.jpg", picture(3)), ("2.mask.png", picture(4))]
+    reader = read(tar_of(tmp_path / "odd.tar", members), identity="content")
+    assert rows(reader)["image_column"].to_pylist() == ["0.jpg", "1.v2.jpg"]
+    notes = reader.closing_notes()
+    assert "samples that have no picture and were left out: 1" in notes[0]
+    assert "others that were left out: 2 (mask.png 2)" in notes[1]
