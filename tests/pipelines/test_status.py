@@ -1,6 +1,7 @@
 """What `stillreel status` says of a dataset: from its lease and its run's last beat alone."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from pipelines.dataset import beats
 from pipelines.dataset.beats import Beat, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
-from pipelines.driver import cost
 from pipelines.driver.cost import GpuClock, price_of
 from pipelines.status import rows_of, to_json
 from tests.clusters import Head
@@ -136,7 +136,7 @@ def test_json_of_a_run_without_a_beat(tmp_path: Path) -> None:
 
 def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(cost.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hour=3.0, currency="EUR"))
     assert (clock.seconds(), clock.cost(), clock.shown(0)) == (0.0, 0.0, {})
     clock.start(8.0, {})
