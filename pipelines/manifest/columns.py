@@ -1,5 +1,6 @@
 """Which columns of a manifest hold what."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,9 +106,12 @@ def base_of(file: ManifestFile, columns: ManifestColumns) -> str:
     return Storage.absolute(columns.base) if columns.base else Storage.parent(file.uri)
 
 
-def only_uris() -> ColumnRoles:
-    """Of a list of URIs, which has no other columns."""
-    return ColumnRoles(URI_COLUMN, None, None, (), ())
+def only_uris(others: Sequence[str], columns: ManifestColumns, parameters: type[Parameters]) -> ColumnRoles:
+    """Of a list of URIs, which has no columns beside `others`, of text."""
+    overrides = tuple(name for name in parameters.varying() if name in others)
+    kept = columns.passthrough
+    passthrough = (name for name in others if name not in overrides and (kept == "all" or name in kept))
+    return ColumnRoles(URI_COLUMN, None, None, overrides, tuple(passthrough))
 
 
 def _stays_out(name: str, file: ManifestFile, look: Look) -> bool:

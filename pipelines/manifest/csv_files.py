@@ -155,8 +155,8 @@ def _check_header(uri: str, header: Sequence[str]) -> None:
     for name in header:
         if files.format_of(name) == "images" and ("/" in name or len(header) == 1):
             raise ManifestError(
-                f"{uri} does not begin with a header: its first line names the image {one_line(name)[:60]!r}; write the "
-                "columns' names above it, such as image_uri"
+                f"{uri} does not begin with a header: its first line names the image {one_line(name)[:60]!r}; write "
+                "the columns' names above it, such as image_uri"
             )
     parts = _SEPARATORS.split(header[0]) if len(header) == 1 else []
     if len(parts) > 1 and any(map(is_uri_name, parts)):

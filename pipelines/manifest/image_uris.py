@@ -25,8 +25,8 @@ from pipelines.manifest.places import LOCAL_SCHEME, is_below, place_of, scheme_o
 # Twice the longest key of an object store, and what web servers commonly take; more is text in the wrong column.
 MAX_CHARACTERS = 8192
 
-# JPEG, PNG, GIF, WebP; paths have other characters, too, or an ending.
-_BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{80,}")
+# A `data:` URL; or JPEG, PNG, GIF or WebP in base64: paths have other characters, too, or an ending.
+_IMAGE_ITSELF = re.compile(r"(?i:data:(?!//))|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{80,}\Z")
 _MISSPELT = re.compile(r"[^/]*://")  # before any slash: what looks like a scheme and is none
 
 
@@ -92,13 +92,8 @@ class AllowedImages:
             uri: as it stands in the manifest.
             base: folder that relative URIs start from.
         """
-        if uri[:5].lower() == "data:" or _BASE64.fullmatch(uri):
-            return (
-                "an image's URI must not be the image itself in base64: write its bytes into a binary column of a Parquet "
-                "file, or into a file"
-            )
-        if len(uri) > MAX_CHARACTERS:
-            return f"an image's URI must have at most {MAX_CHARACTERS} characters"
+        if reason := _why_no_uri(uri):
+            return reason
         own_scheme = Storage.scheme(uri)
         is_relative = not own_scheme and not uri.startswith("/")
         if is_relative and _MISSPELT.match(uri):
@@ -139,6 +134,17 @@ class AllowedImages:
             return "an image's URL must have a host that can be read in one way only"
         reason = self.web.why_not(host)
         return reason and f"an image's URL must {reason}"
+
+
+def _why_no_uri(uri: str) -> str | None:
+    if _IMAGE_ITSELF.match(uri):
+        return (
+            "an image's URI must not be the image itself in base64: write its bytes into a binary column of a Parquet "
+            "file, or into a file of its own"
+        )
+    if len(uri) > MAX_CHARACTERS:
+        return f"an image's URI must have at most {MAX_CHARACTERS} characters"
+    return None
 
 
 def _climbs_out(whole: str, base: str) -> bool:

@@ -108,8 +108,10 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         for kind, group in groupby(found, key=lambda one: one.kind):
             alike = list(group)
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
-                images = ImageList(chain.from_iterable(one.files for one in alike))
-                opened.append(Source(images, iter(()), only_uris(), allow([one.given for one in alike])))
+                images = ImageList((one.root, one.files) for one in alike)
+                roles = only_uris(images.columns, columns, parameters)
+                opened.append(Source(images, iter(()), roles, allow([one.given for one in alike])))
+                closing.append(images.notes)
                 continue
             for one in alike:
                 opener = Opener(storage, kind, one.root, columns.bytes_column)
@@ -276,7 +278,11 @@ def _open_source(
     first = next(opened)
     if not first.schema.names and next(first.batches([], 1), None) is None:
         raise ManifestError(f"the manifest has no rows: {first.uri}")
-    roles = only_uris() if found.kind == "text" else column_roles(first, columns, parameters, allowed)
+    roles = (
+        only_uris((), columns, parameters)
+        if found.kind == "text"
+        else column_roles(first, columns, parameters, allowed)
+    )
     return Source(first, opened, roles, allowed)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.uris import FILE_URL, common_scheme, local_path
+from pipelines.manifest.files import format_of
 
 # Of a `file://` URL of another machine, or of none.
 NOT_HERE = "a file:// URL must name a path of this machine, as in file:///folder/image.png"
@@ -116,7 +117,7 @@ def identities(uris: pa.ChunkedArray) -> list[str]:
     """What images are known by that have no other identity than their URIs: equal for spellings of one image."""
     texts: list[str] = uris.to_pylist()
     odd = pc.invert(pc.match_substring_regex(uris, _ORDINARY))
-    odd = pc.or_(odd, pc.match_substring_regex(uris, r"(?s)^https?://.*/\.\.?([/?#]|$)"))
+    odd = pc.or_(odd, pc.match_substring_regex(uris, r"(?s)^https?://([^#]*/\.\.?([/?#]|$)|[^#]*#)"))
     for row in pc.indices_nonzero(odd).to_pylist():
         texts[row] = identity(texts[row])
     return texts
@@ -136,10 +137,10 @@ def _of_web(url: re.Match[str]) -> str:
     scheme, port = url["scheme"].lower(), url["port"]
     shown_port = f":{port}" if port and port != _PORTS[scheme] else ""
     path = _without_dots(_escaped(url["path"] or "/"))
-    # What follows # is no part of the request; of a row in a Parquet file of the web it is the row.
+    # What follows # is no part of the request. Of a table or tar it tells the images in it apart.
+    fragment = "" if format_of(path) == "images" else url["fragment"] or ""
     return (
-        f"{scheme}://{url['user'] or ''}{_host(url['host'])}{shown_port}{path}{_escaped(url['query'] or '')}"
-        f"{url['fragment'] or ''}"
+        f"{scheme}://{url['user'] or ''}{_host(url['host'])}{shown_port}{path}{_escaped(url['query'] or '')}{fragment}"
     )
 
 

@@ -312,3 +312,63 @@ def test_arrow_beside_parquet_is_refused(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "b.parquet")
     assert f"holds arrow and also {tmp_path}/b.parquet: set columns.format=arrow" in refusal(tmp_path)
     assert len(rows(read(tmp_path, format="arrow"))) == 1
+
+
+@pytest.mark.parametrize("line", ["sep=,", "SEP=,", "\n \nsep=,"])
+def test_the_line_that_tells_excel_the_separator_is_no_header(tmp_path: Path, line: str) -> None:
+    table = rows(read(write(tmp_path / "m.csv", f"{line}\r\nuri,n\r\n/a.jpg,1\r\n")))
+    assert table["image_uri"].to_pylist() == ["/a.jpg"]
+    assert table["n"].to_pylist() == ["1"]
+
+
+@pytest.mark.parametrize("text", ["/x/a.jpg\n/x/b.jpg\n", "a.jpg\nb.jpg\n", "https://e.com/a.png,cat\nb.png,dog\n"])
+def test_a_first_line_that_is_a_row_is_not_taken_for_the_header(tmp_path: Path, text: str) -> None:
+    assert "m.csv does not begin with a header: its first line names the image" in refusal(
+        write(tmp_path / "m.csv", text)
+    )
+    # A column may be called as it likes, where others are there.
+    table = rows(read(write(tmp_path / "n.csv", "mask.png,uri\nx,/a.jpg\n")))
+    assert table["image_uri"].to_pylist() == ["/a.jpg"]
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t"])
+def test_other_separators_are_named(tmp_path: Path, separator: str) -> None:
+    said = refusal(write(tmp_path / "m.csv", f"caption{separator}path\na{separator}/x/a.jpg\n"))
+    assert "its fields must be separated by commas (.csv) or tabs (.tsv)" in said
+    assert "fields must be separated" in refusal(write(tmp_path / "m.tsv", "path,caption\n/x/a.jpg,b\n"))
+
+
+def test_partitions_of_odd_values_and_of_columns_that_the_file_has(tmp_path: Path) -> None:
+    for value in ("=", "a=b", ""):
+        write(tmp_path / "m" / f"k={value}" / "a.csv", f"uri\n/{len(value)}.jpg\n")
+    table = rows(read(tmp_path / "m"))
+    assert sorted(zip(table["image_uri"].to_pylist(), table["k"].to_pylist(), strict=True)) == [
+        ("/0.jpg", ""),
+        ("/1.jpg", "="),
+        ("/3.jpg", "a=b"),
+    ]
+    write(tmp_path / "n" / "n=7" / "a.csv", "uri,n\n/a.jpg,1\n")
+    reader = read(tmp_path / "n")
+    assert rows(reader)["n"].to_pylist() == ["1"]
+    assert reader.closing_notes() == []
+
+
+def test_partitions_of_images(tmp_path: Path) -> None:
+    for place in ("label=a%2Fb/seed=3/1.png", "label=a%2Fb/seed=x/2.png", "label=z/3.png", "label=z/odd=1/4.png"):
+        write(tmp_path / "pics" / place, picture(1))
+    write(tmp_path / "5.png", picture(2))
+    reader = read(tmp_path / "pics", tmp_path / "5.png")
+    table = rows(reader)
+    assert [Path(uri).name for uri in table["image_uri"].to_pylist()] == [f"{number}.png" for number in range(1, 6)]
+    assert table["label"].to_pylist() == ["a/b", "a/b", "z", "z", None]
+    assert table["seed"].to_pylist() == [3, None, None, None, None]
+    assert "seed must be a whole number" in table["problem"].to_pylist()[1]
+    assert reader.closing_notes() == [
+        "the names of the images' folders give the columns label, seed",
+        (
+            "the names of the images' folders give also odd, which the first image's folders do not: these columns "
+            "were left out"
+        ),
+    ]
+    assert read(tmp_path / "pics", passthrough=[]).extras.names == []
+    assert read(f"{tmp_path}/pics/label=z/*.png").extras.names == []

@@ -322,3 +322,13 @@ def test_the_place_of_a_manifest_is_what_a_store_gives_rights_for(source: str, i
     allowed = AllowedImages.beside([source], None, None)
     assert allowed.why_not(inside, source.rpartition("/")[0]) is None
     assert FOREIGN in str(allowed.why_not(outside, source.rpartition("/")[0]))
+
+
+@pytest.mark.parametrize("mark", ["/9j/4AAQSkZJRgABAQ", "iVBORw0KGgoAAAANSUhEUg", "R0lGODlh", "UklGRiQAAABXRUJQ"])
+def test_an_image_in_base64_is_named_as_what_it_is(mark: str) -> None:
+    allowed = AllowedImages.beside(["/lists/m.jsonl"], None, None)
+    wanted = "must not be the image itself in base64: write its bytes into a binary column of a Parquet file"
+    for uri in (mark + "Ab+/" * 100, mark + "Ab+/" * 10_000 + "==", "data:image/png;base64,AAAA", "DATA:image/png,x"):
+        assert wanted in str(allowed.why_not(uri, "/lists")), uri[:30]
+    for uri in ("/9j/a.jpg", f"/9j/{'a' * 100}.jpg", "data/a.jpg", "/data:/a.jpg", "iVBORw0KGgo.png"):
+        assert allowed.why_not(uri, "/lists") is None, uri
