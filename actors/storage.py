@@ -23,25 +23,13 @@ from typing import IO, Any, TypeVar, cast
 
 import fsspec
 
+from actors import folders
 from actors.errors import StorageError
-from actors.listings import (
-    Doors,
-    Kind,
-    LocalWalk,
-    Looks,
-    Pattern,
-    entries,
-    list_below,
-    list_files_of,
-    list_folders_of,
-    list_s3_page,
-    scan_folder,
-    uris_of,
-)
+from actors.listings import Looks, Pattern
 from actors.retries import is_unsupported, retried
 from actors.secrets import remember, secret_options
 from actors.storage_errors import NotFound, explained
-from actors.store_options import STORES, http_options, names_of_one_store, option_faults
+from actors.store_options import STORES, locate, option_faults, refuse_torn_writes
 from actors.transfers import (
     READ_BUFFER_BYTES,
     Stream,
@@ -52,18 +40,15 @@ from actors.transfers import (
     too_large,
     write_local,
 )
-from actors.uris import SCHEME, local_path, root_of, s3_bucket
+from actors.uris import S3, WEB, absolute, is_local, root_of, scheme_in
 from actors.versions import CONDITIONAL, Changed, put_if, version_of
-from actors.web import WebAccess, as_asked
+from actors.web import WebAccess
 
 __all__ = ["Changed", "NotFound", "Storage"]
 
 T = TypeVar("T")
 
 _DOT_SEGMENT = re.compile(r"(^|/)\.\.?(/|$)")
-_LOCAL = ("", "file")
-_HTTP = ("http", "https")
-_S3 = ("s3", "s3a")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +71,9 @@ class Storage:
         """What is wrong with `options`, a sentence each; none shows a value, because these may be secrets."""
         return [fault for name in options for fault in option_faults(name, options)]
 
-    @staticmethod
-    def scheme(uri: str) -> str:
-        """The scheme in lower case; "" for a plain local path."""
-        match = SCHEME.match(uri)
-        return match[1].lower() if match else ""
-
-    @staticmethod
-    def is_local(uri: str) -> bool:
-        """Whether `uri` is a path of this machine."""
-        return Storage.scheme(uri) in _LOCAL
-
-    @staticmethod
-    def absolute(uri: str) -> str:
-        """A local path made absolute, with `~`, `.` and `..` resolved; any other URI unchanged."""
-        if not Storage.is_local(uri):
-            return uri
-        return os.path.abspath(local_path(uri).expanduser())  # noqa: PTH100 - resolve() would follow links
+    scheme = staticmethod(scheme_in)
+    is_local = staticmethod(is_local)
+    absolute = staticmethod(absolute)
 
     @staticmethod
     def join(uri: str, *parts: str) -> str:
@@ -122,14 +93,14 @@ class Storage:
         """The folder that holds `uri`."""
         root = root_of(uri)
         path = uri[len(root) :]
-        if Storage.scheme(uri) in _HTTP:  # a signature may hold slashes, and is of no other file
+        if Storage.scheme(uri) in WEB:  # a signature may hold slashes, and is of no other file
             path = re.split(r"[?#]", path, maxsplit=1)[0]
         return root + posixpath.dirname(path.rstrip("/"))
 
     @staticmethod
     def has_magic(uri: str) -> bool:
         """Whether `uri` holds glob characters. In http(s) a `?` begins the query, so those never do."""
-        return Storage.scheme(uri) not in _HTTP and glob.has_magic(uri)
+        return Storage.scheme(uri) not in WEB and glob.has_magic(uri)
 
     @staticmethod
     def glob_root(pattern: str) -> str:
@@ -151,11 +122,13 @@ class Storage:
 
     def read_bytes(self, uri: str, max_bytes: int | None = None) -> bytes:
         """The whole file; one of more than `max_bytes` is refused, over http(s) as soon as so many have come."""
-        if max_bytes is not None and self.scheme(uri) in _HTTP:
+        if max_bytes is not None and self.scheme(uri) in WEB:
             return self._call("read", uri, partial(fetch_at_most, max_bytes, uri))
         if max_bytes is not None and self.size(uri) > max_bytes:
             raise too_large(uri, max_bytes)
-        return cast("bytes", self._call("read", uri, lambda fs, path: fs.cat_file(path)))
+        # s3fs asks for the size first where it may fetch pieces at once: a request more for each image.
+        how = {"max_concurrency": 1} if self.scheme(uri) in S3 else {}
+        return cast("bytes", self._call("read", uri, lambda fs, path: fs.cat_file(path, **how)))
 
     def read_ranges(self, uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes from each start up to its end: one request a range, many at once where the store allows it."""
@@ -166,13 +139,13 @@ class Storage:
 
     def open(self, uri: str) -> io.BufferedReader:
         """A seekable stream for reading, to be closed by the caller; reading from it raises StorageError too."""
-        if self.scheme(uri) in _HTTP:
+        if self.scheme(uri) in WEB:
             return self._download(uri)
         return io.BufferedReader(Stream(uri, partial(self._call, "read", uri)), READ_BUFFER_BYTES)
 
     def open_exact(self, uri: str) -> io.RawIOBase | io.BufferedReader:
         """As `open`, without reading ahead: for whoever knows which bytes are wanted. Over http(s) it is the same."""
-        if self.scheme(uri) in _HTTP:
+        if self.scheme(uri) in WEB:
             return self._download(uri)
         return Stream(uri, partial(self._call, "read", uri), read_ahead=False)
 
@@ -181,7 +154,7 @@ class Storage:
         if self.is_local(uri):
             self._call("written", uri, partial(write_local, lambda file: file.write(data), Path.replace))
         else:
-            self._refuse_torn_writes(uri)
+            refuse_torn_writes(uri)
             self._call("written", uri, lambda fs, path: fs.pipe_file(path, data))
 
     def put_file(self, uri: str, source: Path) -> None:
@@ -194,7 +167,7 @@ class Storage:
 
             self._call("written", uri, partial(write_local, copy, Path.replace))
         else:
-            self._refuse_torn_writes(uri)
+            refuse_torn_writes(uri)
             self._call("written", uri, lambda fs, path: fs.put_file(str(source), path))
 
     def version(self, uri: str) -> str | None:
@@ -231,7 +204,7 @@ class Storage:
             link = partial(link_local, uri)
             created = self._call("created", uri, partial(write_local, lambda file: file.write(data), link))
         else:
-            self._refuse_torn_writes(uri)
+            refuse_torn_writes(uri)
             created = self._call("created", uri, partial(put_if_absent, uri, data))
         if not created:
             with suppress(NotFound):
@@ -278,14 +251,7 @@ class Storage:
 
         Local folders and S3 are streamed. Links to folders are followed, and no folder is looked into twice.
         """
-        looks = looks or Looks()
-        if self.is_local(folder):
-            return self._walk_local(folder, looks)
-        if self.scheme(folder) in _S3:
-            return self._walk_s3(folder, Doors(folder, looks.into))
-        found = self._found_in(folder, list_below)
-        doors = Doors(folder, looks.into)
-        return (uri for uri in found if doors.closed(uri) is None)
+        return folders.walk(self._call, folder, looks or Looks())
 
     def list_files(self, folder: str, suffix: str = "") -> list[str]:
         """What `walk` finds whose name ends in `suffix`."""
@@ -296,31 +262,15 @@ class Storage:
 
         A link of this machine counts as the folder that it leads to, also where that is missing (`leads_nowhere`).
         """
-        if self.scheme(folder) in _S3:
-            pages = self._s3_pages(folder, Delimiter="/")
-            prefixes = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
-            return sorted(f"{s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
-        try:
-            if self.is_local(folder):
-                path = self.absolute(folder)
-                return sorted(f"{path.rstrip('/')}/{name}" for name in self._call("listed", path, scan_folder)[1])
-            return self._found_in(folder, list_folders_of)
-        except NotFound:
-            return []
+        with suppress(NotFound):
+            return folders.list_folders(self._call, folder)
+        return []
 
     def list_names(self, folder: str) -> set[str]:
         """The names of the files directly in `folder`; a link that leads nowhere is none."""
-        if self.scheme(folder) in _S3:
-            keys = (
-                entry["Key"] for page in self._s3_pages(folder, Delimiter="/") for entry in page.get("Contents", ())
-            )
-            return {key.rpartition("/")[2] for key in keys} - {""}
-        try:
-            if self.is_local(folder):
-                return set(self._call("listed", self.absolute(folder), scan_folder)[0])
-            return set(self._call("listed", folder, list_files_of))
-        except NotFound:
-            return set()
+        with suppress(NotFound):
+            return folders.list_names(self._call, folder)
+        return set()
 
     @staticmethod
     def is_temporary(uri: str) -> bool:
@@ -387,72 +337,4 @@ class Storage:
             raise explained(error, done, uri, scheme, STORES.get(scheme, ""), number) from error
 
     def _locate(self, uri: str, *, retries: bool = True) -> tuple[Any, str]:
-        """The filesystem of `uri` and the path in it; fsspec keeps the filesystems, one per thread and options.
-
-        Without `retries` S3's clients try once: botocore's five times within s3fs's five, within ours, would turn one
-        request to a dead store into a hundred and many minutes.
-        """
-        scheme = self.scheme(uri)
-        if scheme in _LOCAL:
-            return fsspec.filesystem("file"), str(local_path(uri))
-        # fsspec's listings cache would hide what other workers write.
-        options: dict[str, Any] = {"use_listings_cache": False}
-        for name in names_of_one_store(scheme, self.options):
-            options |= self.options[name]
-        if not retries and scheme in _S3:
-            options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | options.get("config_kwargs", {})
-        if scheme in _HTTP:
-            return fsspec.filesystem(scheme, **http_options(options, retries=retries, access=self.web)), as_asked(uri)
-        filesystem, path = fsspec.core.url_to_fs(uri, **options)
-        if not retries and scheme in _S3:
-            filesystem.retries = 1  # s3fs has no argument for it
-        return filesystem, path
-
-    def _refuse_torn_writes(self, uri: str) -> None:
-        scheme = self.scheme(uri)
-        if scheme in STORES:
-            return
-        stores = ", ".join(name + "://" for name in STORES)
-        why, instead = "cannot replace a file at once", f"write to a local folder or to one of {stores}"
-        if scheme == "hf":
-            why = "makes a commit of each file, and the Hub allows some hundred an hour"
-            instead += ", and upload the finished dataset with `hf upload-large-folder`"
-        raise StorageError(f"{uri} could not be written: {scheme}:// {why}; {instead}")
-
-    def _found_in(self, folder: str, find: Callable[[Any, str], list[str]]) -> list[str]:
-        return self._call("listed", folder, lambda fs, path: uris_of(find(fs, path), folder, fs, path))
-
-    def _walk_local(self, folder: str, looks: Looks) -> Iterator[str]:
-        def list_entries(path: str) -> list[tuple[str, Kind]]:
-            try:
-                return self._call("listed", path, entries)
-            except NotFound:
-                return []
-
-        return iter(LocalWalk(self.absolute(folder), list_entries, looks))
-
-    def _walk_s3(self, folder: str, doors: Doors) -> Iterator[str]:
-        after: dict[str, str] | None = {}
-        while after is not None:
-            pages, after = self._s3_pages(folder, **after), None
-            for page in pages:
-                closed = None
-                for entry in page.get("Contents", ()):
-                    uri = f"{s3_bucket(folder)}/{entry['Key']}"
-                    closed = doors.closed(uri)
-                    if closed is None and not uri.endswith("/"):  # "x/" marks a folder
-                        yield uri
-                if closed is not None and page["IsTruncated"]:  # go on behind it: it may hold millions
-                    after = {"StartAfter": closed[len(s3_bucket(folder)) + 1 :] + "/\U0010ffff"}
-                    break
-
-    def _s3_pages(self, folder: str, **limits: str) -> Iterator[dict[str, Any]]:
-        """The listing page by page: s3fs's own `find` holds about 1 kB for each object of it."""
-        bucket, _, key = folder[len(root_of(folder)) :].partition("/")
-        request = {"Bucket": bucket, "Prefix": key.rstrip("/") + "/" if key else "", **limits}
-        while True:
-            page = self._call("listed", folder, partial(list_s3_page, request))
-            yield page
-            if not page["IsTruncated"]:
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+        return locate(uri, self.options, self.web, retries=retries)

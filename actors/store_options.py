@@ -1,4 +1,4 @@
-"""fsspec's options: those of one store under all its schemes, what may be wrong with them, and what we add."""
+"""fsspec's options: what may be wrong with them, what we add, and the filesystem of a URI."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -7,8 +7,10 @@ from typing import Any
 import fsspec
 from fsspec.registry import known_implementations
 
+from actors.errors import StorageError
 from actors.transfers import refuse_redirect
-from actors.web import WebAccess, with_user_agent
+from actors.uris import S3, WEB, is_local, local_path, scheme_in
+from actors.web import WebAccess, as_asked, with_user_agent
 
 # The object stores, with the extra that installs their client. In these a PUT, or the end of a multipart upload, makes
 # the object visible as a whole. fsspec writes to others (sftp, smb, hdfs) in place: a reader would see half a video.
@@ -49,6 +51,44 @@ def _store(scheme: str) -> str:
 def names_of_one_store(scheme: str, options: Mapping[str, object]) -> list[str]:
     """The keys of `options` that mean the store of `scheme`."""
     return [name for name in options if _store(name.lower()) == _store(scheme)]
+
+
+def locate(
+    uri: str, store_options: Mapping[str, Mapping[str, Any]], access: WebAccess | None, *, retries: bool
+) -> tuple[Any, str]:
+    """The filesystem of `uri` and the path in it; fsspec keeps the filesystems, one per thread and options.
+
+    Without `retries` S3's clients try once: botocore's five times within s3fs's five, within ours, would turn one
+    request to a dead store into a hundred and many minutes.
+    """
+    if is_local(uri):
+        return fsspec.filesystem("file"), str(local_path(uri))
+    scheme = scheme_in(uri)
+    # fsspec's listings cache would hide what other workers write.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    for name in names_of_one_store(scheme, store_options):
+        options |= store_options[name]
+    if not retries and scheme in S3:
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | options.get("config_kwargs", {})
+    if scheme in WEB:
+        return fsspec.filesystem(scheme, **http_options(options, retries=retries, access=access)), as_asked(uri)
+    filesystem, path = fsspec.core.url_to_fs(uri, **options)
+    if not retries and scheme in S3:
+        filesystem.retries = 1  # s3fs has no argument for it
+    return filesystem, path
+
+
+def refuse_torn_writes(uri: str) -> None:
+    """Raise StorageError for a store that does not replace a file at once."""
+    scheme = scheme_in(uri)
+    if scheme in STORES:
+        return
+    stores = ", ".join(name + "://" for name in STORES)
+    why, instead = "cannot replace a file at once", f"write to a local folder or to one of {stores}"
+    if scheme == "hf":
+        why = "makes a commit of each file, and the Hub allows some hundred an hour"
+        instead += ", and upload the finished dataset with `hf upload-large-folder`"
+    raise StorageError(f"{uri} could not be written: {scheme}:// {why}; {instead}")
 
 
 def option_faults(name: str, options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -13,6 +13,29 @@ FILE_URL = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 _OTHER_NAMES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 
 
+WEB = ("http", "https")
+S3 = ("s3", "s3a")
+_LOCAL = ("", "file")
+
+
+def scheme_in(uri: str) -> str:
+    """The scheme in lower case; "" for a plain local path."""
+    match = SCHEME.match(uri)
+    return match[1].lower() if match else ""
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a path of this machine."""
+    return scheme_in(uri) in _LOCAL
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute, with `~`, `.` and `..` resolved; any other URI unchanged."""
+    if not is_local(uri):
+        return uri
+    return os.path.abspath(local_path(uri).expanduser())  # noqa: PTH100 - resolve() would follow links
+
+
 def common_scheme(scheme: str) -> str:
     """The one scheme that stands for all of its store: `gs` for `gcs`; others in lower case."""
     return _OTHER_NAMES.get(scheme.lower(), scheme.lower())
@@ -26,8 +49,7 @@ def root_of(uri: str) -> str:
 
 def without_query(uri: str) -> str:
     """A web address as far as its path; any other URI as it is."""
-    match = SCHEME.match(uri)
-    if match is None or match[1].lower() not in ("http", "https"):
+    if scheme_in(uri) not in WEB:
         return uri
     return re.split(r"[?#]", uri, maxsplit=1)[0]
 
@@ -47,6 +69,5 @@ def local_path(uri: str) -> Path:
 
 def file_name(uri: str) -> str:
     """The last name of a URI; of a URL without its query."""
-    match = SCHEME.match(uri)
-    path = uri.partition("?")[0] if match and match[1].lower() in ("http", "https") else uri
+    path = uri.partition("?")[0] if scheme_in(uri) in WEB else uri
     return path.rpartition("/")[2]

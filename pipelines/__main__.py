@@ -1,7 +1,8 @@
-"""The command line: `python -m pipelines run|plan`, installed as `stillreel`."""
+"""The command line: `python -m pipelines run|plan|status`, installed as `stillreel`."""
 
 import signal
 import sys
+import time
 import traceback
 from typing import Annotated
 
@@ -11,12 +12,17 @@ from actors.errors import CheckpointError, ConfigError, ManifestError, Stillreel
 from actors.printable import printable
 from actors.records import FAILING_STAGES
 from actors.secrets import hidden
+from actors.settings import StorageSettings
+from actors.storage import Storage
 from pipelines import run as runs
 from pipelines.config import load_config
+from pipelines.dataset.beats import BEAT_S, read_state
+from pipelines.dataset.layout import Layout
 from pipelines.driver.cluster import check_machine
 from pipelines.driver.report import print_plan, print_summary, stopped_early
 from pipelines.driver.screen import Screen
 from pipelines.planning.planner import Retry
+from pipelines.status import EXIT_CODES, print_status, to_json
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -122,6 +128,32 @@ def plan(
         check_machine(settings)
     except ConfigError as error:
         console.print(f"note: here, `run` would say: {error}", markup=False, highlight=False)
+
+
+@app.command()
+def status(
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The dataset: a folder or URI.")],
+    config: Annotated[
+        list[str] | None, typer.Option("--config", "-c", metavar="FILE", help="For storage.options of the store.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Ask again every ten seconds until the run has ended.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale."""
+    settings = load_config(config, ["manifest=none", "output=none"]).storage if config else StorageSettings()
+    storage = Storage(settings.options, tries=settings.tries)
+    layout, console = Layout(Storage.absolute(output)), Screen()
+    while True:
+        state = read_state(layout, storage)
+        if as_json:
+            print(to_json(state, layout))
+        else:
+            print_status(state, layout, console)
+        if not watch or state.word != "running":
+            raise typer.Exit(EXIT_CODES[state.word])
+        time.sleep(BEAT_S)
 
 
 def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> Retry | None:

@@ -101,6 +101,7 @@ class Job:
     def forget(self) -> None:
         """Remove the run's folder, in which there is no more than the configuration."""
         self.storage.remove(self.folder.config)
+        self.storage.remove(self.folder.heartbeat)
         self.storage.prune(self.folder.uri)
 
     def committer(self, plan: Plan, lease: Lease) -> Committer:

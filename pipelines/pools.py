@@ -21,6 +21,11 @@ class Pools:
     finish_actors: int
     finish_gpus: float
 
+    @property
+    def gpus(self) -> float:
+        """That all actors reserve together."""
+        return self.generate_actors * self.generate_gpus + self.finish_actors * self.finish_gpus
+
 
 def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pools:
     """Turn `actors: auto` into numbers that the cluster can hold.
@@ -57,10 +62,9 @@ def _divide(config: Config, cluster_gpus: float) -> Pools:
 
 def _check_fit(config: Config, pools: Pools, cluster_gpus: float, cluster_cpus: float) -> None:
     workers = config.workers
-    gpus = pools.generate_actors * pools.generate_gpus + pools.finish_actors * pools.finish_gpus
-    if gpus > cluster_gpus:
+    if pools.gpus > cluster_gpus:
         raise ConfigError(
-            f"the actor pools need {gpus:g} GPUs "
+            f"the actor pools need {pools.gpus:g} GPUs "
             f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
             f"{pools.finish_actors} x {pools.finish_gpus:g} for workers.finish) and the cluster has "
             f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"

@@ -18,6 +18,8 @@ from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
 from pipelines.dataset.work import remove_work
 from pipelines.driver.cluster import Cluster, check_machine, connected
+from pipelines.driver.cost import GpuClock
+from pipelines.driver.heartbeat import Heartbeat
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.progress import Progress
 from pipelines.driver.report import Status, Summary, print_plan
@@ -57,11 +59,13 @@ def run(
     check_machine(config)
     started = datetime.now(UTC)
     job = Job.to_run(config)
-    with job.lease(break_lease=break_lease) as lease:
+    with job.lease(break_lease=break_lease) as lease, Heartbeat(job, started) as heartbeat:
         summary = _planned(job, lease, retry, console)
         if not summary.plan.to_do:
+            heartbeat.stop()
             job.forget()  # a schedule would fill the dataset with runs that made nothing
             return summary
+        heartbeat.follow(summary)
         try:
             _make(job, job.committer(summary.plan, lease), summary, console, stand_ins or {})
         except KeyboardInterrupt:  # while Ray starts or ends, or a second one
@@ -81,7 +85,8 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
     plan = job.plan(retry, with_work=True)
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"
-    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
+    gpus = GpuClock(job.config.cost)
+    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered, gpus=gpus)
 
 
 def _make(job: Job, committer: Committer, summary: Summary, console: Console, stand_ins: StandIns) -> None:
@@ -102,10 +107,12 @@ def _stream(
     from pipelines.graph import Graph
 
     config, plan = job.config, summary.plan
+    pools = size_pools(config, cluster.gpus, cluster.cpus)
+    summary.gpus.start(pools.gpus, cluster.gpu_types)
     with (
         job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
-        Graph(job, size_pools(config, cluster.gpus, cluster.cpus), stand_ins) as graph,
+        Graph(job, pools, stand_ins) as graph,
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),

@@ -39,7 +39,7 @@ def head() -> Iterator[Head]:
     ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}"]
     dashboard = f"http://127.0.0.1:{dashboard_port}"
     with _node("--head", *ports, "--dashboard-host=127.0.0.1", "--num-cpus=4") as process:
-        _wait_for(dashboard, process)
+        wait_for(dashboard, process)
         yield Head(f"127.0.0.1:{port}", dashboard, process.pid)
 
 
@@ -96,16 +96,22 @@ def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            end(process)
 
 
-def _wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a node of `ray start --block`, and all that it has started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:
+    """Until a head's dashboard answers."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         assert process.poll() is None, "the cluster's head ended by itself"

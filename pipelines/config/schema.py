@@ -16,7 +16,7 @@ from actors.generators.parameters import Parameters
 from actors.settings import ImageSettings, InterpolationSettings, Section, StorageSettings, VideoSettings
 from actors.storage import Storage
 from pipelines.config.mistakes import PathTo, got, lower_first, nearest
-from pipelines.config.sections import RaySettings, RunSettings, WorkerSettings
+from pipelines.config.sections import CostSettings, RaySettings, RunSettings, WorkerSettings
 from pipelines.manifest.columns import ManifestColumns
 
 
@@ -47,6 +47,7 @@ class Config(Section):
     video: VideoSettings = Field(VideoSettings(), description="the video file")
     workers: WorkerSettings = Field(WorkerSettings(), description="the stages' share of the cluster")
     run: RunSettings = Field(RunSettings(), description="how a run behaves")
+    cost: CostSettings = Field(CostSettings(), description="what GPUs cost")
     ray: RaySettings = Field(RaySettings(), description="which Ray cluster")
     # What stood in place of values that were looked up elsewhere (`${oc.env:NAME}`), as it may be saved.
     _looked_up: dict[PathTo, str] = PrivateAttr(default_factory=dict)

@@ -1,6 +1,6 @@
 """The sections that are the driver's own: workers, run and ray. Those that workers need, too, are `actors.settings`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -72,6 +72,18 @@ class RunSettings(Section):
     )
     grace_s: float = Field(120.0, ge=0, description="seconds that clips under way get when the run is told to end")
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
+
+
+class CostSettings(Section):
+    """What GPUs cost, for estimates and for what a run came to."""
+
+    gpu_hour: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="price of a GPU for an hour; null: unknown"
+    )
+    gpu_hours: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="the same by accelerator type, as Ray calls it, e.g. {H100: 2.5, L4: 0.7}"
+    )
+    currency: str = Field("USD", min_length=1, max_length=8, description="of the prices")
 
 
 class RaySettings(Section):

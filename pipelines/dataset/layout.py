@@ -6,7 +6,7 @@
   data/part-00000/<clip_id>.mp4          (.mkv) the clips
   failures/part-00000.parquet            one record per row that failed
   _lease/00000001.json                   who is writing
-  _runs/<run_id>/config.yaml, summary.json, ray.log, warnings.log
+  _runs/<run_id>/config.yaml, heartbeat.json, summary.json, ray.log, warnings.log
   _runs/<run_id>/rows/work-00000.parquet  until the run is done
 """
 
@@ -44,6 +44,11 @@ class RunFolder:
     def summary(self) -> str:
         """What the run did."""
         return _join(self.uri, "summary.json")
+
+    @property
+    def heartbeat(self) -> str:
+        """How the run is, written every few seconds."""
+        return _join(self.uri, "heartbeat.json")
 
     def log(self, name: str) -> str:
         """A log, such as `ray.log`."""

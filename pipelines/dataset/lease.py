@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -141,6 +142,34 @@ def held(
         yield lease
     finally:
         lease.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who wrote to a dataset last, or writes."""
+
+    run_id: str
+    name: str
+    since: datetime
+    renewed_at: datetime
+    is_released: bool
+    is_over: bool  # another run may take over
+
+
+def last_holder(layout: Layout, storage: Storage) -> Holder | None:
+    """The holder of the highest generation, in two requests; None where there was never one.
+
+    Raises:
+        RunError: the lease is none that this version can read.
+    """
+    for _ in range(_LOOKS):
+        highest = _highest(layout, storage)
+        entry = _read(layout, storage, highest) if highest else None
+        if entry is not None:
+            return Holder(entry.run_id, entry.holder, entry.since, entry.renewed_at, entry.released, entry.is_over())
+        if not highest:
+            break
+    return None
 
 
 def _acquire(layout: Layout, storage: Storage, run_id: str, lease_s: float, *, break_lease: bool) -> Lease:

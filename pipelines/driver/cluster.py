@@ -52,6 +52,7 @@ def check_machine(config: Config) -> None:
 
 
 _LOOK_INTERVAL_S = 0.5
+_TYPE = "accelerator_type:"  # as a node's resources name it
 NODE_LOST = "Ray's node on this machine has ended: a process of it was killed, or the machine ran out of memory"
 _SUDDEN_END = (
     "the run was ended from outside (it was killed, or Ray ended it, whose logs are in /tmp/ray/session_latest/logs "
@@ -62,8 +63,9 @@ _SUDDEN_END = (
 class Cluster:
     """What a run is connected to."""
 
-    def __init__(self, gpus: float, cpus: float, own_processes: list[Any]) -> None:
+    def __init__(self, gpus: float, cpus: float, gpu_types: dict[str, float], own_processes: list[Any]) -> None:
         self.gpus, self.cpus = gpus, cpus
+        self.gpu_types = gpu_types  # how many GPUs of each accelerator type, as Ray calls it
         self._own_processes = own_processes  # `subprocess.Popen`s, of a local Ray only
 
     @contextmanager
@@ -130,9 +132,22 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
             if config.needs_gpu and not config.ray.autoscaling and gpus == 0:
                 raise _no_gpu(f"the cluster ({place}) has none", config)
             with ray_private.data_logs_into(log):
-                yield Cluster(gpus, cpus, ray_private.own_processes() if address is None else [])
+                yield Cluster(
+                    gpus, cpus, _gpu_types(ray.nodes()), ray_private.own_processes() if address is None else []
+                )
         finally:
             ray.shutdown()
+
+
+def _gpu_types(nodes: list[dict[str, Any]]) -> dict[str, float]:
+    """How many GPUs there are of each accelerator type."""
+    types: dict[str, float] = {}
+    for node in nodes:
+        resources = node["Resources"] if node["Alive"] else {}
+        for name in resources:
+            if name.startswith(_TYPE):
+                types[name.removeprefix(_TYPE)] = types.get(name.removeprefix(_TYPE), 0.0) + resources.get("GPU", 0.0)
+    return types
 
 
 def _init(config: Config, address: Address | None, code: str) -> None:

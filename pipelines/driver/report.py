@@ -16,7 +16,9 @@ from actors import __version__
 from actors.contracts import Ending, Made
 from actors.printable import printable
 from actors.records import step_seconds
+from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
+from pipelines.driver.cost import GpuClock
 from pipelines.planning.planner import Plan
 
 # Of each kind of failure, so many are shown in full.
@@ -56,6 +58,7 @@ class Summary:
     made: int = 0
     failed: int = 0
     elapsed_s: float = 0.0
+    gpus: GpuClock = field(default_factory=lambda: GpuClock(CostSettings()))
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(step_seconds(), 0.0))
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -79,6 +82,7 @@ class Summary:
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""
+        self.gpus.stop()
         self.elapsed_s = (datetime.now(UTC) - started).total_seconds()
 
     @property
@@ -120,6 +124,7 @@ class Summary:
                 "failed": self.failed,
                 "degradations": dict(self.degradations),
                 "elapsed_s": round(self.elapsed_s, 3),
+                **self.gpus.described(self.made),
                 "mean_stage_s": {name: round(total / max(self.made, 1), 3) for name, total in self.stage_s.items()},
                 "failures": [
                     {
@@ -203,6 +208,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     for kind, count in summary.degradations.items():
         rows[f"{kind}, times"] = f"{count:,} (see warnings.log)"
     rows["whole run, seconds"] = f"{summary.elapsed_s:.1f}"
+    rows |= summary.gpus.shown(summary.made)
     rows["videos and metadata"] = summary.layout.data
     if summary.failed:
         rows["failures"] = summary.layout.failures

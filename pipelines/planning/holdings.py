@@ -16,7 +16,7 @@ from actors.storage import Storage
 from pipelines.dataset.layout import Layout, metadata_in, part_of
 from pipelines.dataset.records import extras_of, read_records
 from pipelines.manifest.pass_through import TYPES
-from pipelines.planning.hashes import Hashes, hashes_of
+from pipelines.planning.hashes import Hashes, contains, hashes_of
 
 _NAMES_OF_TYPES = {kind: name for name, kind in TYPES.items()}
 # Part files read at once when the dataset is looked through: listing a store is latency, not work.
@@ -92,6 +92,10 @@ def read_holdings(layout: Layout, storage: Storage) -> Holdings:
         for key, *reason in zip(hashes_of(table["clip_id"].to_pylist()).tolist(), *reasons, strict=True):
             holdings.failed[key] = FailedBefore(number, *reason)
     holdings.done = np.unique(np.concatenate([holdings.done, *done]))
+    if holdings.lost:  # what somebody has copied into another part is there
+        keys = np.sort(np.array(list(holdings.lost), np.uint64))
+        for key in keys[contains(holdings.done, keys)].tolist():
+            del holdings.lost[key]
     return holdings
 
 

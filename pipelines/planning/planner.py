@@ -96,7 +96,7 @@ def make_plan(
             schema = pa.schema([*work_schema(GENERATORS[config.generator]), *extras])
             writer.add(_beside(placed, others.take(chosen), schema))
     plan.notes += reader.closing_notes()
-    plan.notes += _of_dataset(holdings, plan)
+    plan.notes += _of_dataset(holdings, plan, is_retry=retry is not None)
     if writer is not None:
         writer.flush()
         plan.work = writer.files
@@ -104,10 +104,11 @@ def make_plan(
     return plan
 
 
-def _of_dataset(holdings: Holdings, plan: Plan) -> Iterator[str]:
+def _of_dataset(holdings: Holdings, plan: Plan, *, is_retry: bool) -> Iterator[str]:
     """Notes on what somebody has done to the dataset."""
     if plan.lost:
-        yield f"clips of the dataset whose videos are gone: {plan.lost:,}; they are made again"
+        what = "run without --retry-failed makes them again" if is_retry else "they are made again"
+        yield f"clips of the dataset whose videos are gone: {plan.lost:,}; {what}"
     if others := len(holdings.lost) - plan.lost:
         yield f"clips of the dataset whose videos are gone, and which this manifest does not ask for: {others:,}"
     if holdings.foreign:

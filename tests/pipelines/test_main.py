@@ -22,7 +22,8 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in command.commands.items()
     }
     both = ["--config", "--error-type", "--retry-failed", "--stage", "-c", "overrides"]
-    assert options == {"run": ["--break-lease", *both], "plan": both}
+    of_status = ["--config", "--json", "--watch", "-c", "output"]
+    assert options == {"run": ["--break-lease", *both], "plan": both, "status": of_status}
 
 
 @pytest.mark.parametrize(

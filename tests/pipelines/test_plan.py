@@ -242,6 +242,7 @@ def test_a_clip_whose_video_is_gone_is_made_again_in_its_place(tmp_path: Path) -
     plan = plan_of(config)
     assert (plan.already_there, plan.to_do, [row["part"] for row in work_rows(plan)]) == (1, 3, [0, 0, 0])
     assert plan.notes == ["clips of the dataset whose videos are gone: 3; they are made again"]
+    assert plan_of(config, retry=Retry()).notes[0].endswith("run without --retry-failed makes them again")
     failing = next(row["image_uri"] for row in work_rows(plan) if row["clip_id"] == first.stem)
     commit(config, plan, failing=frozenset({failing}))
     ids = pq.read_table(part / "metadata.parquet")["clip_id"].to_pylist()

@@ -1,0 +1,85 @@
+"""The script for Slurm, with stand-ins for Slurm's own commands that start what they are given on this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.clusters import environment, free_port
+from tests.deploy.manifests import ROOT
+from tests.jobs import SLOW_CLIPS, write_null_config, write_pictures
+
+SCRIPT = ROOT / "conf/slurm/stillreel.sbatch"
+# `srun [--option=value | --flag] command`: here, with what one machine needs that is to be two nodes.
+SRUN = """\
+#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+if [[ "$1 $2" == "ray start" ]]; then
+    set -- "$@" --node-ip-address=127.0.0.1 --object-store-memory=150000000 --disable-usage-stats
+fi
+exec "$@"
+"""
+
+
+@contextmanager
+def batch(folder: Path, nodes: int, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The script as Slurm runs it: on the first node, in the folder that it was submitted from."""
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/bash\necho 127.0.0.1\n")):
+        (bin_folder / name).write_text(text)
+        (bin_folder / name).chmod(0o755)
+    slurm = {
+        "SLURM_JOB_ID": str(free_port() - 20000 + 10 * 20000),
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_JOB_NUM_NODES": str(nodes),
+        "SLURM_CPUS_PER_TASK": "2",
+        "STILLREEL": sys.prefix,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+    }
+    with subprocess.Popen(
+        ["bash", SCRIPT, *arguments],  # noqa: S607 - Slurm does so, too
+        cwd=folder,
+        env=environment() | slurm,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def write_job(folder: Path, count: int) -> list[str]:
+    write_pictures(folder / "pictures", count)
+    return ["--config", str(write_null_config(folder / "job.yaml", folder / "pictures", folder / "out"))]
+
+
+def made(folder: Path) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in (folder / "out/data").glob("*/metadata.parquet"))
+
+
+@pytest.mark.slow
+def test_two_nodes_make_clips_until_the_time_ends(tmp_path: Path) -> None:
+    with batch(tmp_path, 2, *write_job(tmp_path, 30), *SLOW_CLIPS) as process:
+        deadline = time.monotonic() + 200
+        while not list(tmp_path.glob("out/data/*/*.mp4")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)  # to the script alone, as `--signal=B:TERM` does
+        said, _ = process.communicate(timeout=150)
+    assert process.returncode == 130, said
+    assert 0 < made(tmp_path) < 30
+    assert made(tmp_path) == len(list(tmp_path.glob("out/data/*/*.mp4")))

@@ -1,0 +1,179 @@
+"""What `stillreel status` says of a dataset: from its lease and its run's last beat alone."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.errors import RunError
+from actors.storage import Storage
+from pipelines.config.sections import CostSettings
+from pipelines.dataset import beats
+from pipelines.dataset.beats import Beat, read_state
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.lease import held
+from pipelines.driver.cost import GpuClock, price_of
+from pipelines.status import rows_of, to_json
+from tests.clusters import Head
+from tests.jobs import in_process, write_null_config, write_pictures
+from tests.servers import S3Server
+
+STORAGE = Storage()
+NOW = datetime.now(UTC)
+
+
+def beat_of(layout: Layout, run_id: str, **fields: Any) -> None:
+    beat = Beat(**({"run_id": run_id, "phase": "running", "started_at": NOW, "beaten_at": NOW} | fields))
+    STORAGE.put_bytes(layout.run(run_id).heartbeat, beat.model_dump_json().encode())
+
+
+def status(output: object, *options: str) -> tuple[int, str]:
+    done = in_process("status", output, *options)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_run_at_work(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        counts = {"to_do": 100, "made": 30, "failed": 10, "already_there": 7, "recent_s": 60.0, "recent_ended": 20}
+        kinds = [{"stage": "load", "error_type": "ImageError", "count": 10}]
+        beat_of(layout, "r", failures=kinds, gpus=8.0, gpu_s=7200.0, cost=5.0, **counts)
+        code, said = status(tmp_path)
+        assert code == 3
+        for part in (
+            "running", "30 made, 10 failed, of 100; 7 were there", "20.0 clips/min of late, ETA 3 min",
+            "failed at load (ImageError)  10", "GPUs now", "2.00", "5.00 USD, 166.67 per 1,000 clips",
+        ):  # fmt: skip
+            assert part in " ".join(said.split()) or part in said, part
+        code, said = status(tmp_path, "--json")
+        told = json.loads(said)
+        assert (code, told["state"], told["run"]["made"], told["run"]["clips_per_s"]) == (3, "running", 30, 20 / 60)
+
+
+@pytest.mark.parametrize(
+    ("phase", "word", "code"),
+    [("done", "done", 0), ("interrupted", "failed", 1), ("stopped", "failed", 1), ("broke off", "failed", 1)],
+)
+def test_a_run_that_has_ended(tmp_path: Path, phase: str, word: str, code: int) -> None:
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r", phase=phase)
+    state = read_state(layout, STORAGE)
+    assert state.word == word
+    assert rows_of(state)["state"] == phase
+    assert status(tmp_path)[0] == code
+
+
+def test_a_run_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        entry = json.loads(STORAGE.read_bytes(layout.lease_generation(1)))
+    old = (NOW - timedelta(hours=1)).isoformat()
+    entry |= {"released": False, "renewed_at": old, "process": None}
+    STORAGE.put_bytes(layout.lease_generation(1), json.dumps(entry).encode())
+    beat_of(layout, "r", beaten_at=old)
+    code, said = status(tmp_path)
+    assert code == 4
+    assert "stale: it gives no sign of life; the same command continues it" in said
+
+
+def test_a_run_that_found_nothing_to_do(tmp_path: Path) -> None:
+    with held(Layout(str(tmp_path)), STORAGE, run_id="r", lease_s=60):
+        pass
+    code, said = status(tmp_path)
+    assert code == 0
+    assert "nothing to do" in said
+
+
+def test_what_is_no_dataset_and_what_is_of_a_newer_version(tmp_path: Path) -> None:
+    code, said = status(tmp_path)
+    assert (code, said) == (1, f"stillreel: {tmp_path} is no dataset of stillreel: no run has ever written there\n")
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r", version=beats.VERSION + 1)
+        with pytest.raises(RunError, match="is of a newer version of stillreel: use that one"):
+            read_state(layout, STORAGE)
+        STORAGE.put_bytes(layout.run("r").heartbeat, b"{")
+        with pytest.raises(RunError, match="no sign of life that this version can read"):
+            read_state(layout, STORAGE)
+
+
+def test_it_asks_a_store_three_times(
+    s3_server: S3Server, s3_storage: Storage, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(f"{s3_bucket}/out")
+    with held(layout, s3_storage, run_id="r", lease_s=60):
+        beat = Beat(run_id="r", phase="running", started_at=NOW, beaten_at=NOW)
+        s3_storage.put_bytes(layout.run("r").heartbeat, beat.model_dump_json().encode())
+        filesystem = type(s3_storage.filesystem(s3_bucket))
+        asked: list[str] = []
+        call, listing = filesystem._call_s3, filesystem.call_s3
+
+        async def count(self: object, method: str, *arguments: object, **given: object) -> object:
+            asked.append(method)
+            return await call(self, method, *arguments, **given)
+
+        def count_listing(self: object, method: str, **given: object) -> object:
+            asked.append(method)
+            return listing(self, method, **given)
+
+        monkeypatch.setattr(filesystem, "_call_s3", count)
+        monkeypatch.setattr(filesystem, "call_s3", count_listing)  # holds the first one as it was
+        assert read_state(layout, s3_storage).word == "running"
+        monkeypatch.undo()
+    assert sorted(asked) == ["get_object", "get_object", "list_objects_v2"]
+
+
+def test_json_of_a_run_without_a_beat(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        told = json.loads(to_json(read_state(layout, STORAGE), layout))
+    assert (told["state"], told["run"], told["run_id"]) == ("running", None, "r")
+
+
+def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = GpuClock(CostSettings(gpu_hour=3.0, currency="EUR"))
+    assert (clock.seconds(), clock.cost(), clock.shown(0)) == (0.0, 0.0, {})
+    clock.start(8.0, {})
+    now += 1800
+    assert clock.seconds() == 8 * 1800
+    clock.stop()
+    now += 1000
+    assert clock.shown(100) == {"GPU-hours": "4.00", "cost": "12.00 EUR, 120.00 per 1,000 clips"}
+    assert clock.described(0)["cost_per_1000_clips"] is None
+
+
+def test_prices_by_accelerator() -> None:
+    prices = CostSettings(gpu_hour=1.0, gpu_hours={"H100": 3.0})
+    assert price_of(prices, {}) == 1.0
+    assert price_of(prices, {"H100": 2, "L4": 2}) == 2.0
+    assert price_of(CostSettings(gpu_hours={"H100": 3.0}), {"H100": 2, "L4": 2}) is None
+    assert price_of(CostSettings(), {"H100": 2}) is None
+
+
+def test_a_price_below_zero_is_refused(tmp_path: Path) -> None:
+    config = write_null_config(tmp_path / "job.yaml", tmp_path, tmp_path / "out", cost={"gpu_hour": -1})
+    done = in_process("plan", "--config", config)
+    assert done.returncode == 2
+    assert "cost.gpu_hour" in done.stderr
+    assert "greater than or equal to 0" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_whole_run_tells_how_it_is(head: Head, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    config = write_null_config(tmp_path / "job.yaml", tmp_path / "pictures", tmp_path / "out")
+    done = in_process("run", "--config", config, f"ray.address={head.address}")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(status(tmp_path / "out", "--json")[1])
+    assert (told["state"], told["run"]["made"], told["run"]["to_do"], told["lease_released"]) == ("done", 3, 3, True)
+    assert in_process("run", "--config", config, f"ray.address={head.address}").returncode == 0
+    code, said = status(tmp_path / "out")
+    assert code == 0
+    assert "nothing to do" in said
+    assert len(list((tmp_path / "out/_runs").iterdir())) == 1
