@@ -4,6 +4,7 @@ Each function takes `call(done, uri, operation)`, which is `Storage._call`: it t
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -38,25 +39,29 @@ def walk(call: Call, folder: str, looks: Looks) -> Iterator[str]:
 
 
 def list_folders(call: Call, folder: str) -> list[str]:
-    """As `Storage.list_folders`. Raises NotFound where there is none."""
+    """As `Storage.list_folders`."""
     if scheme_in(folder) in S3:
         pages = _s3_pages(call, folder, Delimiter="/")
         prefixes = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
         return sorted(f"{s3_bucket(folder)}/{prefix.removesuffix('/')}" for prefix in prefixes)
-    if is_local(folder):
-        path = absolute(folder)
-        return sorted(f"{path.rstrip('/')}/{name}" for name in call("listed", path, scan_folder)[1])
-    return _found_in(call, folder, list_folders_of)
+    with suppress(NotFound):
+        if is_local(folder):
+            path = absolute(folder)
+            return sorted(f"{path.rstrip('/')}/{name}" for name in call("listed", path, scan_folder)[1])
+        return _found_in(call, folder, list_folders_of)
+    return []
 
 
 def list_names(call: Call, folder: str) -> set[str]:
-    """As `Storage.list_names`. Raises NotFound where there is no such folder."""
+    """As `Storage.list_names`."""
     if scheme_in(folder) in S3:
         pages = _s3_pages(call, folder, Delimiter="/")
         return {entry["Key"].rpartition("/")[2] for page in pages for entry in page.get("Contents", ())} - {""}
-    if is_local(folder):
-        return set(call("listed", absolute(folder), scan_folder)[0])
-    return set(call("listed", folder, list_files_of))
+    with suppress(NotFound):
+        if is_local(folder):
+            return set(call("listed", absolute(folder), scan_folder)[0])
+        return set(call("listed", folder, list_files_of))
+    return set()
 
 
 def _found_in(call: Call, folder: str, find: Callable[[Any, str], list[str]]) -> list[str]:

@@ -262,15 +262,11 @@ class Storage:
 
         A link of this machine counts as the folder that it leads to, also where that is missing (`leads_nowhere`).
         """
-        with suppress(NotFound):
-            return folders.list_folders(self._call, folder)
-        return []
+        return folders.list_folders(self._call, folder)
 
     def list_names(self, folder: str) -> set[str]:
         """The names of the files directly in `folder`; a link that leads nowhere is none."""
-        with suppress(NotFound):
-            return folders.list_names(self._call, folder)
-        return set()
+        return folders.list_names(self._call, folder)
 
     @staticmethod
     def is_temporary(uri: str) -> bool:

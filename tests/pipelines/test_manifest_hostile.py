@@ -49,7 +49,7 @@ DAMAGED_GZIP[20] ^= 0xFF
         ("m.jsonl", '{"uri": "/a"}\n"' + "x" * 9999 + '"\n', '{}, line 2 is not a JSON object: "' + "x" * 59),
         ("m.jsonl", '{"uri": "/a", "c": "x\ny"}\n', "{}, line 1 is not JSON: Invalid control character"),
         ("m.jsonl", b'{"uri": "/a"}\n\0\0\0\n', "{}, line 2 is not JSON"),
-        ("m.jsonl", "{}\n", "{} has no column with the images' URIs"),
+        ("m.jsonl", "{}\n", "the manifest has no rows: {}"),
         (
             "m.parquet",
             pa.table({"uri": NOT_UTF8}),

@@ -145,7 +145,7 @@ def test_only_the_folders_that_a_glob_means_are_looked_into(tmp_path: Path, monk
         looked.append(path.removeprefix(str(tmp_path)))
         return listings.entries(filesystem, path)
 
-    monkeypatch.setattr("actors.storage.entries", watched)
+    monkeypatch.setattr("actors.folders.entries", watched)
     assert found(f"{tmp_path}/[b]/*.jpg")[0] == [f"{tmp_path}/b/x.jpg"]
     assert looked == ["", "/b"]
     assert found(f"{tmp_path}/b/**")[0] == [f"{tmp_path}/b/x.jpg", f"{tmp_path}/b/c/x.jpg"]
