@@ -32,6 +32,6 @@ def test_a_faulty_store_loses_nothing(tmp_path: Path, models: jobs.Models) -> No
 
 
 def test_damaged_images_become_records(tmp_path: Path, models: jobs.Models) -> None:
-    result = damaged.trial(tmp_path / "damaged", models, good=6, damaged=40, seed=0)
+    result = damaged.trial(tmp_path / "damaged", models, good=6, damaged=15, seed=0)
     assert result.faults == 0, result
     assert len(result.reasons) >= 1

@@ -100,7 +100,7 @@ def test_the_log_is_plain_lines_and_ends_with_a_table(finished: Path) -> None:
 
 def test_the_run_leaves_its_config_and_summary_and_nothing_else(finished: Path) -> None:
     (run,) = (finished / "out/_runs").iterdir()
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "summary.json", "ray.log"}
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "heartbeat.json", "summary.json", "ray.log"}
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["made"], summary["failed"], summary["clips_wanted"]) == (4, 2, 6)
     assert {failure["error_type"] for failure in summary["failures"]} == {"ImageError", "NotFound"}
