@@ -40,7 +40,7 @@ from actors.transfers import (
     too_large,
     write_local,
 )
-from actors.uris import S3, WEB, absolute, is_local, root_of, scheme_in
+from actors.uris import S3, WEB, absolute, is_local, root_of, scheme_in, without_query
 from actors.versions import CONDITIONAL, Changed, put_if, version_of
 from actors.web import WebAccess
 
@@ -92,9 +92,7 @@ class Storage:
     def parent(uri: str) -> str:
         """The folder that holds `uri`."""
         root = root_of(uri)
-        path = uri[len(root) :]
-        if Storage.scheme(uri) in WEB:  # a signature may hold slashes, and is of no other file
-            path = re.split(r"[?#]", path, maxsplit=1)[0]
+        path = without_query(uri)[len(root) :]  # a signature may hold slashes, and is of no other file
         return root + posixpath.dirname(path.rstrip("/"))
 
     @staticmethod

@@ -16,8 +16,6 @@ from actors.embedded_tar import BLOCK_BYTES, open_tar
 from actors.errors import ManifestError
 from pipelines.manifest.opening import one_line
 
-# Captions and what describes an image. More is no text that belongs in a table.
-TEXT_BYTES = 2**20
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 
 
