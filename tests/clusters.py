@@ -39,7 +39,7 @@ def head() -> Iterator[Head]:
     ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}"]
     dashboard = f"http://127.0.0.1:{dashboard_port}"
     with _node("--head", *ports, "--dashboard-host=127.0.0.1", "--num-cpus=4") as process:
-        _wait_for(dashboard, process)
+        wait_for(dashboard, process)
         yield Head(f"127.0.0.1:{port}", dashboard, process.pid)
 
 
@@ -96,10 +96,10 @@ def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
         try:
             yield process
         finally:
-            _end(process)
+            end(process)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
     """End a node of `ray start --block`, and all that it has started."""
     process.send_signal(signal.SIGINT)
     try:
@@ -110,7 +110,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:
+def wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:
     """Until a head's dashboard answers."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
