@@ -11,7 +11,7 @@ from actors.errors import CheckpointError, ConfigError, StorageError
 from actors.fingerprint import fingerprint_folder
 from actors.node_cache import cache_folder
 from actors.storage import Storage
-from actors.svd import hub, layout
+from actors.svd import layout
 from actors.uris import without_query
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -48,6 +48,8 @@ def locate(
     storage, source = storage or Storage(), tidied(source)
     _check_source(source, revision)
     if is_on_hub(source):
+        from actors.svd import hub  # the Hub's client takes a fifth of a second to import
+
         return hub.snapshot(source, revision, variant, cache_dir=cache_dir, tries=storage.tries)
     if Storage.is_local(source):
         return Path(Storage.absolute(source))
@@ -72,6 +74,8 @@ def revision_of(
     storage, source = storage or Storage(), tidied(source)
     _check_source(source, revision)
     if is_on_hub(source):
+        from actors.svd import hub
+
         return hub.commit_of(source, revision, cache_dir=cache_dir, tries=storage.tries)
     names = layout.wanted_files(_file_names(source, storage), variant, source)
     return fingerprint_folder(Storage.absolute(source), names, storage)

@@ -22,7 +22,7 @@ from actors.errors import CheckpointError, ConfigError, StorageError
 from actors.fingerprint import fingerprint
 from actors.generators.svd.settings import SvdModelSettings
 from actors.storage import Storage
-from actors.svd import checkpoint
+from actors.svd import checkpoint, hub
 from actors.svd.checkpoint import locate, revision_of
 from actors.svd.model import load
 from benchmarks.make_checkpoints import FEW_STEP_SCHEDULER, TINY_SIZES, make_svd_checkpoint
@@ -395,7 +395,8 @@ def test_a_folder_may_be_written_in_several_ways(folder: Path, monkeypatch: pyte
 def test_what_is_no_folder_is_said_and_not_looked_up_on_the_hub(
     source: str, words: str, ask: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "hub", None)
+    monkeypatch.setattr(hub, "snapshot", None)
+    monkeypatch.setattr(hub, "commit_of", None)
     for name in ("svd_xt.safetensors", "svd_xt"):
         (tmp_path / name).write_bytes(b"0" * 100)
     for revision in (None, COMMIT):  # conf/svd_xt.yaml sets one
