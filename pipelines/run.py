@@ -25,8 +25,9 @@ from pipelines.driver.progress import Progress
 from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
+from pipelines.placement.placing import place
+from pipelines.placement.showing import print_line
 from pipelines.planning.planner import Plan, Retry
-from pipelines.pools import size_pools
 
 if TYPE_CHECKING:
     from pipelines.graph import Graph
@@ -107,7 +108,9 @@ def _stream(
     from pipelines.graph import Graph
 
     config, plan = job.config, summary.plan
-    pools = size_pools(config, cluster.gpus, cluster.cpus)
+    placement = place(config, cluster.nodes)
+    print_line(placement, console)
+    pools = placement.pools
     summary.gpus.start(pools.gpus, cluster.gpu_types)
     with (
         job.log("warnings.log") as warnings,
