@@ -9,6 +9,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from actors.generators.base import MemoryWay
 from actors.gpu_share import GpuShares
 from actors.rife.memory import needed_bytes
 from pipelines.config import Config

@@ -56,12 +56,14 @@ def as_placed(
             notes.append(
                 f"workers.{stage} gets {placed} actors and not {actors}: no node has {each} left for another one"
             )
-            pools = replace(pools, **{f"{stage}_actors": placed})
+            pools = (
+                replace(pools, generate_actors=placed) if stage == "generate" else replace(pools, finish_actors=placed)
+            )
         else:
             raise ConfigError(
-                f"{placed} of {actors} actors of workers.{stage} have room: each needs {each} on one node, and what is "
-                f"left on several nodes ({listed(nodes)} on {len(nodes)} nodes) does not add up: lower "
-                f"workers.{stage}.actors, num_gpus or num_cpus, or set actors to auto"
+                f"only {placed} of {actors} actors of workers.{stage} have room: each needs {each} on one node, and what is "
+                f"left on several ({len(nodes)} nodes, {listed(nodes)}) does not add up: lower workers.{stage}.actors, "
+                "num_gpus or num_cpus, or set actors to auto"
             )
     return pools, notes
 

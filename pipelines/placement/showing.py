@@ -15,14 +15,12 @@ _GB = 10**9
 
 def print_placement(placement: Placement, console: Console) -> None:
     """One row for each kind of node, and the notes."""
-    columns = ["nodes", "GPUs each", "GPU memory", "CPUs each", "generate", "finish", "loading tasks", "clips are made"]
+    columns = ["nodes", "each with", "generate", "finish", "loading tasks", "memory_mode"]
     table = Table(*columns, title="who goes where", title_justify="left", box=None)
     for node, shares in _kinds(placement.shares).items():
         cells = [
             f"{len(shares):,}",
-            f"{node.gpus} x {node.name}" if node.gpus else "-",
-            f"{node.gpu_bytes / _GB:.0f} GB" if node.gpu_bytes else "-" if not node.gpus else "not known",
-            f"{node.cpus:g}",
+            _described(node),
             _count(share.generate for share in shares),
             _count(share.finish for share in shares),
             _count(share.loads for share in shares),
@@ -48,6 +46,12 @@ def print_notes(placement: Placement, console: Console) -> None:
     """What is to be said of it."""
     for note in placement.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def _described(node: Node) -> str:
+    """`8 x H100 of 80 GB, 96 CPUs`."""
+    memory = f" of {node.gpu_bytes / _GB:.0f} GB" if node.gpu_bytes else ""
+    return f"{node.gpus} x {node.name}{memory}, {node.cpus:g} CPUs" if node.gpus else f"{node.cpus:g} CPUs"
 
 
 def _kinds(shares: Sequence[Share]) -> dict[Node, list[Share]]:
