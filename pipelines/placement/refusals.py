@@ -61,9 +61,9 @@ def as_placed(
             )
         else:
             raise ConfigError(
-                f"only {placed} of {actors} actors of workers.{stage} have room: each needs {each} on one node, and what is "
-                f"left on several ({len(nodes)} nodes, {listed(nodes)}) does not add up: lower workers.{stage}.actors, "
-                "num_gpus or num_cpus, or set actors to auto"
+                f"only {placed} of {actors} actors of workers.{stage} have room: each needs {each} on one node, and "
+                f"what is left on several ({len(nodes)} nodes, {listed(nodes)}) does not add up: lower "
+                f"workers.{stage}.actors, num_gpus or num_cpus, or set actors to auto"
             )
     return pools, notes
 

@@ -170,8 +170,8 @@ def test_a_tighter_way_is_said() -> None:
     assert {share.node.name: share.way for share in placement.shares} == {"T4": "sequential", "H100": "resident"}
     assert placement.notes == [
         (
-            "T4 (16 GB): clips are expected to be made sequential there (resident needs 22.0 GB); to leave those to RIFE, "
-            "name the others in workers.generate.accelerator_types"
+            "T4 (16 GB): clips are expected to be made sequential there (resident needs 22.0 GB); to leave those to "
+            "RIFE, name the others in workers.generate.accelerator_types"
         )
     ]
     # On a GPU that is shared with RIFE there is less.
@@ -187,8 +187,8 @@ def test_a_tighter_way_is_said() -> None:
             ["workers.generate.accelerator_types=[A100,H10]"],
             nodes(2, 8, 8, "H100") + nodes(1, 8, 2, "T4"),
             (
-                "workers.generate.accelerator_types asks for A100 or H10, and the cluster has 16 x H100, 2 x T4; where it "
-                "grows on demand, set ray.autoscaling=true; did you mean 'H100'?"
+                "workers.generate.accelerator_types asks for A100 or H10, and the cluster has 16 x H100, 2 x T4; where "
+                "it grows on demand, set ray.autoscaling=true; did you mean 'H100'?"
             ),
         ),
         (
