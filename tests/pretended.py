@@ -1,7 +1,7 @@
 """A cluster of unlike nodes on this machine, whose GPUs Ray takes our word for."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import ray
 from tests import clusters
 from tests.clusters import Head, free_port, wait_for
 
-_START_TIMEOUT_S = 90
+_START_TIMEOUT_S = 240
 
 
 class StartNode(Protocol):
@@ -38,14 +38,11 @@ def pretended_cluster() -> Iterator[tuple[Head, StartNode]]:
             arguments = [f"--address={head.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", *labels]
             before = len(ray.nodes())
             node = stack.enter_context(clusters._node(*arguments))
-            _wait(lambda: len(ray.nodes()) > before)
+            deadline = time.monotonic() + _START_TIMEOUT_S
+            while len(ray.nodes()) == before:
+                assert node.poll() is None, f"the node {arguments} ended by itself: {node.returncode}"
+                assert time.monotonic() < deadline, f"the node {arguments} does not come"
+                time.sleep(0.2)
             return psutil.Process(node.pid)
 
         yield head, start
-
-
-def _wait(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

@@ -67,4 +67,5 @@ def listed(nodes: Iterable[Node]) -> str:
     for node in nodes:
         if node.gpus:
             counts[node.name] = counts.get(node.name, 0) + node.gpus
-    return ", ".join(f"{count} x {name}" for name, count in counts.items()) or "no GPU"
+    most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{count:,} x {name}" for name, count in most_first) or "no GPU"

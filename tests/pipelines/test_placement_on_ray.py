@@ -1,9 +1,11 @@
 """Where the stages of a run are on a cluster of unlike nodes; their GPUs are pretended."""
 
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from rich.console import Console
 from actors.contracts import Generated, Loaded, Made, Planned
 from actors.generators.null import NullGenerator
 from actors.runner.actor import MakeStage
+from actors.settings import InterpolationSettings
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
@@ -115,7 +118,7 @@ class Run:
                 MarkedGenerate, self.folder, NullGenerator, config.model, config.generation, "", config.image, storage
             ),
             "finish": partial(
-                MarkedFinish, self.folder, config.interpolation, config.video, config.image,
+                MarkedFinish, self.folder, InterpolationSettings(), config.video, config.image,
                 Layout(config.output).video, storage,
             ),
         }  # fmt: skip
@@ -132,8 +135,10 @@ class Run:
 def test_rife_goes_to_the_gpus_that_do_not_generate_and_loading_to_none(
     tmp_path: Path, cluster: Cluster, rife_weights: Path
 ) -> None:
+    """The stage itself goes without RIFE here, which changes nothing of where it is."""
     rife = [f"interpolation.weights={rife_weights}", "interpolation.factor=2", "interpolation.device=cpu"]
-    run = Run(tmp_path, cluster, *rife, "workers.generate.accelerator_types=[H100]")
+    halves = ["workers.finish.actors=2", "workers.finish.num_gpus=0.5"]
+    run = Run(tmp_path, cluster, *rife, *halves, "workers.generate.accelerator_types=[H100]")
     summary, said = run.make()
     assert (summary.made, summary.failed) == (PICTURES, 0)
     assert {stage: run.where(stage) for stage in ("load", "generate", "finish")} == {
@@ -141,7 +146,7 @@ def test_rife_goes_to_the_gpus_that_do_not_generate_and_loading_to_none(
         "generate": {"H100"},
         "finish": {"T4"},
     }
-    line = "Who goes where: 1 generate (on H100); 4 finish (on T4); 3 loading tasks (on nodes without a GPU)"
+    line = "Who goes where: 1 generate (on H100); 2 finish (on T4); 3 loading tasks (on nodes without a GPU)"
     assert line in said.splitlines()
 
 
@@ -167,21 +172,32 @@ def test_a_plan_shows_it_and_a_type_that_is_not_there_is_refused(tmp_path: Path,
 def test_what_loads_and_encodes_goes_on_elsewhere_where_its_node_is_lost(tmp_path: Path, cluster: Cluster) -> None:
     """The last test: the node stays away."""
     run = Run(tmp_path, cluster)
-    folder, node = tmp_path, cluster.nodes["CPU"]
+    node, marks, pictures = cluster.nodes["CPU"], tmp_path / "load", PICTURES
+    (node_id,) = [one for one, name in cluster.ids.items() if name == "CPU"]
 
-    class Lost(MarkedLoad):
-        """Of whom the first pictures are the last that are loaded on that node."""
+    class Stuck(MarkedLoad):
+        """Comes to no end with the last pictures, on the node that is to be lost."""
 
         def __call__(self, work: Planned) -> Loaded:
             loaded = super().__call__(work)
-            if len((folder / "load").read_text().split()) == PICTURES // 2:
-                for process in [node, *node.children(recursive=True)]:
-                    process.kill()
+            is_there = ray.get_runtime_context().get_node_id() == node_id
+            while is_there and len(marks.read_text().split()) > pictures // 2:
+                time.sleep(1)
             return loaded
 
+    def lose_node() -> None:
+        while not marks.exists() or len(marks.read_text().split()) <= PICTURES // 2:
+            time.sleep(0.2)
+        for process in [node, *node.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    losing = threading.Thread(target=lose_node, daemon=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[__name__], "MarkedLoad", Lost)
+        patch.setattr(sys.modules[__name__], "MarkedLoad", Stuck)
+        losing.start()
         summary, _ = run.make()
+    losing.join()
     assert (summary.made, summary.failed) == (PICTURES, 0)
     assert run.where("load") > {"CPU"}
     assert "CPU" not in run.where("generate")
