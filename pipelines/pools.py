@@ -5,6 +5,7 @@ from math import ceil
 
 from actors.errors import ConfigError
 from pipelines.config import ActorPool, Config
+from pipelines.driver.gpu_shares import Reserved
 
 # Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
 _GENERATORS_PER_ENCODER = 4
@@ -24,7 +25,15 @@ class Pools:
     @property
     def gpus(self) -> float:
         """That all actors reserve together."""
-        return self.generate_actors * self.generate_gpus + self.finish_actors * self.finish_gpus
+        return sum(one.actors * one.gpus for one in self.reserved.values())
+
+    @property
+    def reserved(self) -> dict[str, Reserved]:
+        """By stage."""
+        return {
+            "generate": Reserved(self.generate_actors, self.generate_gpus),
+            "finish": Reserved(self.finish_actors, self.finish_gpus),
+        }
 
 
 def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pools:

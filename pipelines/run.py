@@ -108,11 +108,12 @@ def _stream(
 
     config, plan = job.config, summary.plan
     pools = size_pools(config, cluster.gpus, cluster.cpus)
-    summary.gpus.start(pools.gpus, cluster.gpu_types)
+    summary.gpus.start(pools.reserved, cluster.gpu_types)
     with (
         job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(job, pools, stand_ins) as graph,
+        summary.gpus.following(graph.ledger.take_spent),
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),

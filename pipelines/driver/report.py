@@ -66,6 +66,7 @@ class Summary:
 
     def add(self, ending: Ending) -> None:
         """Count one row's ending."""
+        self.gpus.add(ending)
         if isinstance(ending, Made):
             self.made += 1
             for name in self.stage_s:

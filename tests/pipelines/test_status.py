@@ -16,6 +16,7 @@ from pipelines.dataset.beats import Beat, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
 from pipelines.driver.cost import GpuClock, price_of
+from pipelines.driver.gpu_shares import Reserved
 from pipelines.status import rows_of, to_json
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
@@ -139,12 +140,16 @@ def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hour=3.0, currency="EUR"))
     assert (clock.seconds(), clock.cost(), clock.shown(0)) == (0.0, 0.0, {})
-    clock.start(8.0, {})
+    clock.start({"generate": Reserved(8, 1.0)}, {})
     now += 1800
     assert clock.seconds() == 8 * 1800
     clock.stop()
     now += 1000
-    assert clock.shown(100) == {"GPU-hours": "4.00", "cost": "12.00 EUR, 120.00 per 1,000 clips"}
+    assert clock.shown(100) == {
+        "GPU-hours": "4.00",
+        "cost": "12.00 EUR, 120.00 per 1,000 clips",
+        "GPU time went into": "making 0%, starting 100%, failures 0%, retries 0%, idling 0%",
+    }
     assert clock.described(0)["cost_per_1000_clips"] is None
 
 
