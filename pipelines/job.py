@@ -19,6 +19,7 @@ from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
 from pipelines.dataset.lease import Lease, held
 from pipelines.manifest.image_uris import AllowedImages
+from pipelines.planning.history import read_history
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
@@ -96,7 +97,10 @@ class Job:
         """What is to be made; `with_work` writes work files into the run's folder."""
         holdings = read_holdings(self.layout, self.storage)
         run = self.folder if with_work else None
-        return make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+        plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+        if plan.to_do:
+            plan.history = read_history(self.config, self.layout, self.storage, self.revisions)
+        return plan
 
     def forget(self) -> None:
         """Remove the run's folder, in which there is no more than the configuration."""

@@ -51,6 +51,11 @@ def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pool
     return pools
 
 
+def pools_without_cluster(config: Config) -> Pools:
+    """For a machine with one GPU, or of a configuration that reserves none, with none."""
+    return _divide(config, float(config.needs_gpu))
+
+
 def _divide(config: Config, cluster_gpus: float) -> Pools:
     generate, finish = config.workers.generate, config.workers.finish
     if config.interpolation.weights is None:

@@ -20,7 +20,7 @@ _INTERVAL_S = 5.0
 # A ledger whose node is lost may never answer: it is not worth waiting for at the end of a run.
 _LAST_LOOK_S = 5.0
 
-SHARES = ("making", "starting", "failures", "retries", "idling")
+SHARES = ("making", "starting", "failing", "retrying", "idling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class GpuShares:
         parts = {
             "making": self._weighed(self._made) + (0.0 if has_ended else self._weighed(self._under_way)),
             "starting": self._weighed(self._started) + self._weighed(waiting),
-            "failures": self._weighed(self._failed),
-            "retries": self._weighed(self._lost) + (self._weighed(self._under_way) if has_ended else 0.0),
+            "failing": self._weighed(self._failed),
+            "retrying": self._weighed(self._lost) + (self._weighed(self._under_way) if has_ended else 0.0),
         }
         whole = max(gpu_s, sum(parts.values()))  # which were measured in different places
         return {name: part / whole for name, part in parts.items()} | {"idling": 1 - sum(parts.values()) / whole}

@@ -61,8 +61,8 @@ def test_each_second_of_a_gpu_is_in_one_share(after: Pass) -> None:
     assert {name: round(share * 600, 6) for name, share in shares.items()} == {
         "making": 60 + 8 / 4 + 10,
         "starting": 105 + 5,
-        "failures": 20 + 4 / 4 + 9,
-        "retries": 15,
+        "failing": 20 + 4 / 4 + 9,
+        "retrying": 15,
         "idling": 600 - 72 - 110 - 30 - 15,
     }
     assert tuple(shares) == SHARES
@@ -74,10 +74,10 @@ def test_what_is_under_way_at_the_end_came_to_nothing(after: Pass) -> None:
     held._shares.note(spent(0, ready={"generate": 2, "finish": 4}, first_start_s={"generate": 0.0, "finish": 0.0}))
     after(10)
     held._shares.note(spent(10, under_way_s={"generate": 12.0}))
-    assert (held.shares()["making"], held.shares()["retries"]) == (pytest.approx(12 / 30), 0)
+    assert (held.shares()["making"], held.shares()["retrying"]) == (pytest.approx(12 / 30), 0)
     held.stop()
     after(1000)
-    assert (held.shares()["making"], held.shares()["retries"]) == (0, pytest.approx(12 / 30))
+    assert (held.shares()["making"], held.shares()["retrying"]) == (0, pytest.approx(12 / 30))
 
 
 def test_shares_that_were_measured_as_more_than_there_is_still_sum_to_one(after: Pass) -> None:
@@ -87,7 +87,7 @@ def test_shares_that_were_measured_as_more_than_there_is_still_sum_to_one(after:
     held.add(Made(row(generate_s=6.0, finish_s=0.0)))
     held.add(Failed(row(), "generate", "GenerationError", "no", 2.0))
     shares = held.shares()
-    assert shares == pytest.approx({"making": 0.75, "starting": 0, "failures": 0.25, "retries": 0, "idling": 0})
+    assert shares == pytest.approx({"making": 0.75, "starting": 0, "failing": 0.25, "retrying": 0, "idling": 0})
 
 
 def test_without_gpus_there_is_nothing_to_share(after: Pass) -> None:
@@ -108,4 +108,4 @@ def test_a_ledger_that_does_not_answer_costs_a_run_nothing() -> None:
         pass
     with held.following(lambda: spent(1, lost_s={"generate": 0.5})):
         pass
-    assert held.shares()["retries"] > 0
+    assert held.shares()["retrying"] > 0

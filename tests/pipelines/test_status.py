@@ -148,7 +148,7 @@ def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -
     assert clock.shown(100) == {
         "GPU-hours": "4.00",
         "cost": "12.00 EUR, 120.00 per 1,000 clips",
-        "GPU time went into": "making 0%, starting 100%, failures 0%, retries 0%, idling 0%",
+        "GPU time went into": "making 0%, starting 100%, failing 0%, retrying 0%, idling 0%",
     }
     assert clock.described(0)["cost_per_1000_clips"] is None
 
