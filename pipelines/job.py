@@ -12,6 +12,7 @@ from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
 from actors.rife.place import weights_file
+from actors.runner.profiling import Profiling
 from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
@@ -87,6 +88,12 @@ class Job:
     def folder(self) -> RunFolder:
         """What the run leaves in the dataset beside clips."""
         return self.layout.run(self.run_id)
+
+    @property
+    def profiling(self) -> Profiling | None:
+        """Which clips leave a profile, and where; None where none is asked for."""
+        clips = self.config.run.profile
+        return Profiling(clips, self.folder.profile, self.storage) if clips else None
 
     def lease(self, *, break_lease: bool) -> AbstractContextManager[Lease]:
         """The right to write, for the length of a block; `break_lease` takes it from whoever has it."""

@@ -69,6 +69,9 @@ class Ledger(Protocol):
     def report(self, report: Report) -> None:
         """A warning of this process, for the driver (`actors.logs`)."""
 
+    def claim(self, what: str) -> bool:
+        """Whether the caller is the first of the run to claim this, which one process alone is to do."""
+
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
 
@@ -94,6 +97,7 @@ class LocalLedger:
         self._refusal: tuple[str, str] | None = None
         self._reports: list[Report] = []
         self._spent = SpentTime()
+        self._claimed: set[str] = set()
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
@@ -181,6 +185,12 @@ class LocalLedger:
     def refusal(self) -> tuple[str, str] | None:
         """Why no worker can start: the class of the error, by name, and its message."""
         return self._refusal
+
+    def claim(self, what: str) -> bool:
+        """As in `Ledger`."""
+        is_first = what not in self._claimed
+        self._claimed.add(what)
+        return is_first
 
     def worker_name(self) -> str:
         """As in `Ledger`: without Ray, this process is the one worker."""
@@ -313,6 +323,11 @@ class RemoteLedger:
         """As in `LocalLedger`."""
         refused: tuple[str, str] | None = self._wait_for("refusal")
         return refused
+
+    def claim(self, what: str) -> bool:
+        """As in `Ledger`."""
+        is_first: bool = self._wait_for("claim", what)
+        return is_first
 
     def worker_name(self) -> str:
         """As in `Ledger`: Ray starts an actor again under its old id."""

@@ -71,6 +71,12 @@ class RunSettings(Section):
         3600.0, gt=0, description="a worker that takes longer over one stage of a clip is ended; null: never"
     )
     grace_s: float = Field(120.0, ge=0, description="seconds that clips under way get when the run is told to end")
+    profile: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="so many clips of one actor leave a profile of PyTorch's time; 0: none",
+    )
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
 
 
