@@ -7,6 +7,7 @@ proportion, as far as the actors were what these runs waited for. Without such a
 a clip, divided by its actors: then neither the start nor a shortage of anything else is known.
 """
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,8 @@ def _bottleneck(seconds: Seconds, actors: Mapping[str, int]) -> float:
 
 def _is(accelerator: str, device: str) -> bool:
     """Whether a device, as PyTorch calls it (NVIDIA H100 80GB HBM3), is of a type as Ray calls it (H100)."""
-    return re.search(rf"(?<![A-Za-z0-9]){re.escape(accelerator)}(?![A-Za-z0-9])", device) is not None
+    name = "[- ]".join(map(re.escape, accelerator.split("-")))
+    return re.search(rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])", device) is not None
 
 
 def _reference(cost: CostSettings) -> str:
@@ -153,14 +155,23 @@ def _reference(cost: CostSettings) -> str:
 
 
 def _missing_price(cost: CostSettings, types: Mapping[str, float]) -> str:
-    """A sentence where some of a cluster's GPUs have a price, and others have none."""
+    """A sentence where prices by type leave out some of a cluster's GPUs, by oversight or by a slip of the pen."""
     missing = [name for name in types if name not in cost.gpu_hours]
-    if not cost.gpu_hours or not missing or cost.gpu_hour is not None:
+    if not cost.gpu_hours or not missing:
         return ""
-    return (
-        f"no cost is told: cost.gpu_hours has no price for {', '.join(missing)}, which this cluster has; add it there, "
-        "or set cost.gpu_hour for all others"
-    )
+    unused = [name for name in cost.gpu_hours if name not in types]
+    slips = [f"{near[0]} is meant by {name}" for name in unused if (near := _near(name, missing))]
+    if cost.gpu_hour is not None and not slips:
+        return ""
+    without = f"cost.gpu_hours has no price for {', '.join(missing)}, which this cluster has"
+    what = f": {'; '.join(slips)}?" if slips else "; add it there, or set cost.gpu_hour for all others"
+    return f"{'no cost is told: ' if cost.gpu_hour is None else ''}{without}{what}"
+
+
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    """The one of the names that is most like it, if one is."""
+    lowered = {one.lower(): one for one in names}
+    return [lowered[one] for one in difflib.get_close_matches(name.lower(), lowered, 1, 0.75)]
 
 
 def _named(pools: Pools | None, config: Config) -> str:
