@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors import logs, scratch
 from actors.errors import first_line
@@ -124,7 +124,7 @@ class Profiler:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
         if self._kernels is None or self._number == 1:
             self._kernels = Kernels(torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
-        begun: Any = profile(activities=activities)
+        begun = profile(activities=activities)
         begun.start()
         return begun
 

@@ -5,7 +5,7 @@ knows how many GPUs each worker of a stage holds (`pipelines.driver.gpu_shares`)
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 # Before the name of a stage: what a worker does that starts.
@@ -32,9 +32,7 @@ class SpentTime:
         self._workers: set[str] = set()  # that were ready once
         self._restarted: dict[str, float] = {}  # when a worker of the stage began to start again, the last time
         self._ready: Counter[str] = Counter()
-        self._first: Counter[str] = Counter()
-        self._restart: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
+        self._first, self._restart, self._lost = (defaultdict[str, float](float) for _ in range(3))
 
     def begin(self, key: str, stage: str) -> None:
         """A worker begins; what was begun or done before under this key and stage came to nothing."""
@@ -90,13 +88,14 @@ class SpentTime:
     def take(self) -> Spent:
         """What has come since the last time."""
         now = time.monotonic()
-        under_way: Counter[str] = Counter()
+        under_way: defaultdict[str, float] = defaultdict(float)
         for steps in self._begun.values():
             for stage, begun in steps.items():
                 if not stage.startswith(START_OF):
                     under_way[stage] += now - begun
         for steps in self._done.values():
-            under_way.update(steps)
+            for stage, seconds in steps.items():
+                under_way[stage] += seconds
         taken = {
             "age_s": now - self._since,
             "ready": dict(self._ready),
@@ -105,6 +104,7 @@ class SpentTime:
             "lost_s": dict(self._lost),
             "under_way_s": dict(under_way),
         }
-        for counter in (self._ready, self._first, self._restart, self._lost):
-            counter.clear()
+        self._ready.clear()
+        for seconds_by_stage in (self._first, self._restart, self._lost):
+            seconds_by_stage.clear()
         return taken

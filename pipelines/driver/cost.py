@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 from actors.contracts import Ending
 from actors.tries.spent import Spent
@@ -64,7 +65,7 @@ class GpuClock:
         """What they come to; None without a price."""
         return None if self._price is None else self.seconds() / _S_PER_HOUR * self._price
 
-    def described(self, clips: int) -> dict[str, float | str | None]:
+    def described(self, clips: int) -> dict[str, Any]:
         """What `summary.json` says of it; `clips` were made."""
         return {
             "gpu_hours": round(self.seconds() / _S_PER_HOUR, 4),

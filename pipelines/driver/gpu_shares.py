@@ -6,7 +6,7 @@ ledger knows (`actors.tries.spent`). The rest is idling: waiting for images, for
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,11 +40,8 @@ class GpuShares:
 
     def __init__(self) -> None:
         self._reserved: Mapping[str, Reserved] = {}
-        self._made: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
-        self._started: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
-        self._under_way: Counter[str] = Counter()
+        self._made, self._failed, self._started, self._lost = (defaultdict[str, float](float) for _ in range(4))
+        self._under_way: Mapping[str, float] = {}
         self._ready: Counter[str] = Counter()
         self._since = 0.0
         self._ended: float | None = None
@@ -72,9 +69,10 @@ class GpuShares:
         for stage, count in spent["ready"].items():
             self._ready[stage] += count
             self._started[stage] += spent["first_start_s"][stage] + count * before_ledger_s
-        self._started.update(spent["restart_s"])
-        self._lost.update(spent["lost_s"])
-        self._under_way = Counter(spent["under_way_s"])
+        for stage in self._reserved:
+            self._started[stage] += spent["restart_s"].get(stage, 0.0)
+            self._lost[stage] += spent["lost_s"].get(stage, 0.0)
+        self._under_way = spent["under_way_s"]
 
     @contextmanager
     def followed(self, take: Callable[[], Spent]) -> Iterator[None]:
@@ -104,12 +102,10 @@ class GpuShares:
         """The share of each of `SHARES` in so many GPU-seconds, 0..1; they sum to 1. Nothing where there are none."""
         if gpu_s <= 0:
             return {}
-        waiting = Counter(
-            {
-                stage: max(0, reserved.actors - self._ready[stage]) * self._elapsed_s()
-                for stage, reserved in self._reserved.items()
-            }
-        )
+        waiting = {
+            stage: max(0, reserved.actors - self._ready[stage]) * self._elapsed_s()
+            for stage, reserved in self._reserved.items()
+        }
         has_ended = self._ended is not None
         parts = {
             "making": self._weighed(self._made) + (0.0 if has_ended else self._weighed(self._under_way)),

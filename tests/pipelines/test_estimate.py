@@ -168,7 +168,7 @@ def test_lengths_of_time() -> None:
 
 def write_part(layout: Layout, number: int, *rows: dict[str, Any]) -> None:
     schema = clip_schema(GENERATORS["null"])
-    usual = {
+    usual: dict[str, Any] = {
         "generator": "null", "model_revision": "", "generated_frames": 25, "codec": "h264", "interpolation_factor": 1.0,
         "width": 1024, "height": 576, "device": "cpu", "generate_s": 1.0, "finish_s": 2.0,
         "created_at": datetime.now(UTC),
@@ -185,7 +185,7 @@ def write_summary(layout: Layout, run_id: str, **values: Any) -> None:
 
 def test_it_reads_rows_of_the_same_settings_alone(tmp_path: Path) -> None:
     layout, config = Layout(str(tmp_path)), null_config()
-    others = [
+    others: list[dict[str, Any]] = [
         {"generated_frames": 26}, {"codec": "h265"}, {"width": 512}, {"interpolation_factor": 2.0},
         {"model_revision": "other"}, {"generate_s": None},
     ]  # fmt: skip
@@ -246,8 +246,9 @@ def test_a_second_run_is_estimated_from_the_first(head: Head, tmp_path: Path) ->
     assert "unknown: no clip of these settings yet" in in_process("plan", *arguments).stdout
     assert in_process("run", *arguments, "columns.limit=15").returncode == 0
     assert "from 15 clips of this dataset (cpu): 0.0" in in_process("plan", *arguments).stdout
-    done = in_process("run", *arguments)
+    done = in_process("run", *arguments, "run.profile=1")
     assert "from 15 clips of this dataset (cpu): 0.0" in done.stdout
+    assert "this generator uses no PyTorch" in next((tmp_path / "out").rglob("warnings.log")).read_text()
     summaries = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").rglob("summary.json"))]
     assert [summary["estimated_s"] is None for summary in summaries] == [True, False]
     assert summaries[1]["actors"] == {"generate": 1, "finish": 1}

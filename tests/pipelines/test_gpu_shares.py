@@ -74,10 +74,10 @@ def test_what_is_under_way_at_the_end_came_to_nothing(after: Pass) -> None:
     held._shares.note(spent(0, ready={"generate": 2, "finish": 4}, first_start_s={"generate": 0.0, "finish": 0.0}))
     after(10)
     held._shares.note(spent(10, under_way_s={"generate": 12.0}))
-    assert (held.shares()["making"], held.shares()["retrying"]) == (pytest.approx(12 / 30), 0)
+    assert [held.shares()[name] for name in ("making", "retrying")] == pytest.approx([12 / 30, 0])
     held.stop()
     after(1000)
-    assert (held.shares()["making"], held.shares()["retrying"]) == (0, pytest.approx(12 / 30))
+    assert [held.shares()[name] for name in ("making", "retrying")] == pytest.approx([0, 12 / 30])
 
 
 def test_shares_that_were_measured_as_more_than_there_is_still_sum_to_one(after: Pass) -> None:
