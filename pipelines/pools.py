@@ -5,7 +5,7 @@ from math import ceil
 
 from actors.errors import ConfigError
 from pipelines.config import ActorPool, Config
-from pipelines.driver.gpu_shares import Reserved
+from pipelines.driver.gpu_time import Reserved
 
 # Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
 _GENERATORS_PER_ENCODER = 4

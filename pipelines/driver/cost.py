@@ -8,7 +8,7 @@ from typing import Any
 from actors.contracts import Ending
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
-from pipelines.driver.gpu_shares import SHARES, GpuShares, Reserved
+from pipelines.driver.gpu_time import SHARES, GpuTime, Reserved
 
 _S_PER_HOUR = 3600.0
 
@@ -29,33 +29,33 @@ class GpuClock:
         self.is_on, self.held = False, 0.0
         self._since = 0.0
         self._seconds = 0.0
-        self._shares = GpuShares()
+        self._time = GpuTime()
 
     def start(self, reserved: Mapping[str, Reserved], types: Mapping[str, float]) -> None:
         """From here on the actors of each stage hold so many GPUs; `types` are the cluster's, with how many of each."""
         gpus = sum(one.actors * one.gpus for one in reserved.values())
         self.is_on, self.held, self._since = True, gpus, time.monotonic()
         self._price = price_of(self._settings, types)
-        self._shares.start(reserved)
+        self._time.start(reserved)
 
     def stop(self) -> None:
         """No more are held."""
         if self.is_on:
-            self._shares.stop()
+            self._time.stop()
         self._seconds = self.seconds()
         self.is_on, self.held = False, 0.0
 
     def add(self, ending: Ending) -> None:
         """A row has ended, after some seconds in each stage."""
-        self._shares.add(ending)
+        self._time.add(ending)
 
     def following(self, take_spent: Callable[[], Spent]) -> AbstractContextManager[None]:
         """Within the block the ledger is asked now and then where the workers' other seconds went."""
-        return self._shares.followed(take_spent)
+        return self._time.followed(take_spent)
 
     def shares(self) -> dict[str, float]:
         """What the GPU-seconds went into: `SHARES`, each 0..1, together 1; nothing where no GPU was held."""
-        return self._shares.of(self.seconds())
+        return self._time.of(self.seconds())
 
     def seconds(self) -> float:
         """GPU-seconds so far."""
@@ -72,7 +72,7 @@ class GpuClock:
             "cost": _rounded(self.cost()),
             "cost_per_1000_clips": _rounded(per_1000(self.cost(), clips)),
             "currency": self.currency,
-            "gpu_shares": {name: round(share, 4) for name, share in self.shares().items()},
+            "gpu_time": {name: round(share, 4) for name, share in self.shares().items()},
         }
 
     def shown(self, clips: int) -> dict[str, str]:

@@ -80,7 +80,7 @@ class Heartbeat:
                 "gpu_s": gpus.seconds(),
                 "cost": gpus.cost(),
                 "currency": gpus.currency,
-                "gpu_shares": gpus.shares(),
+                "gpu_time": gpus.shares(),
             }
         )
 

@@ -31,7 +31,7 @@ class Reserved:
     gpus: float
 
 
-class GpuShares:
+class GpuTime:
     """Counts seconds of actors, by stage, and weighs them with the GPUs that these hold.
 
     Counted is what the run has reserved: an actor that waits for a node starts, and one whose node is lost idles until
@@ -90,7 +90,7 @@ class GpuShares:
                 look()
             look()
 
-        thread = threading.Thread(target=follow, name="gpu-shares", daemon=True)
+        thread = threading.Thread(target=follow, name="gpu-time", daemon=True)
         thread.start()
         try:
             yield

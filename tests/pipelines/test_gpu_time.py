@@ -10,7 +10,7 @@ from actors.contracts import Failed, Made, Row
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
 from pipelines.driver.cost import GpuClock
-from pipelines.driver.gpu_shares import SHARES, Reserved
+from pipelines.driver.gpu_time import SHARES, Reserved
 
 POOLS = {"generate": Reserved(2, 1.0), "finish": Reserved(4, 0.25)}
 Pass = Callable[[float], None]
@@ -49,14 +49,14 @@ def test_each_second_of_a_gpu_is_in_one_share(after: Pass) -> None:
     assert held.shares() == pytest.approx({**dict.fromkeys(SHARES, 0.0), "starting": 1.0})
     # The ledger began 2 s after the GPUs were reserved.
     began = {"ready": {"generate": 2, "finish": 4}, "first_start_s": {"generate": 96.0, "finish": 12.0}}
-    held._shares.note(spent(98, **began))
+    held._time.note(spent(98, **began))
     assert held.shares()["starting"] == pytest.approx((100 + (12 + 4 * 2) / 4) / 300)
     after(100)
     held.add(Made(row(load_s=3.0, generate_s=60.0, finish_s=8.0)))
     held.add(Failed(row(load_s=3.0, generate_s=20.0), "finish", "VideoError", "no", 4.0))
     held.add(Failed(row(load_s=3.0), "generate", "GenerationError", "no", 9.0))
     held.add(Failed(row(), "load", "ImageError", "no", 5.0))
-    held._shares.note(spent(198, lost_s={"generate": 15.0}, restart_s={"generate": 5.0}, under_way_s={"generate": 10}))
+    held._time.note(spent(198, lost_s={"generate": 15.0}, restart_s={"generate": 5.0}, under_way_s={"generate": 10}))
     shares = held.shares()
     assert {name: round(share * 600, 6) for name, share in shares.items()} == {
         "making": 60 + 8 / 4 + 10,
@@ -71,9 +71,9 @@ def test_each_second_of_a_gpu_is_in_one_share(after: Pass) -> None:
 
 def test_what_is_under_way_at_the_end_came_to_nothing(after: Pass) -> None:
     held = clock()
-    held._shares.note(spent(0, ready={"generate": 2, "finish": 4}, first_start_s={"generate": 0.0, "finish": 0.0}))
+    held._time.note(spent(0, ready={"generate": 2, "finish": 4}, first_start_s={"generate": 0.0, "finish": 0.0}))
     after(10)
-    held._shares.note(spent(10, under_way_s={"generate": 12.0}))
+    held._time.note(spent(10, under_way_s={"generate": 12.0}))
     assert [held.shares()[name] for name in ("making", "retrying")] == pytest.approx([12 / 30, 0])
     held.stop()
     after(1000)
@@ -83,7 +83,7 @@ def test_what_is_under_way_at_the_end_came_to_nothing(after: Pass) -> None:
 def test_shares_that_were_measured_as_more_than_there_is_still_sum_to_one(after: Pass) -> None:
     held = clock()
     after(1)
-    held._shares.note(spent(1, ready=dict.fromkeys(POOLS, 9), first_start_s=dict.fromkeys(POOLS, 0.0)))
+    held._time.note(spent(1, ready=dict.fromkeys(POOLS, 9), first_start_s=dict.fromkeys(POOLS, 0.0)))
     held.add(Made(row(generate_s=6.0, finish_s=0.0)))
     held.add(Failed(row(), "generate", "GenerationError", "no", 2.0))
     shares = held.shares()
@@ -96,7 +96,7 @@ def test_without_gpus_there_is_nothing_to_share(after: Pass) -> None:
     held.start({"generate": Reserved(1, 0.0), "finish": Reserved(1, 0.0)}, {})
     after(10)
     held.stop()
-    assert (held.shares(), held.shown(5), held.described(5)["gpu_shares"]) == ({}, {}, {})
+    assert (held.shares(), held.shown(5), held.described(5)["gpu_time"]) == ({}, {}, {})
 
 
 def test_a_ledger_that_does_not_answer_costs_a_run_nothing() -> None:
