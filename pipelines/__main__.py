@@ -19,8 +19,9 @@ from pipelines.config import load_config
 from pipelines.dataset.beats import BEAT_S, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.driver.cluster import check_machine
-from pipelines.driver.report import print_plan, print_summary, stopped_early
+from pipelines.driver.report import print_estimate, print_plan, print_summary, stopped_early
 from pipelines.driver.screen import Screen
+from pipelines.planning.estimate import estimated
 from pipelines.planning.planner import Retry
 from pipelines.status import EXIT_CODES, print_status, to_json
 
@@ -123,7 +124,9 @@ def plan(
 ) -> None:
     """Say what a run would do, without starting a model."""
     settings, console = load_config(config, overrides or []), Screen()
-    print_plan(runs.plan_only(settings, _retry(retry_failed, stage, error_type)), console)
+    planned = runs.plan_only(settings, _retry(retry_failed, stage, error_type))
+    print_plan(planned, console)
+    print_estimate(estimated(planned, settings), console)
     try:
         check_machine(settings)
     except ConfigError as error:

@@ -113,7 +113,7 @@ class Graph:
         )
         return images.map_batches(
             as_actor("generate"),
-            fn_constructor_args=(generate, "generate", self._guard),
+            fn_constructor_args=(generate, "generate", self._guard, self._job.profiling),
             batch_size=config.workers.generate.batch_size,
             num_gpus=self._pools.generate_gpus,
             num_cpus=config.workers.generate.num_cpus,

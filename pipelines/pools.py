@@ -5,6 +5,7 @@ from math import ceil
 
 from actors.errors import ConfigError
 from pipelines.config import ActorPool, Config
+from pipelines.driver.gpu_time import Reserved
 
 # Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
 _GENERATORS_PER_ENCODER = 4
@@ -24,7 +25,15 @@ class Pools:
     @property
     def gpus(self) -> float:
         """That all actors reserve together."""
-        return self.generate_actors * self.generate_gpus + self.finish_actors * self.finish_gpus
+        return sum(one.actors * one.gpus for one in self.reserved.values())
+
+    @property
+    def reserved(self) -> dict[str, Reserved]:
+        """By stage."""
+        return {
+            "generate": Reserved(self.generate_actors, self.generate_gpus),
+            "finish": Reserved(self.finish_actors, self.finish_gpus),
+        }
 
 
 def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pools:
@@ -40,6 +49,11 @@ def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pool
     if not config.ray.autoscaling:
         _check_fit(config, pools, cluster_gpus, cluster_cpus)
     return pools
+
+
+def pools_without_cluster(config: Config) -> Pools:
+    """For a machine with one GPU, or of a configuration that reserves none, with none."""
+    return _divide(config, float(config.needs_gpu))
 
 
 def _divide(config: Config, cluster_gpus: float) -> Pools:

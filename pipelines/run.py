@@ -25,6 +25,7 @@ from pipelines.driver.progress import Progress
 from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
+from pipelines.planning.history import settings_of
 from pipelines.planning.planner import Plan, Retry
 from pipelines.pools import size_pools
 
@@ -85,8 +86,9 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
     plan = job.plan(retry, with_work=True)
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"
-    gpus = GpuClock(job.config.cost)
-    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered, gpus=gpus)
+    summary = Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
+    summary.gpus, summary.pace.settings = GpuClock(job.config.cost), settings_of(job.config, job.revisions)
+    return summary
 
 
 def _make(job: Job, committer: Committer, summary: Summary, console: Console, stand_ins: StandIns) -> None:
@@ -108,11 +110,12 @@ def _stream(
 
     config, plan = job.config, summary.plan
     pools = size_pools(config, cluster.gpus, cluster.cpus)
-    summary.gpus.start(pools.gpus, cluster.gpu_types)
+    summary.hold(config, pools, cluster.gpu_types, console)
     with (
         job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(job, pools, stand_ins) as graph,
+        summary.gpus.following(graph.ledger.take_spent),
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),

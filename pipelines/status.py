@@ -42,7 +42,7 @@ def rows_of(state: State) -> dict[str, str]:
         rows[f"failed at {kind.stage} ({kind.error_type})"] = f"{kind.count:,}"
     if beat.gpus:
         rows["GPUs now"] = f"{beat.gpus:g}"
-    return rows | shown(beat.gpu_s, beat.cost, beat.currency, beat.made)
+    return rows | shown(beat.gpu_s, beat.cost, beat.currency, beat.made, beat.gpu_time)
 
 
 def print_status(state: State, layout: Layout, console: Console) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from actors.contracts import Item, Planned, Stage
 from actors.runner.feed import rows_of
 from actors.runner.packing import pack, planned, unpack
+from actors.runner.profiling import Profiling
 from actors.runner.runner import Runner, started
 from actors.tries.guard import Guard
 from actors.tries.orphans import end_with_parent
@@ -18,9 +19,9 @@ Batch = dict[str, Any]
 class StageInActor:
     """What a pool's actor holds: the stage, made once, and called for each item of a batch."""
 
-    def __init__(self, make: MakeStage, name: str, guard: Guard) -> None:
+    def __init__(self, make: MakeStage, name: str, guard: Guard, profiling: Profiling | None = None) -> None:
         guard.log_as(name)
-        self._runner: Runner[Any, Any] = started(make, name, guard)
+        self._runner: Runner[Any, Any] = started(make, name, guard, profiling)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """The batch's items, one after the other, each in a batch of its own."""

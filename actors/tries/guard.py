@@ -20,8 +20,9 @@ from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
 from actors.tries import watchdog
-from actors.tries.ledger import START_OF, Answer, Ledger, RemoteLedger
+from actors.tries.ledger import Answer, Ledger, RemoteLedger
 from actors.tries.orphans import end_with_parent
+from actors.tries.spent import START_OF
 
 # Before a worker starts anew whose store did not answer, which the store's own tries hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
@@ -68,6 +69,7 @@ class Guard:
             deaths = f"the worker died {_times(answer.deaths)} while it had this clip at stage {stage}"
             return Failed.by(WorkerDiedError(f"{deaths}: {answer.reason}"), row, stage)
         done: T | Failed
+        begun = time.perf_counter()
         with logs.about(clip_id), self._watch(clip_id, stage):
             try:
                 done = make()
@@ -75,9 +77,9 @@ class Guard:
                 if breaks_gpu(error):
                     logs.logger.exception("the GPU is broken for all later calls, so this process ends")
                     self._end_process(clip_id, stage, _one_line(error))
-                done = Failed.by(error, row, stage)
+                done = Failed.by(error, row, stage, time.perf_counter() - begun)
                 _log_failure(error)
-        self.ledger.end(clip_id, stage)
+        self.ledger.end(clip_id, stage, time.perf_counter() - begun)
         return done
 
     @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from actors import logs
 from actors.logs import Report
 from actors.tries.orphans import end_with_parent
+from actors.tries.spent import START_OF, Spent, SpentTime
 
 _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
 
@@ -22,9 +23,6 @@ _NUM_LEFT = 10_000
 _LEFT_TOLD_AT_ONCE = 32
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
-
-# Before the name of a stage: what a worker does that starts.
-START_OF = "start of "
 
 _T = TypeVar("_T")
 
@@ -50,8 +48,8 @@ class Ledger(Protocol):
         It is no try: where the process ends, nobody knows which of them it was. Each asks for itself from then on.
         """
 
-    def end(self, key: str, stage: str) -> None:
-        """The stage is done with it, for better or worse; told with the next call, or by `flush`."""
+    def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
+        """The stage is done with it, for better or worse, after so long; told with the next call, or by `flush`."""
 
     def leave(self, key: str) -> None:
         """The clip has come out of the last stage, the worker has started: what was tried under this key is forgotten.
@@ -70,6 +68,9 @@ class Ledger(Protocol):
 
     def report(self, report: Report) -> None:
         """A warning of this process, for the driver (`actors.logs`)."""
+
+    def claim(self, what: str) -> bool:
+        """Whether the caller is the first of the run to claim this, which one process alone is to do."""
 
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
@@ -95,11 +96,14 @@ class LocalLedger:
         self._is_draining = False
         self._refusal: tuple[str, str] | None = None
         self._reports: list[Report] = []
+        self._spent = SpentTime()
+        self._claimed: set[str] = set()
 
     def begin(self, key: str, stage: str) -> Answer:
         """As in `Ledger`."""
         tries = self._tries.get(key, {}).get(stage, _Tries())
         if tries.begun >= self._max_deaths:
+            self._spent.died(key, stage)
             return Answer("give up", tries.begun, tries.reason)
         if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
             return Answer("unstarted")
@@ -111,6 +115,7 @@ class LocalLedger:
         self._tries.setdefault(key, {})[stage] = tries
         if stage == "generate" and key not in self._left:
             self._in_flight.add(key)
+        self._spent.begin(key, stage)
         return Answer("begin")
 
     def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
@@ -125,8 +130,9 @@ class LocalLedger:
                 tries.begun = 0
         return answers
 
-    def end(self, key: str, stage: str) -> None:
+    def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
         """As in `Ledger`."""
+        self._spent.end(key, stage, seconds, has_left=key in self._left)
         tries = self._tries.get(key, {})
         tries.pop(stage, None)
         if not tries and key in self._left:
@@ -137,12 +143,14 @@ class LocalLedger:
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
+        self._spent.died(key, stage)
         if tries := self._tries.get(key, {}).get(stage):
             tries.reason = reason
 
     def leave(self, key: str) -> None:
         """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
         self._tries.pop(key, None)
+        self._spent.leave(key)
         self._in_flight.discard(key)
         self._left[key] = None
         if len(self._left) > _NUM_LEFT:
@@ -166,6 +174,10 @@ class LocalLedger:
         reports, self._reports = self._reports, []
         return reports
 
+    def take_spent(self) -> Spent:
+        """Where workers' time went since the last time, as far as finished clips do not tell (`actors.tries.spent`)."""
+        return self._spent.take()
+
     def refuse(self, error_type: str, error: str) -> None:
         """As in `Ledger`: the first reason counts."""
         self._refusal = self._refusal or (error_type, error)
@@ -173,6 +185,12 @@ class LocalLedger:
     def refusal(self) -> tuple[str, str] | None:
         """Why no worker can start: the class of the error, by name, and its message."""
         return self._refusal
+
+    def claim(self, what: str) -> bool:
+        """As in `Ledger`."""
+        is_first = what not in self._claimed
+        self._claimed.add(what)
+        return is_first
 
     def worker_name(self) -> str:
         """As in `Ledger`: without Ray, this process is the one worker."""
@@ -201,23 +219,23 @@ class _LedgerActor(LocalLedger):
         super().__init__(max_deaths, run_id)
         end_with_parent()
 
-    def begin_after(self, ended: list[list[str]], left: list[str], key: str, stage: str) -> list[Any]:
+    def begin_after(self, ended: list[list[Any]], left: list[str], key: str, stage: str) -> list[Any]:
         """`begin`, after what the caller has ended since it called last; the fields of an `Answer`."""
         self.tell(ended, left)
         return list(astuple(self.begin(key, stage)))
 
     def begin_together_after(
-        self, ended: list[list[str]], left: list[str], keys: list[str], stage: str
+        self, ended: list[list[Any]], left: list[str], keys: list[str], stage: str
     ) -> list[list[Any]] | None:
         """`begin_together`, likewise."""
         self.tell(ended, left)
         answers = self.begin_together(keys, stage)
         return None if answers is None else [list(astuple(answer)) for answer in answers]
 
-    def tell(self, ended: list[list[str]], left: list[str]) -> None:
+    def tell(self, ended: list[list[Any]], left: list[str]) -> None:
         """`end` and `leave` for each."""
-        for key, stage in ended:
-            self.end(key, stage)
+        for key, stage, seconds in ended:
+            self.end(key, stage, seconds)
         for key in left:
             self.leave(key)
 
@@ -243,7 +261,7 @@ class RemoteLedger:
 
     def _forget(self) -> None:
         # To be told with the next call. Of the driver, two threads call.
-        self._ended: deque[list[str]] = deque()
+        self._ended: deque[list[Any]] = deque()
         self._left: deque[str] = deque()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -263,9 +281,9 @@ class RemoteLedger:
         answers = self._wait_for("begin_together_after", _taken(self._ended), _taken(self._left), keys, stage)
         return None if answers is None else [Answer(*answer) for answer in answers]
 
-    def end(self, key: str, stage: str) -> None:
+    def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
         """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
-        self._ended.append([key, stage])
+        self._ended.append([key, stage, seconds])
 
     def leave(self, key: str) -> None:
         """As in `Ledger`; the driver, which never begins, tells it when there are many."""
@@ -295,10 +313,21 @@ class RemoteLedger:
         reports: list[Report] = self._wait_for("take_reports")
         return reports
 
+    def take_spent(self) -> Spent:
+        """As in `LocalLedger`."""
+        self.flush()
+        spent: Spent = self._wait_for("take_spent")
+        return spent
+
     def refusal(self) -> tuple[str, str] | None:
         """As in `LocalLedger`."""
         refused: tuple[str, str] | None = self._wait_for("refusal")
         return refused
+
+    def claim(self, what: str) -> bool:
+        """As in `Ledger`."""
+        is_first: bool = self._wait_for("claim", what)
+        return is_first
 
     def worker_name(self) -> str:
         """As in `Ledger`: Ray starts an actor again under its old id."""
