@@ -72,6 +72,7 @@ class RunSettings(Section):
     )
     grace_s: float = Field(120.0, ge=0, description="seconds that clips under way get when the run is told to end")
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
+    metrics: bool = Field(True, description="publish metrics through Ray, for Prometheus")
 
 
 class CostSettings(Section):
