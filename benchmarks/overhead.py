@@ -137,8 +137,8 @@ def main() -> int:
     arguments = parser.parse_args()
     rows: int = arguments.rows
     sampler = Sampler()
-    with tempfile.TemporaryDirectory() as name, _split(ceil(rows / arguments.files), sampler) as edges:
-        config = load_config([], _job(Path(name), rows))
+    with tempfile.TemporaryDirectory() as name, split(ceil(rows / arguments.files), sampler) as edges:
+        config = load_config([], job_settings(Path(name), rows))
         sampler.start()
         started = time.monotonic()
         summary = run.run(config, Console(quiet=True), None, stand_ins=null_stages(config.generation.num_frames))
@@ -175,7 +175,7 @@ def _show_growth(table: Table, sampler: Sampler, edges: Sequence[float], rows: i
 
 
 @contextmanager
-def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
+def split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
     """Work files of so many rows; gives the moments at which the first row begins and the last one ends."""
     edges: list[float] = []
     endings = Graph.endings
@@ -193,7 +193,7 @@ def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
         yield edges
 
 
-def _job(folder: Path, rows: int) -> list[str]:
+def job_settings(folder: Path, rows: int) -> list[str]:
     """A manifest of so many rows, alike but for their seeds, and the settings of a job over it."""
     noise = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
     Image.fromarray(noise).save(folder / "picture.png")
