@@ -137,7 +137,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rows: int = arguments.rows
     sampler = Sampler()
-    with tempfile.TemporaryDirectory() as name, split(ceil(rows / arguments.files), sampler) as edges:
+    with tempfile.TemporaryDirectory() as name, _split(ceil(rows / arguments.files), sampler) as edges:
         config = load_config([], job_settings(Path(name), rows))
         sampler.start()
         started = time.monotonic()
@@ -175,7 +175,7 @@ def _show_growth(table: Table, sampler: Sampler, edges: Sequence[float], rows: i
 
 
 @contextmanager
-def split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
+def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
     """Work files of so many rows; gives the moments at which the first row begins and the last one ends."""
     edges: list[float] = []
     endings = Graph.endings
