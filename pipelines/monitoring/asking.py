@@ -1,6 +1,7 @@
 """A Prometheus, asked by its HTTP interface."""
 
 import base64
+import http.client
 import json
 import os
 import urllib.error
@@ -17,6 +18,16 @@ _TIMEOUT_S = 30.0
 TOKEN_VARIABLE = "PROMETHEUS_TOKEN"  # noqa: S105 - a name
 
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leads nowhere: what is sent on arrives without the query, and perhaps with the login."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """As urllib has it: None means that the answer is an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 class QueryError(Exception):
@@ -75,12 +86,14 @@ class Prometheus:
 
     def _opened(self, request: urllib.request.Request) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http(s)
+            with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
                 return answer.status, answer.read().decode("utf-8", "replace")
         except urllib.error.HTTPError as error:
             with error:
+                if target := error.headers.get("Location"):
+                    raise RunError(f"{self.shown} redirects to {target}: name that address, or log in first") from error
                 return error.code, error.read().decode("utf-8", "replace")
-        except (OSError, ValueError) as error:  # among them URLError, and what http.client makes of half an answer
+        except (OSError, ValueError, http.client.HTTPException) as error:  # of the first is urllib's URLError
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
             raise RunError(
                 f"no Prometheus can be reached at {self.shown} ({reason}): start one, or name another with --prometheus"

@@ -1,8 +1,9 @@
 """`stillreel board` with files and servers that are not what they should be."""
 
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -58,6 +59,31 @@ def test_a_server_that_is_no_prometheus_or_lets_nobody_in(status: int, body: byt
         done = in_process("board", "--prometheus", address)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_address_that_leads_elsewhere_is_not_followed() -> None:
+    with _server(lambda *_: (302, b""), {"Location": "https://login.example.com/?next=1"}) as address:
+        done = in_process("board", "--prometheus", address)
+    assert done.returncode == 1
+    said = f"stillreel: {address} redirects to https://login.example.com/?next=1: name that address, or log in first\n"
+    assert done.stderr == said
+
+
+def test_what_speaks_no_http_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        done = in_process("board", "--prometheus", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        thread.join()
+    assert done.returncode == 1
+    assert done.stderr.startswith("stillreel: no Prometheus can be reached at http://127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -155,7 +181,7 @@ def _vector(values: list[str]) -> bytes:
 
 
 @contextmanager
-def _server(answer: Any) -> Iterator[str]:
+def _server(answer: Any, headers: Mapping[str, str] = {}) -> Iterator[str]:
     """A web server; `answer(query, authorization)` gives status and body."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -164,6 +190,8 @@ def _server(answer: Any) -> Iterator[str]:
             status, body = answer(parse_qs(text)["query"][0], self.headers.get("Authorization", ""))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
