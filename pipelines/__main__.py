@@ -1,4 +1,4 @@
-"""The command line: `python -m pipelines run|plan|status`, installed as `stillreel`."""
+"""The command line: `python -m pipelines run|plan|status|board`, installed as `stillreel`."""
 
 import signal
 import sys
@@ -21,6 +21,9 @@ from pipelines.dataset.layout import Layout
 from pipelines.driver.cluster import check_machine
 from pipelines.driver.report import print_estimate, print_plan, print_summary, stopped_early
 from pipelines.driver.screen import Screen
+from pipelines.monitoring.answers import ask_all, print_answers
+from pipelines.monitoring.asking import Prometheus
+from pipelines.monitoring.board import read_queries
 from pipelines.planning.estimate import estimated
 from pipelines.planning.planner import Retry
 from pipelines.status import EXIT_CODES, print_status, to_json
@@ -157,6 +160,23 @@ def status(
         if not watch or state.word != "running":
             raise typer.Exit(EXIT_CODES[state.word])
         time.sleep(BEAT_S)
+
+
+@app.command()
+def board(
+    prometheus: Annotated[
+        str, typer.Option("--prometheus", metavar="URL", help="Its address; a token: PROMETHEUS_TOKEN.")
+    ] = "http://localhost:9090",
+    files: Annotated[
+        str, typer.Option("--files", metavar="DIR", help="The folder with grafana.json and alerts.yaml.")
+    ] = "conf/monitoring",
+) -> None:
+    """Ask a Prometheus every query of the board and of the alerts. Exit codes: 0 all are answered, 1 some are not."""
+    queries, asked = read_queries(files), Prometheus(prometheus)
+    answers = ask_all(queries, asked)
+    print_answers(answers, asked, Screen())
+    if not all(answer.is_answered for answer in answers):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> Retry | None:

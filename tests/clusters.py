@@ -44,6 +44,21 @@ def head() -> Iterator[Head]:
 
 
 @contextmanager
+def metered_head() -> Iterator[tuple[Head, Path]]:
+    """A head with 4 CPUs and a GPU that is not there, and the file in which it lists its nodes for Prometheus."""
+    port, dashboard_port = free_port(), free_port()
+    ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}"]
+    ports += ["--dashboard-host=127.0.0.1", f"--metrics-export-port={free_port()}"]
+    dashboard = f"http://127.0.0.1:{dashboard_port}"
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        _node("--head", *ports, f"--temp-dir={folder}", "--num-cpus=4", "--num-gpus=1") as process,
+    ):
+        wait_for(dashboard, process)
+        yield Head(f"127.0.0.1:{port}", dashboard, process.pid), Path(folder) / "prom_metrics_service_discovery.json"
+
+
+@contextmanager
 def another_node(head: Head, *, cpus: int) -> Iterator["psutil.Process"]:
     """A second node of the cluster, as the process that all of its others are below."""
     with _node(f"--address={head.address}", f"--num-cpus={cpus}") as process:
@@ -85,7 +100,8 @@ def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
         command: Sequence[str | Path] = [
             RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}", *arguments,
         ]  # fmt: skip
-        place = [f"--temp-dir={folder}"] if "--head" in arguments else []  # other nodes take the head's
+        has_place = "--head" not in arguments or any(one.startswith("--temp-dir=") for one in arguments)
+        place = [] if has_place else [f"--temp-dir={folder}"]  # other nodes take the head's
         process = subprocess.Popen(
             [*command, *place],
             env=environment(),

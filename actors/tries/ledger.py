@@ -21,6 +21,8 @@ _UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, o
 _NUM_LEFT = 10_000
 # So many does the driver keep until it tells the ledger of them, for which a call each would be a tenth of its work.
 _LEFT_TOLD_AT_ONCE = 32
+# In the order in which a clip passes them.
+_STAGES = ("load", "generate", "finish")
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
 
@@ -204,6 +206,17 @@ class LocalLedger:
         """How many clips `load` has begun with; of those that one task loads, all count from its begin."""
         return self._num_begun
 
+    def counts(self) -> dict[str, int]:
+        """Clips that are on their way, by the stage that each is in; `begun` and `in_flight` as their methods have it.
+
+        What a worker ended with last it tells late: until then the clip is counted there, unless a later stage has it.
+        """
+        counts = dict.fromkeys(_STAGES, 0) | {"begun": self._num_begun, "in_flight": len(self._in_flight)}
+        for tries in self._tries.values():
+            if stage := next((stage for stage in reversed(_STAGES) if stage in tries), None):
+                counts[stage] += 1
+        return counts
+
     def drain(self) -> None:
         """From now on, `load` and `generate` begin with no clip that they have not begun with."""
         self._is_draining = True
@@ -345,6 +358,12 @@ class RemoteLedger:
         """As in `LocalLedger`."""
         number: int = self._wait_for("num_begun")
         return number
+
+    def counts(self) -> dict[str, int]:
+        """As in `LocalLedger`."""
+        self.flush()
+        counted: dict[str, int] = self._wait_for("counts")
+        return counted
 
     def drain(self) -> None:
         """As in `LocalLedger`; it holds when this returns."""

@@ -80,6 +80,7 @@ class RunSettings(Section):
         description="so many clips of one actor leave a profile of PyTorch's time; 0: none",
     )
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
+    metrics: bool = Field(True, description="publish metrics through Ray, for Prometheus")
 
 
 def _is_price(price: float) -> float:

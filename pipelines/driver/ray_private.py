@@ -177,6 +177,19 @@ def blocks_of(dataset: Any) -> Iterator[pa.Table]:
         yield from ray.get(list(bundle.block_refs))
 
 
+def count(counter: Any, more: float, labels: dict[str, str]) -> None:
+    """Add to a `ray.util.metrics.Counter`, also zero: then Prometheus sees its series before anything is counted.
+
+    Without it: what counts nothing is not there, and the first of a kind is no increase to Prometheus.
+    """
+    if more > 0:
+        counter.inc(more, labels)
+    elif hasattr(counter, "_record"):
+        counter._record(0.0, labels)
+    else:
+        _note("Metric._record", "metrics that count nothing yet are not there")
+
+
 class KeepNoStatistics:
     """Ray Data's statistics of an execution, which would fill the driver's memory over a long one.
 

@@ -23,7 +23,8 @@ def test_commands_and_options_are_frozen() -> None:
     }
     both = ["--config", "--error-type", "--retry-failed", "--stage", "-c", "overrides"]
     of_status = ["--config", "--json", "--watch", "-c", "output"]
-    assert options == {"run": ["--break-lease", *both], "plan": both, "status": of_status}
+    of_board = ["--files", "--prometheus"]
+    assert options == {"run": ["--break-lease", *both], "plan": both, "status": of_status, "board": of_board}
 
 
 @pytest.mark.parametrize(
