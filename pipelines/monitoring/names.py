@@ -69,6 +69,12 @@ GPU_SECONDS = Metric(
     "GPU-seconds, by what became of them: held by the run in all; work, of the clips that ended",
     ("state",),
 )
+GPU_TIME_SHARE = Metric(
+    "gauge",
+    "gpu_time_share",
+    "share of the GPU-seconds held that went into making clips, starting, failing, retrying, idling: 0..1",
+    ("into",),
+)
 COST = Metric("gauge", "cost", "what the GPUs came to so far; 0 where no price is set (cost.gpu_hour)", ("currency",))
 DEGRADATIONS = Metric(
     "counter",
@@ -90,6 +96,7 @@ METRICS = (
     UPLOADED_BYTES,
     GPUS,
     GPU_SECONDS,
+    GPU_TIME_SHARE,
     COST,
     DEGRADATIONS,
     LEASE_AGE,

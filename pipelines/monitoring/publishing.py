@@ -152,6 +152,8 @@ class Metrics:
         cost = gpus.cost()
         yield names.ROWS_LEFT, {}, summary.plan.to_do - summary.ended
         yield names.GPUS, {}, gpus.held
+        for into, share in gpus.shares().items():
+            yield names.GPU_TIME_SHARE, {"into": into}, share
         yield names.COST, {"currency": "no price set" if cost is None else gpus.currency}, cost or 0.0
         yield names.LEASE_AGE, {}, self._lease.age_s
         yield names.LEASE_LIMIT, {}, self._lease.length_s

@@ -34,7 +34,7 @@ def test_names_have_the_endings_of_prometheus() -> None:
     assert len(names) == len(set(names))
     for metric in METRICS:
         assert not metric.name.endswith(("_total", "_bucket", "_count", "_sum", "_s")), metric.name
-        assert set(metric.labels) <= {"ended", "stage", "reason", "state", "currency"}, metric.name
+        assert set(metric.labels) <= {"ended", "stage", "reason", "state", "into", "currency"}, metric.name
 
 
 def test_panels_do_not_overlap_and_stay_on_the_page() -> None:

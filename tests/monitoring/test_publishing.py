@@ -16,6 +16,7 @@ from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import Lease
 from pipelines.driver.cost import GpuClock
+from pipelines.driver.gpu_time import Reserved
 from pipelines.driver.report import Summary
 from pipelines.monitoring import publishing
 from pipelines.monitoring.names import METRICS
@@ -87,7 +88,7 @@ def row(number: int, **columns: Any) -> Row:
 
 def test_a_run_in_figures(noted: Noted) -> None:
     summary, ledger = a_summary(gpu_hour=3.0, currency="EUR"), LocalLedger(3)
-    summary.gpus.start(1.25, {})
+    summary.gpus.start({"generate": Reserved(1, 1.0), "finish": Reserved(1, 0.25)}, {})
     endings: list[Ending] = [
         Made(row(1, load_s=0.5, generate_s=8.0, finish_s=2.0, interpolate_s=1.0, encode_s=0.5, upload_s=0.5, bytes=70)),
         Made(row(2, load_s=0.5, generate_s=10.0, finish_s=2.0, bytes=30)),
@@ -111,6 +112,7 @@ def test_a_run_in_figures(noted: Noted) -> None:
     assert noted.of("gpu_seconds")[("work",)] == 18 + 4 / 4
     assert noted.of("gpu_seconds")[("held",)] > 0
     assert noted.of("gpus") == {(): 1.25}
+    assert sum(noted.of("gpu_time_share").values()) == pytest.approx(1)
     assert 0 < noted.of("cost")[("EUR",)] < 1
     assert noted.of("degradations") == {
         ("tighter memory",): 2, ("worker died",): 0, ("worker restarted",): 0, ("store asked again",): 0,
