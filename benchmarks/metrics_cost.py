@@ -59,10 +59,7 @@ def _pair(rows: int, *, is_reversed: bool) -> dict[str, float]:
     """Rows a second of both, while both are at work."""
     names = list(reversed(_SETTINGS)) if is_reversed else list(_SETTINGS)
     command = [sys.executable, "-m", "benchmarks.metrics_cost", f"--rows={rows}", "--one"]
-    processes = {
-        name: subprocess.Popen([*command, _SETTINGS[name]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for name in names
-    }
+    processes = {name: subprocess.Popen([*command, _SETTINGS[name]], stdout=subprocess.PIPE) for name in names}
     ended = {name: json.loads(process.communicate()[0].splitlines()[-1]) for name, process in processes.items()}
     begin, end = max(moments[0] for moments in ended.values()), min(moments[-1] for moments in ended.values())
     return {name: sum(begin <= moment <= end for moment in moments) / (end - begin) for name, moments in ended.items()}
