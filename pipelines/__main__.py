@@ -19,6 +19,7 @@ from pipelines.config import load_config
 from pipelines.dataset.beats import BEAT_S, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.driver.cluster import check_machine
+from pipelines.driver.cluster_plan import show_cluster
 from pipelines.driver.report import print_estimate, print_plan, print_summary, stopped_early
 from pipelines.driver.screen import Screen
 from pipelines.monitoring.answers import ask_all, print_answers
@@ -124,12 +125,18 @@ def plan(
     retry_failed: RetryFailed = False,
     stage: FailedStage = None,
     error_type: FailedType = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Also which nodes of the cluster get which actors; reserves nothing.")
+    ] = False,
 ) -> None:
     """Say what a run would do, without starting a model."""
     settings, console = load_config(config, overrides or []), Screen()
     planned = runs.plan_only(settings, _retry(retry_failed, stage, error_type))
     print_plan(planned, console)
     print_estimate(estimated(planned, settings), console)
+    if cluster:
+        show_cluster(settings, console)
+        return
     try:
         check_machine(settings)
     except ConfigError as error:

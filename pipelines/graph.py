@@ -12,6 +12,7 @@ from actors import secrets
 from actors.contracts import Ending
 from actors.errors import RunError, StillreelError, error_named
 from actors.generators import GENERATORS
+from actors.gpu_share import Limited, Sharer
 from actors.records import STAGES, work_schema
 from actors.runner.actor import MakeStage, as_actor, as_task
 from actors.runner.contract import ContractError
@@ -102,13 +103,15 @@ class Graph:
             fn_kwargs={"make": load, "guard": self._guard},
             batch_size=1,
             num_cpus=self._config.workers.load.num_cpus,
+            compute=TaskPoolStrategy(size=self._pools.load_tasks),
+            **self._pools.where.get("load", {}),
         )
 
     # 3. Generate (1:1), in a pool of fixed size: an actor is minutes of loading and must not come and go.
     def _generate(self, images: Dataset) -> Dataset:
         config, storage, (revision, _) = self._config, self._job.storage, self._job.revisions
         generator = GENERATORS[config.generator]
-        generate = self._make(
+        generate = self._make_within_share(
             "generate", Generate, generator, config.model, config.generation, revision, config.image, storage
         )
         return images.map_batches(
@@ -118,13 +121,14 @@ class Graph:
             num_gpus=self._pools.generate_gpus,
             num_cpus=config.workers.generate.num_cpus,
             **_pool(self._pools.generate_actors),
+            **self._pools.where.get("generate", {}),
         )
 
     # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
     def _finish(self, clips: Dataset) -> Dataset:
         config, place = self._config, self._job.layout.video
         cache_dir = config.model.node_cache
-        finish = self._make(
+        finish = self._make_within_share(
             "finish", Finish, config.interpolation, config.video, config.image, place, self._job.storage, cache_dir
         )
         return clips.map_batches(
@@ -134,6 +138,7 @@ class Graph:
             num_gpus=self._pools.finish_gpus,
             num_cpus=config.workers.finish.num_cpus,
             **_pool(self._pools.finish_actors),
+            **self._pools.where.get("finish", {}),
         )
 
     def _explained(self, error: RayError) -> StillreelError:
@@ -149,6 +154,11 @@ class Graph:
             f"the run broke off: {said[-1] if said else type(error).__name__}; the same command continues it, ray.log "
             "of this run says more"
         )
+
+    def _make_within_share(self, name: Sharer, stage: Callable[..., Any], *args: Any) -> MakeStage:
+        """The same, of a stage that may share its GPU."""
+        make, shares = self._make(name, stage, *args), self._pools.shares
+        return Limited(make, shares, name) if shares else make
 
     def _make(self, name: str, stage: Callable[..., Any], *args: Any) -> MakeStage:
         """What makes a stage in its worker."""

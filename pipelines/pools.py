@@ -1,9 +1,11 @@
-"""How many actors each stage gets: what `actors: auto` becomes on a cluster."""
+"""How many actors each stage gets: what `actors: auto` becomes of so many GPUs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 
-from actors.errors import ConfigError
+from actors.gpu_share import GpuShares
 from pipelines.config import ActorPool, Config
 from pipelines.driver.gpu_time import Reserved
 
@@ -15,12 +17,21 @@ _GENERATOR_GPUS_PER_RIFE_GPU = 8
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """How many actors each pool gets, and the GPUs that each actor reserves."""
+    """How many actors each pool gets, and the GPUs that each actor reserves.
+
+    Attributes:
+        where: arguments of Ray Data's stages, by stage, that say which nodes their workers may be on.
+        load_tasks: images are loaded by so many tasks at a time; None: by as many as Ray Data finds room for.
+        shares: how actors share GPUs; None where none does, or they need no memory of it.
+    """
 
     generate_actors: int
     generate_gpus: float
     finish_actors: int
     finish_gpus: float
+    where: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    load_tasks: int | None = None
+    shares: GpuShares | None = None
 
     @property
     def gpus(self) -> float:
@@ -36,62 +47,42 @@ class Pools:
         }
 
 
-def size_pools(config: Config, cluster_gpus: float, cluster_cpus: float) -> Pools:
-    """Turn `actors: auto` into numbers that the cluster can hold.
+def divide(config: Config, gpus: float, *, for_generate: float = 0.0, for_finish: float = 0.0) -> Pools:
+    """Turn `actors: auto` into numbers.
 
-    A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others generate.
-    Without RIFE weights the last stage only encodes, and takes no GPU.
+    A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others generate;
+    RIFE goes to those first that cannot generate. Without RIFE weights the last stage only encodes, and takes no GPU.
 
-    Raises:
-        ConfigError: the pools need more GPUs or CPUs than there are; Ray would wait for them without a word.
+    Args:
+        gpus: that can do both.
+        for_generate, for_finish: others that can do one.
     """
-    pools = _divide(config, cluster_gpus)
-    if not config.ray.autoscaling:
-        _check_fit(config, pools, cluster_gpus, cluster_cpus)
-    return pools
-
-
-def pools_without_cluster(config: Config) -> Pools:
-    """For a machine with one GPU, or of a configuration that reserves none, with none."""
-    return _divide(config, float(config.needs_gpu))
-
-
-def _divide(config: Config, cluster_gpus: float) -> Pools:
     generate, finish = config.workers.generate, config.workers.finish
     if config.interpolation.weights is None:
-        generate_actors = _actors(generate, cluster_gpus)
+        generate_actors = _actors(generate, gpus + for_generate)
         encoders = ceil(generate_actors / _GENERATORS_PER_ENCODER) if finish.actors == "auto" else finish.actors
         return Pools(generate_actors, generate.num_gpus, encoders, 0.0)
     automatic = generate.actors == "auto" and finish.actors == "auto"
-    if automatic and cluster_gpus == 1 and generate.num_gpus == 1 and finish.num_gpus > 0:
+    alone = (gpus, for_generate, for_finish) == (1, 0, 0)
+    if automatic and alone and generate.num_gpus == 1 and finish.num_gpus > 0:
         return Pools(1, 0.5, 1, 0.5)
-    rife_gpus = ceil(cluster_gpus / (_GENERATOR_GPUS_PER_RIFE_GPU + 1)) if finish.num_gpus else 0
+    taken = wanted = 0.0  # of the GPUs that could generate; of all that RIFE can have
+    if finish.num_gpus:
+        behind = gpus + for_generate - _GENERATOR_GPUS_PER_RIFE_GPU * for_finish
+        taken = min(max(ceil(behind / (_GENERATOR_GPUS_PER_RIFE_GPU + 1)), 0), gpus)
+        generating = gpus + for_generate - taken
+        wanted = taken + min(for_finish, max(ceil(generating / _GENERATOR_GPUS_PER_RIFE_GPU) - taken, 0))
     return Pools(
-        _actors(generate, cluster_gpus - rife_gpus),
+        _actors(generate, gpus + for_generate - taken),
         generate.num_gpus,
-        _actors(finish, rife_gpus),
+        _actors(finish, wanted),
         finish.num_gpus,
     )
 
 
-def _check_fit(config: Config, pools: Pools, cluster_gpus: float, cluster_cpus: float) -> None:
-    workers = config.workers
-    if pools.gpus > cluster_gpus:
-        raise ConfigError(
-            f"the actor pools need {pools.gpus:g} GPUs "
-            f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
-            f"{pools.finish_actors} x {pools.finish_gpus:g} for workers.finish) and the cluster has "
-            f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
-        )
-    actor_cpus = pools.generate_actors * workers.generate.num_cpus + pools.finish_actors * workers.finish.num_cpus
-    task_cpus = workers.load.num_cpus
-    if actor_cpus + task_cpus > cluster_cpus:
-        raise ConfigError(
-            f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "
-            f"workers.generate, {pools.finish_actors} x {workers.finish.num_cpus:g} for "
-            f"workers.finish), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
-            "lower workers.*.num_cpus (0 shares)"
-        )
+def pools_without_cluster(config: Config) -> Pools:
+    """For a machine with one GPU, or of a configuration that reserves none, with none."""
+    return divide(config, float(config.needs_gpu))
 
 
 def _actors(pool: ActorPool, gpus: float) -> int:

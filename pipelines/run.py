@@ -26,9 +26,10 @@ from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
 from pipelines.monitoring.publishing import Metrics
+from pipelines.placement.placing import place
+from pipelines.placement.showing import print_line
 from pipelines.planning.history import settings_of
 from pipelines.planning.planner import Plan, Retry
-from pipelines.pools import size_pools
 
 if TYPE_CHECKING:
     from pipelines.graph import Graph
@@ -108,7 +109,9 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
     from pipelines.graph import Graph
 
     config, plan = job.config, summary.plan
-    pools = size_pools(config, cluster.gpus, cluster.cpus)
+    placement = place(config, cluster.nodes)
+    print_line(placement, console)
+    pools = placement.pools
     summary.hold(config, pools, cluster.gpu_types, console)
     with (
         job.log("warnings.log") as warnings,

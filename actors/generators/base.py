@@ -9,14 +9,21 @@ Axes: F frames, H height, W width, C channels (RGB).
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import pyarrow as pa
 
 from actors.contracts import Pixels, Value
 from actors.generators.parameters import Parameters
-from actors.settings import Section
+from actors.settings import ImageSettings, Section
 from actors.storage import Storage
+
+
+class MemoryWay(NamedTuple):
+    """A way to make clips: the name that a clip's record has for it, and what it needs of the GPU, in torch's count."""
+
+    name: str
+    needed_bytes: int
 
 
 class ModelSection(Section):
@@ -49,6 +56,13 @@ class ModelSection(Section):
     def with_absolute_paths(self) -> Self:
         """Local paths made absolute: a worker's current folder is not ours."""
         return self
+
+    def memory_ways(self, parameters: Any, image: ImageSettings) -> list[MemoryWay]:  # noqa: ARG002 - none is needed
+        """How clips are made where there is ever less memory, from what the settings ask for to the tightest.
+
+        Empty: without a GPU's memory.
+        """
+        return []
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """What is wrong with settings taken together: where in the section, and a clause."""

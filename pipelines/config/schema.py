@@ -117,6 +117,11 @@ def cross_check(config: Config) -> Iterator[tuple[PathTo, str]]:
             ("video", "fps"),
             "would be ignored, because interpolation.target_fps sets the file's rate: remove one of them",
         )
+    if config.interpolation.weights is None and config.workers.finish.accelerator_types:
+        yield (
+            ("workers", "finish", "accelerator_types"),
+            "would be ignored, because without interpolation.weights that stage takes no GPU: remove it",
+        )
     yield from _rates_that_do_not_fit(config)
     for path, problem in config.model.mistakes():
         yield ("model", *path), problem

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from actors.settings import Section
+from pipelines.placement import accelerators
 
 _ROUNDING = 1e-6  # 1/3 may be written as 0.3333333
 
@@ -23,6 +24,19 @@ class ActorPool(Section):
     actors: int | Literal["auto"] = Field("auto", description="a number, or auto: as many as the cluster's GPUs carry")
     num_gpus: float = Field(1.0, ge=0, description="GPUs reserved per actor, whole or exactly 1/n; 0 runs on the CPU")
     num_cpus: float = Field(1.0, ge=0, description="CPUs reserved per actor")
+    accelerator_types: list[str] = Field(
+        [], description="GPUs of these types alone, as Ray calls them, e.g. [H100, A100]; empty: any that fits"
+    )
+
+    @field_validator("accelerator_types")
+    @classmethod
+    def _are_rays_names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if spelling := accelerators.spelling_of(name):
+                raise ValueError(f"Ray has no such accelerator type; did you mean {spelling!r}?")
+            if not re.fullmatch(r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", name, re.ASCII):
+                raise ValueError("an accelerator type is a name such as H100 or GeForce-RTX-4090")
+        return names
 
     @model_validator(mode="after")
     def _is_schedulable(self) -> "ActorPool":
@@ -32,6 +46,8 @@ class ActorPool(Section):
         share = self.num_gpus if self.num_gpus >= 1 or self.num_gpus == 0 else 1 / self.num_gpus
         if abs(share - round(share)) > _ROUNDING:
             raise ValueError("num_gpus must be a whole number or exactly 1/n (0.5, 0.25, ...)")
+        if self.accelerator_types and not self.num_gpus:
+            raise ValueError("accelerator_types would be ignored, because num_gpus is 0: remove it")
         return self
 
 

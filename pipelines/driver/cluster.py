@@ -22,6 +22,7 @@ from pipelines.driver import ray_private
 from pipelines.driver.address import Address, address_of
 from pipelines.driver.refusals import check_temporary_folder, not_connected, not_started
 from pipelines.own_code import search_path
+from pipelines.placement.nodes import Node, gpu_types, nodes_of
 
 
 def check_machine(config: Config) -> None:
@@ -52,7 +53,6 @@ def check_machine(config: Config) -> None:
 
 
 _LOOK_INTERVAL_S = 0.5
-_TYPE = "accelerator_type:"  # as a node's resources name it
 NODE_LOST = "Ray's node on this machine has ended: a process of it was killed, or the machine ran out of memory"
 _SUDDEN_END = (
     "the run was ended from outside (it was killed, or Ray ended it, whose logs are in /tmp/ray/session_latest/logs "
@@ -63,9 +63,9 @@ _SUDDEN_END = (
 class Cluster:
     """What a run is connected to."""
 
-    def __init__(self, gpus: float, cpus: float, gpu_types: dict[str, float], own_processes: list[Any]) -> None:
-        self.gpus, self.cpus = gpus, cpus
-        self.gpu_types = gpu_types  # how many GPUs of each accelerator type, as Ray calls it
+    def __init__(self, nodes: list[Node], own_processes: list[Any]) -> None:
+        self.nodes = nodes
+        self.gpu_types = gpu_types(nodes)  # how many GPUs of each accelerator type, as Ray calls it
         self._own_processes = own_processes  # `subprocess.Popen`s, of a local Ray only
 
     @contextmanager
@@ -127,27 +127,13 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
         try:
             _init(config, address, search_path(links))
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own, set by init, would end us without a commit
-            resources = ray.cluster_resources()
-            gpus, cpus = float(resources.get("GPU", 0)), float(resources.get("CPU", 0))
-            if config.needs_gpu and not config.ray.autoscaling and gpus == 0:
+            nodes = nodes_of(ray.nodes())
+            if config.needs_gpu and not config.ray.autoscaling and not any(node.gpus for node in nodes):
                 raise _no_gpu(f"the cluster ({place}) has none", config)
             with ray_private.data_logs_into(log):
-                yield Cluster(
-                    gpus, cpus, _gpu_types(ray.nodes()), ray_private.own_processes() if address is None else []
-                )
+                yield Cluster(nodes, ray_private.own_processes() if address is None else [])
         finally:
             ray.shutdown()
-
-
-def _gpu_types(nodes: list[dict[str, Any]]) -> dict[str, float]:
-    """How many GPUs there are of each accelerator type."""
-    types: dict[str, float] = {}
-    for node in nodes:
-        resources = node["Resources"] if node["Alive"] else {}
-        for name in resources:
-            if name.startswith(_TYPE):
-                types[name.removeprefix(_TYPE)] = types.get(name.removeprefix(_TYPE), 0.0) + resources.get("GPU", 0.0)
-    return types
 
 
 def _init(config: Config, address: Address | None, code: str) -> None:

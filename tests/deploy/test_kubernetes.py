@@ -16,7 +16,8 @@ import yaml
 
 from pipelines.config import load_config
 from pipelines.config.sections import RunSettings
-from pipelines.pools import size_pools
+from pipelines.placement.nodes import Node
+from pipelines.placement.placing import place
 from tests.deploy.manifests import FOLDER, ROOT, documents, groups, ray_job
 
 # KubeRay's, as JSON Schema (rayjob.v1.schema.json), of the operator's release 1.7.0.
@@ -106,11 +107,15 @@ def test_the_command_is_one_that_stillreel_takes_and_that_fits_the_cluster() -> 
     assert (command, verb, flag) == ("stillreel", "run", "--config")
     loaded = load_config([str(ROOT / config.removeprefix("/opt/stillreel/"))], overrides)
     assert loaded.ray.autoscaling
-    gpus, cpus = (sum(group["maxReplicas"] * held(group, what) for group in workers()) for what in ("gpu", "cpu"))
-    pools = size_pools(
-        loaded.model_copy(update={"ray": loaded.ray.model_copy(update={"autoscaling": False})}), gpus, cpus
-    )
-    assert pools.gpus == gpus
+    there = loaded.model_copy(update={"ray": loaded.ray.model_copy(update={"autoscaling": False})})
+    nodes = [
+        Node(held(group, "cpu"), held(group, "gpu"), "H100" if held(group, "gpu") else None)
+        for group in workers()
+        for _ in range(group["maxReplicas"])
+    ]
+    placement = place(there, nodes)
+    assert placement.pools.gpus == sum(node.gpus for node in nodes)
+    assert [note for note in placement.notes if "memory is not known" not in note] == []
 
 
 def test_every_node_is_of_one_image_and_offers_its_metrics() -> None:

@@ -24,7 +24,8 @@ def test_commands_and_options_are_frozen() -> None:
     both = ["--config", "--error-type", "--retry-failed", "--stage", "-c", "overrides"]
     of_status = ["--config", "--json", "--watch", "-c", "output"]
     of_board = ["--files", "--prometheus"]
-    assert options == {"run": ["--break-lease", *both], "plan": both, "status": of_status, "board": of_board}
+    of_plan = ["--cluster", *both]
+    assert options == {"run": ["--break-lease", *both], "plan": of_plan, "status": of_status, "board": of_board}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from actors.contracts import Value
-from actors.generators.base import ModelSection
+from actors.generators.base import MemoryWay, ModelSection
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
+from actors.generators.svd.memory import memory_ways
 from actors.secrets import shown
-from actors.settings import NO_EFFECT, Compile, Section
+from actors.settings import NO_EFFECT, Compile, ImageSettings, Section
 from actors.storage import Storage
 from actors.svd.checkpoint import is_on_hub, revision_of, tidied
 
@@ -147,6 +148,17 @@ class SvdModelSettings(ModelSection):
         if self.cache_dir is not None:
             changes["cache_dir"] = Storage.absolute(self.cache_dir)
         return self.model_copy(update=changes)
+
+    def memory_ways(self, parameters: Any, image: ImageSettings) -> list[MemoryWay]:
+        """As in `ModelSection`."""
+        return memory_ways(
+            (image.width, image.height),
+            parameters.num_frames,
+            first=self.memory,
+            chunk_frames=self.decode_chunk_frames,
+            precision=self.precision,
+            tightens=not (self.tier == "fast" and self.fast.fp8),  # 8-bit weights stay where they were made
+        )
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """As in `ModelSection`."""

@@ -1,0 +1,16 @@
+"""What RIFE needs of a GPU's memory; reckoned without torch, for the driver."""
+
+# The most that tensors take in a network call, for each pixel of each pair: counted by `python -m benchmarks.memory`
+# for RIFE 4.25 in fp32 (in fp16 836 are 802); of the other versions none takes more.
+_COUNTED_BYTES_PER_PIXEL = 836
+# A GPU takes more than is counted (work space, copies into another layout): of SVD, 21.8 GB were measured where 16.9
+# are counted (benchmarks/RESULTS.md). RIFE itself was not measured.
+_MEASURED_PER_COUNTED = 1.3
+# Weights, and the frames of a clip that wait with their features.
+_FIXED_BYTES = 200_000_000
+
+
+def needed_bytes(width: int, height: int, pairs_per_batch: int) -> int:
+    """Of torch's allocator, for frames of this size (pixels); with less, a call takes fewer pairs."""
+    per_pair = width * height * _COUNTED_BYTES_PER_PIXEL * _MEASURED_PER_COUNTED
+    return int(per_pair * pairs_per_batch) + _FIXED_BYTES

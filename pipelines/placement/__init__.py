@@ -1,0 +1,9 @@
+"""Who goes where: which actors and tasks of a run each node of the cluster gets. Arithmetic alone; no Ray.
+
+accelerators   types of GPUs by Ray's names, and their memory
+nodes          what a cluster has
+rooms          what is free on nodes while actors are put there
+fitting        which GPUs hold which stage
+placing        the decision, of `run` and of `plan --cluster`
+showing        the decision in a table, and in a line
+"""

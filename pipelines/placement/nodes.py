@@ -1,0 +1,71 @@
+"""What a cluster has: its nodes, as far as placing goes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.placement import accelerators
+
+# The label that Ray gives a node by itself where it finds a GPU, and the resource that says the same.
+TYPE_LABEL = "ray.io/accelerator-type"
+_TYPE_RESOURCE = "accelerator_type:"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node; of a kind are those that are equal.
+
+    Attributes:
+        accelerator: type of its GPUs, as Ray calls it; None: not known.
+        gpu_bytes: memory of each of its GPUs; None: not known.
+        is_labelled: whether Ray can be told to go to, or to keep off, GPUs of its type.
+    """
+
+    cpus: float
+    gpus: int = 0
+    accelerator: str | None = None
+    gpu_bytes: int | None = None
+    is_labelled: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of its kind."""
+        if not self.gpus:
+            return "no GPU"
+        return self.accelerator or "GPU of an unknown type"
+
+
+def nodes_of(found: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """From what `ray.nodes()` says, those that are alive."""
+    return [_node(one["Resources"], one.get("Labels") or {}) for one in found if one["Alive"]]
+
+
+def _node(resources: Mapping[str, float], labels: Mapping[str, str]) -> Node:
+    gpus = int(resources.get("GPU", 0))
+    if not gpus:
+        return Node(resources.get("CPU", 0.0))
+    named = [name.removeprefix(_TYPE_RESOURCE) for name in resources if name.startswith(_TYPE_RESOURCE)]
+    label = labels.get(TYPE_LABEL)
+    # Somebody may have added A100-80G to Ray's own A100.
+    accelerator = max(named, key=len, default=label)
+    memory = accelerators.memory_bytes(accelerator) if accelerator else None
+    return Node(resources.get("CPU", 0.0), gpus, label or accelerator, memory, is_labelled=label is not None)
+
+
+def gpu_types(nodes: Iterable[Node]) -> dict[str, float]:
+    """How many GPUs there are of each accelerator type."""
+    types: dict[str, float] = {}
+    for node in nodes:
+        if node.accelerator is not None:
+            types[node.accelerator] = types.get(node.accelerator, 0.0) + node.gpus
+    return types
+
+
+def listed(nodes: Iterable[Node]) -> str:
+    """GPUs in words: `8 x H100, 2 x T4`, or `no GPU`."""
+    counts: dict[str, int] = {}
+    for node in nodes:
+        if node.gpus:
+            counts[node.name] = counts.get(node.name, 0) + node.gpus
+    most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{count:,} x {name}" for name, count in most_first) or "no GPU"

@@ -1,0 +1,169 @@
+"""Who goes where: the one decision, which `run` follows and `plan --cluster` shows.
+
+    types  ->  numbers  ->  actors on nodes, as Ray spreads them  ->  loading where CPUs are left
+
+GPUs that hold the generator generate; RIFE goes to the others first. What reserves no GPU goes to nodes without one.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from actors.generators.base import MemoryWay
+from actors.gpu_share import GpuShares
+from actors.rife.memory import needed_bytes
+from pipelines.config import Config
+from pipelines.placement import fitting, loading, refusals
+from pipelines.placement.fitting import Site
+from pipelines.placement.nodes import Node, listed
+from pipelines.placement.rooms import Room, spread
+from pipelines.pools import Pools, divide
+
+_GB = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one node gets.
+
+    Attributes:
+        generate, finish: actors.
+        loads: tasks at a time.
+        idle_gpus: that nobody has a share of.
+        way: in which clips are expected to be made on its GPUs; "" where memory does not matter, or none are.
+    """
+
+    node: Node
+    generate: int
+    finish: int
+    loads: int
+    idle_gpus: int
+    way: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The decision: `pools` for Ray, the `shares` of the nodes, and `notes` for people."""
+
+    pools: Pools
+    shares: list[Share]
+    notes: list[str]
+
+
+def place(config: Config, nodes: Sequence[Node]) -> Placement:
+    """Divide a run among the nodes of its cluster.
+
+    Raises:
+        ConfigError: it does not fit, or what it asks for is not there: Ray would wait for it without a word. Not on a
+            cluster that grows on demand (`ray.autoscaling`).
+    """
+    generate, finish = config.workers.generate, config.workers.finish
+    ways = config.model.memory_ways(config.generation, config.image)
+    for_generate, notes = fitting.for_generator(config, nodes, ways)
+    for_finish = fitting.for_finish(config, nodes)
+    pools = _numbers(config, nodes, for_generate, for_finish)
+    if not config.ray.autoscaling:
+        refusals.check_sums(config, pools, nodes)
+    rooms = [Room(node) for node in nodes]
+    generating = _put(rooms, pools.generate_actors, pools.generate_gpus, generate.num_cpus, for_generate)
+    apart = fitting.apart_from(for_generate, for_finish, nodes) if pools.finish_gpus else None
+    for_finish, finishing = _first_that_holds(
+        rooms, pools.finish_actors, pools.finish_gpus, finish.num_cpus, [apart, for_finish]
+    )
+    placed, short = refusals.as_placed(config, pools, nodes, sum(generating), sum(finishing))
+    for_load, load_tasks, loads = loading.divide(config, placed, rooms)
+    if not config.ray.autoscaling:
+        refusals.check_loading(config, loads)
+    gpu_shares = _gpu_shares(config, placed, needs_memory=bool(ways))
+    placed = replace(
+        placed,
+        where={"load": for_load.options(), "generate": for_generate.options(), "finish": for_finish.options()},
+        load_tasks=load_tasks,
+        shares=gpu_shares,
+    )
+    each = [
+        Share(room.node, generating[index], finishing[index], loads[index], room.idle_gpus)
+        for index, room in enumerate(rooms)
+    ]
+    each = [replace(one, way=fitting.way_name(one.node, ways, gpu_shares)) if one.generate else one for one in each]
+    return Placement(placed, each, [*notes, *short, *_tighter(each, ways), *_idle(each)])
+
+
+def _numbers(config: Config, nodes: Sequence[Node], for_generate: Site, for_finish: Site) -> Pools:
+    """`auto` as numbers, by the GPUs that can do both, and either."""
+
+    def gpus(*, generates: bool, finishes: bool) -> float:
+        return float(
+            sum(
+                node.gpus
+                for node in nodes
+                if (for_generate.holds(node), for_finish.holds(node)) == (generates, finishes)
+            )
+        )
+
+    if config.interpolation.weights is None or not config.workers.finish.num_gpus:  # that stage is on no GPU
+        return divide(config, gpus(generates=True, finishes=True) + gpus(generates=True, finishes=False))
+    return divide(
+        config,
+        gpus(generates=True, finishes=True),
+        for_generate=gpus(generates=True, finishes=False),
+        for_finish=gpus(generates=False, finishes=True),
+    )
+
+
+def _put(rooms: Sequence[Room], actors: int, gpus: float, cpus: float, site: Site) -> list[int]:
+    """How many of the actors each node gets; where a soft site has no room, others do."""
+    counts = spread(rooms, actors, gpus=gpus, cpus=cpus, may_take=site.holds)
+    if site.is_soft and (left := actors - sum(counts)):
+        others = spread(rooms, left, gpus=gpus, cpus=cpus, may_take=lambda node: not site.holds(node))
+        counts = [sum(both) for both in zip(counts, others, strict=True)]
+    return counts
+
+
+def _first_that_holds(
+    rooms: list[Room], actors: int, gpus: float, cpus: float, sites: Sequence[Site | None]
+) -> tuple[Site, list[int]]:
+    """The first of the sites that has room for all, else the last; and how many each node gets."""
+    *tried, last = [site for site in sites if site is not None]
+    for site in tried:
+        trial = copy.deepcopy(rooms)
+        counts = _put(trial, actors, gpus, cpus, site)
+        if sum(counts) == actors:
+            rooms[:] = trial
+            return site, counts
+    return last, _put(rooms, actors, gpus, cpus, last)
+
+
+def _gpu_shares(config: Config, pools: Pools, *, needs_memory: bool) -> GpuShares | None:
+    """How actors share GPUs; None where each has its own."""
+    if not (0 < pools.generate_gpus < 1 or 0 < pools.finish_gpus < 1):
+        return None
+    image, pairs = config.image, config.interpolation.pairs_per_batch
+    return GpuShares(
+        pools.generate_gpus if needs_memory else 0.0,
+        pools.generate_actors,
+        pools.finish_gpus,
+        pools.finish_actors,
+        needed_bytes(image.width, image.height, pairs) if pools.finish_gpus else 0,
+    )
+
+
+def _tighter(shares: Sequence[Share], ways: Sequence[MemoryWay]) -> list[str]:
+    """Where clips are made in another way than the settings ask for."""
+    making = {share.node: share.way for share in shares if share.way}
+    is_mixed = len(set(making.values())) > 1
+    notes = []
+    for node, way in making.items():
+        if way == ways[0].name or node.gpu_bytes is None:
+            continue
+        what = "may fit in no way there" if way == fitting.IN_NO_WAY else f"are expected to be made {way} there"
+        advice = "; to leave those to RIFE, name the others in workers.generate.accelerator_types" if is_mixed else ""
+        needs = f"{ways[0].name} needs {ways[0].needed_bytes / _GB:.1f} GB"
+        notes.append(f"{node.name} ({node.gpu_bytes / _GB:.0f} GB): clips {what} ({needs}){advice}")
+    return list(dict.fromkeys(notes))
+
+
+def _idle(shares: Sequence[Share]) -> list[str]:
+    """GPUs that nobody has a share of."""
+    idle = [replace(share.node, gpus=share.idle_gpus) for share in shares if share.idle_gpus]
+    return [f"GPUs left idle: {listed(idle)}"] if idle else []

@@ -1,0 +1,77 @@
+"""What a cluster has no room for: a sentence, before an actor starts. Ray would wait without a word."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from actors.errors import ConfigError
+from pipelines.config import Config
+from pipelines.placement.nodes import Node, listed
+from pipelines.pools import Pools
+
+
+def check_sums(config: Config, pools: Pools, nodes: Sequence[Node]) -> None:
+    """Raise ConfigError where the pools need more than all nodes have together."""
+    workers, cluster_gpus, cluster_cpus = config.workers, sum(node.gpus for node in nodes), sum(n.cpus for n in nodes)
+    if pools.gpus > cluster_gpus:
+        raise ConfigError(
+            f"the actor pools need {pools.gpus:g} GPUs "
+            f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
+            f"{pools.finish_actors} x {pools.finish_gpus:g} for workers.finish) and the cluster has "
+            f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
+        )
+    actor_cpus = pools.generate_actors * workers.generate.num_cpus + pools.finish_actors * workers.finish.num_cpus
+    task_cpus = workers.load.num_cpus
+    if actor_cpus + task_cpus > cluster_cpus:
+        raise ConfigError(
+            f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "
+            f"workers.generate, {pools.finish_actors} x {workers.finish.num_cpus:g} for "
+            f"workers.finish), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
+            "lower workers.*.num_cpus (0 shares)"
+        )
+
+
+def as_placed(
+    config: Config, pools: Pools, nodes: Sequence[Node], generating: int, finishing: int
+) -> tuple[Pools, list[str]]:
+    """The pools with as many actors as have a node, where their number is `auto`; and what is to be said of the others.
+
+    Raises:
+        ConfigError: a number that is set has no room on single nodes, or none of a stage has.
+    """
+    notes = []
+    asked = {
+        "generate": (pools.generate_actors, pools.generate_gpus),
+        "finish": (pools.finish_actors, pools.finish_gpus),
+    }
+    for stage, placed in (("generate", generating), ("finish", finishing)):
+        actors, gpus = asked[stage]
+        if placed == actors:
+            continue
+        pool = config.workers.generate if stage == "generate" else config.workers.finish
+        types = f" of type {' or '.join(pool.accelerator_types)}" if pool.accelerator_types else ""
+        each = f"{gpus:g} GPUs{types} and {pool.num_cpus:g} CPUs" if gpus else f"{pool.num_cpus:g} CPUs"
+        if config.ray.autoscaling:
+            notes.append(f"{actors - placed} of {actors} actors of workers.{stage} wait for nodes that are to come")
+        elif pool.actors == "auto" and placed:
+            notes.append(
+                f"workers.{stage} gets {placed} actors and not {actors}: no node has {each} left for another one"
+            )
+            pools = (
+                replace(pools, generate_actors=placed) if stage == "generate" else replace(pools, finish_actors=placed)
+            )
+        else:
+            raise ConfigError(
+                f"only {placed} of {actors} actors of workers.{stage} have room: each needs {each} on one node, and "
+                f"what is left on several ({len(nodes)} nodes, {listed(nodes)}) does not add up: lower "
+                f"workers.{stage}.actors, num_gpus or num_cpus, or set actors to auto"
+            )
+    return pools, notes
+
+
+def check_loading(config: Config, loads: Sequence[int]) -> None:
+    """Raise ConfigError where no image can be loaded."""
+    if not sum(loads):
+        raise ConfigError(
+            f"no node has {config.workers.load.num_cpus:g} CPUs left for loading beside the actors: lower "
+            "workers.*.num_cpus (0 shares)"
+        )

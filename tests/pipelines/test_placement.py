@@ -1,0 +1,315 @@
+"""Who goes where: nothing that a cluster has not got, each actor on a node that holds it, and all of it said."""
+
+import random
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import ray.util.accelerators
+from rich.console import Console
+
+from actors.errors import ConfigError
+from pipelines.config import Config, load_config
+from pipelines.placement import accelerators
+from pipelines.placement.nodes import TYPE_LABEL, Node, nodes_of
+from pipelines.placement.placing import Placement, place
+from pipelines.placement.rooms import Room, spread
+from pipelines.placement.showing import print_line, print_placement
+
+RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2")
+ROUNDING = 1e-6
+CLUSTERS = 150
+
+
+def config(*overrides: str) -> Config:
+    return load_config([], ["manifest=m.csv", "output=out", "model.source=none", *overrides])
+
+
+def nodes(count: int, cpus: float, gpus: int = 0, accelerator: str | None = None) -> list[Node]:
+    memory = accelerators.memory_bytes(accelerator) if accelerator else None
+    return [Node(cpus, gpus, accelerator, memory)] * count
+
+
+def by_kind(placement: Placement) -> dict[str, tuple[int, int, int]]:
+    """Actors that generate and finish, and loading tasks, by the kind of node."""
+    totals: dict[str, tuple[int, int, int]] = {}
+    for share in placement.shares:
+        generate, finish, loads = totals.get(share.node.name, (0, 0, 0))
+        totals[share.node.name] = (generate + share.generate, finish + share.finish, loads + share.loads)
+    return totals
+
+
+def random_cluster(dice: random.Random) -> list[Node]:
+    kinds = [None, "H100", "H100", "A100", "L4", "T4", "P4", "GeForce-RTX-4070"]
+    made: list[Node] = []
+    for _ in range(dice.randint(1, 4)):
+        accelerator = dice.choice(kinds)
+        gpus = dice.choice([1, 1, 2, 4, 8]) if accelerator else 0
+        made += nodes(dice.randint(1, 6), dice.choice([0, 1, 2, 4, 6, 8, 32, 100]), gpus, accelerator)
+    return made
+
+
+def random_config(dice: random.Random) -> Config:
+    overrides = [*dice.choice([(), RIFE])]
+    if dice.random() < 0.4:
+        overrides.append(f"workers.generate.num_gpus={dice.choice([0.25, 0.5, 1, 2])}")
+    if overrides and overrides[0] == RIFE[0] and dice.random() < 0.5:
+        overrides.append(f"workers.finish.num_gpus={dice.choice([0, 0.25, 0.5, 1])}")
+    for pool in ("generate", "finish"):
+        if dice.random() < 0.3:
+            overrides.append(f"workers.{pool}.actors={dice.randint(1, 9)}")
+        overrides.append(f"workers.{pool}.num_cpus={dice.choice([0, 0.5, 1, 2])}")
+    if dice.random() < 0.2:
+        overrides.append(f"model.precision={dice.choice(['fp32', 'bf16'])}")
+    return config(*overrides)
+
+
+def placed(settings: Config, cluster: list[Node]) -> Placement | None:
+    """None where it is refused."""
+    try:
+        return place(settings, cluster)
+    except ConfigError:
+        return None
+
+
+def check_node(share_of: Placement, index: int, settings: Config) -> None:
+    """What one node was given is there, and its fractions fit on whole GPUs."""
+    share, pools = share_of.shares[index], share_of.pools
+    reserved = (
+        share.generate * settings.workers.generate.num_cpus
+        + share.finish * settings.workers.finish.num_cpus
+        + share.loads * settings.workers.load.num_cpus
+    )
+    assert reserved <= share.node.cpus + ROUNDING
+    assert share.generate * pools.generate_gpus + share.finish * pools.finish_gpus <= share.node.gpus + ROUNDING
+    room = Room(share.node)
+    assert all(room.take(pools.generate_gpus, settings.workers.generate.num_cpus) for _ in range(share.generate))
+    assert all(room.take(pools.finish_gpus, settings.workers.finish.num_cpus) for _ in range(share.finish))
+
+
+def test_no_cluster_gives_more_than_it_has() -> None:
+    dice, ends = random.Random(1), Counter[str]()
+    for _ in range(CLUSTERS):
+        cluster, settings = random_cluster(dice), random_config(dice)
+        placement = placed(settings, cluster)
+        ends["refused" if placement is None else "placed"] += 1
+        if placement is None:
+            continue
+        pools = placement.pools
+        assert sum(share.generate for share in placement.shares) == pools.generate_actors >= 1
+        assert sum(share.finish for share in placement.shares) == pools.finish_actors >= 1
+        assert sum(share.loads for share in placement.shares) >= 1
+        assert pools.load_tasks is None or pools.load_tasks == sum(share.loads for share in placement.shares)
+        for index in range(len(cluster)):
+            check_node(placement, index, settings)
+    assert min(ends.values()) > CLUSTERS / 10, ends
+
+
+def test_what_is_set_is_not_changed() -> None:
+    dice = random.Random(2)
+    for _ in range(CLUSTERS):
+        settings = random_config(dice)
+        placement = placed(settings, random_cluster(dice))
+        if placement is None:
+            continue
+        for stage in ("generate", "finish"):
+            actors = getattr(settings.workers, stage).actors
+            assert actors in ("auto", getattr(placement.pools, f"{stage}_actors"))
+
+
+def test_halves_on_two_nodes_make_no_whole() -> None:
+    asked = ["workers.generate.num_gpus=0.5", "workers.generate.actors=2", "workers.finish.num_gpus=1"]
+    with pytest.raises(ConfigError, match=r"only 0 of 1 actors of workers.finish have room: each needs 1 GPUs and 1"):
+        place(config(*RIFE, *asked, "workers.finish.actors=1"), nodes(2, 8, 1, "H100"))
+    placement = place(config(*RIFE, *asked, "workers.finish.actors=1"), nodes(1, 8, 2, "H100"))
+    assert by_kind(placement)["H100"][:2] == (2, 1)
+
+
+def test_fractions_share_a_gpu_as_ray_packs_them() -> None:
+    """Tried on a Ray 2.60: of a half and quarters, one GPU carries a half and two quarters."""
+    room = Room(Node(0, 1, "H100"))
+    assert [room.take(0.5, 0), room.take(0.25, 0), room.take(0.25, 0), room.take(0.25, 0)] == [True] * 3 + [False]
+    room = Room(Node(0, 2, "H100"))
+    assert [room.take(0.25, 0), room.take(1, 0), room.take(1, 0), room.take(0.5, 0)] == [True, True, False, True]
+
+
+def test_actors_are_spread() -> None:
+    rooms = [Room(node) for node in [*nodes(2, 8, 2, "H100"), *nodes(1, 8, 1, "H100")]]
+    assert spread(rooms, 4, gpus=1, cpus=1, may_take=lambda _: True) == [2, 1, 1]
+    assert spread(rooms, 4, gpus=1, cpus=1, may_take=lambda _: True) == [0, 1, 0]
+
+
+def test_each_stage_goes_to_what_it_needs() -> None:
+    placement = place(config(*RIFE), nodes(2, 16, 1, "H100") + nodes(1, 16, 2, "P4") + nodes(2, 8))
+    assert by_kind(placement) == {"H100": (2, 0, 0), "P4": (1, 4, 0), "no GPU": (0, 0, 12)}
+    # In fp32 a P4 holds no SVD at all.
+    placement = place(config(*RIFE, "model.precision=fp32"), nodes(2, 16, 1, "H100") + nodes(1, 16, 2, "P4"))
+    assert by_kind(placement) == {"H100": (2, 0, 6), "P4": (0, 4, 2)}
+    where = placement.pools.where
+    assert where["generate"] == {"label_selector": {TYPE_LABEL: "!in(P4)"}}
+    assert where["finish"] == {"label_selector": {TYPE_LABEL: "in(P4)"}}
+    assert placement.notes == [
+        "2 x P4: too small, svd needs 13.5 GB at least (model.memory=sequential)",
+        "GPUs left idle: 1 x P4",
+    ]
+
+
+def test_where_the_small_gpus_are_too_few_for_rife_the_others_carry_it_too() -> None:
+    cluster = nodes(4, 64, 8, "H100") + nodes(1, 64, 1, "P4")
+    placement = place(config(*RIFE, "model.precision=fp32"), cluster)
+    # (32 - 8 x 1) / 9, rounded up, of the H100s.
+    assert placement.pools.generate_actors == 29
+    assert placement.pools.finish_actors == 16
+    assert placement.pools.where["finish"] == {}
+    assert not [note for note in placement.notes if "idle" in note]
+
+
+def test_a_tighter_way_is_said() -> None:
+    placement = place(config(), nodes(1, 8, 1, "T4") + nodes(1, 8, 1, "H100"))
+    assert {share.node.name: share.way for share in placement.shares} == {"T4": "sequential", "H100": "resident"}
+    assert placement.notes == [
+        (
+            "T4 (16 GB): clips are expected to be made sequential there (resident needs 22.0 GB); to leave those to "
+            "RIFE, name the others in workers.generate.accelerator_types"
+        )
+    ]
+    # On a GPU that is shared with RIFE there is less.
+    (alone,) = place(config(), nodes(1, 8, 1, "L4")).shares
+    (shared,) = place(config(*RIFE), nodes(1, 8, 1, "L4")).shares
+    assert (alone.way, shared.way) == ("resident", "offload")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cluster", "said"),
+    [
+        (
+            ["workers.generate.accelerator_types=[A100,H10]"],
+            nodes(2, 8, 8, "H100") + nodes(1, 8, 2, "T4"),
+            (
+                "workers.generate.accelerator_types asks for A100 or H10, and the cluster has 16 x H100, 2 x T4; where "
+                "it grows on demand, set ray.autoscaling=true; did you mean 'H100'?"
+            ),
+        ),
+        (
+            [*RIFE, "workers.finish.accelerator_types=[L4]"],
+            nodes(1, 8, 1, "H100"),
+            "workers.finish.accelerator_types asks for L4, and the cluster has 1 x H100; where it grows on demand",
+        ),
+        (
+            ["workers.generate.accelerator_types=[H100]"],
+            [Node(8, 1, "H100", is_labelled=False)],
+            f"the cluster has 1 x H100, without Ray's label {TYPE_LABEL}; where",
+        ),
+        (
+            ["model.precision=fp32"],
+            nodes(3, 8, 1, "P4"),
+            "no GPU of the cluster (3 x P4) holds the generator: svd needs 13.5 GB at least",
+        ),
+        ([], nodes(2, 1.5, 1, "H100"), "no node has 1 CPUs left for loading beside the actors: lower workers.*.num_c"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_one_sentence(overrides: list[str], cluster: list[Node], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        place(config("workers.finish.num_cpus=0", *overrides), cluster)
+
+
+def test_a_type_that_is_named_is_tried_and_a_growing_cluster_may_get_it() -> None:
+    placement = place(config("model.precision=fp32", "workers.generate.accelerator_types=[P4]"), nodes(1, 8, 1, "P4"))
+    assert placement.pools.where["generate"] == {"label_selector": {TYPE_LABEL: "in(P4)"}}
+    assert placement.notes == ["P4 (8 GB): clips may fit in no way there (resident needs 44.0 GB)"]
+    grown = config("workers.generate.accelerator_types=[A100]", "workers.generate.actors=3", "ray.autoscaling=true")
+    placement = place(grown, nodes(1, 8, 1, "H100"))
+    assert placement.pools.generate_actors == 3
+    assert "3 of 3 actors of workers.generate wait for nodes that are to come" in placement.notes
+
+
+def test_nodes_without_gpus_load_and_encode_where_they_can_feed_the_others() -> None:
+    placement = place(config(), nodes(2, 32, 8, "H100") + nodes(2, 16))
+    assert by_kind(placement) == {"H100": (16, 0, 0), "no GPU": (0, 4, 28)}
+    soft = {"label_selector": {TYPE_LABEL: "!in(H100)"}, "fallback_strategy": [{"label_selector": {}}]}
+    assert placement.pools.where["load"] == placement.pools.where["finish"] == soft
+    # Too few: the others load as well.
+    placement = place(config(), nodes(2, 32, 8, "H100") + nodes(1, 4))
+    assert placement.pools.where["load"] == {}
+    assert placement.pools.load_tasks == 48
+    # Ray cannot tell nodes without the label.
+    placement = place(config(), [Node(32, 8, "H100", is_labelled=False), *nodes(2, 16)])
+    assert placement.pools.where["load"] == {}
+
+
+def test_auto_takes_what_has_room() -> None:
+    placement = place(config(*RIFE, "workers.finish.num_cpus=2"), nodes(8, 6, 1, "H100"))
+    assert (placement.pools.generate_actors, placement.pools.finish_actors) == (7, 3)
+    assert "workers.finish gets 3 actors and not 4: no node has 0.25 GPUs and 2 CPUs left" in placement.notes[0]
+
+
+def test_types_are_rays() -> None:
+    """Each type of Ray's that its nodes offer as a GPU has a memory here, or is none of a stage's."""
+    names = {value for name, value in vars(ray.util.accelerators).items() if name.isupper() and isinstance(value, str)}
+    others = re.compile(r"TPU|aws|Intel-GAUDI|Ascend|MXC|FURIOSA|MOBILINT|M[1-3]|Apple|AMD-Radeon")
+    assert {name for name in names if accelerators.memory_bytes(name) is None and not others.match(name)} == set()
+    assert accelerators.memory_bytes("GeForce-RTX-4070") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling"),
+    [
+        ("h100", "H100"),
+        ("NVIDIA A10G", "A10G"),
+        ("Tesla-T4", "T4"),
+        ("a100-80g", "A100-80G"),
+        ("L4", None),
+        ("X9", None),
+    ],
+)
+def test_other_spellings_of_a_type_are_known(name: str, spelling: str | None) -> None:
+    assert accelerators.spelling_of(name) == spelling
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("workers.generate.accelerator_types=[h100]", "Ray has no such accelerator type; did you mean 'H100'?"),
+        ("workers.generate.accelerator_types=['a b']", "is a name such as H100 or GeForce-RTX-4090"),
+        ("workers.finish.accelerator_types=[T4]", "without interpolation.weights that stage takes no GPU"),
+    ],
+)
+def test_mistakes_in_types(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        config(override)
+    with pytest.raises(ConfigError, match="would be ignored, because num_gpus is 0"):
+        config("workers.generate.num_gpus=0", "workers.generate.accelerator_types=[T4]")
+
+
+def test_nodes_are_read_from_what_ray_says() -> None:
+    two_names = {"accelerator_type:A100": 1.0, "accelerator_type:A100-80G": 1.0}
+    found = [
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 2.0} | two_names, "Labels": {TYPE_LABEL: "A100"}},
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0, "accelerator_type:X1": 1.0}, "Labels": {}},
+        {"Alive": True, "Resources": {"CPU": 2.0}, "Labels": {}},
+        {"Alive": False, "Resources": {}, "Labels": {}},
+    ]
+    assert nodes_of(found) == [
+        Node(4.0, 2, "A100", 80 * 10**9),
+        Node(4.0, 1, "X1", None, is_labelled=False),
+        Node(2.0),
+    ]
+
+
+def test_it_is_shown_by_kinds_of_nodes_and_in_a_line(tmp_path: Path) -> None:
+    placement = place(config(*RIFE), nodes(2, 100, 8, "H100") + nodes(4, 32))
+    with (tmp_path / "out.txt").open("w") as file:
+        console = Console(file=file, width=120)
+        print_placement(placement, console)
+        print_line(placement, console)
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    rows = [re.split(r" {2,}", line.strip()) for line in lines[1:4]]
+    assert rows == [
+        ["nodes", "each with", "generate", "finish", "loading tasks", "memory_mode"],
+        ["2", "8 x H100 of 80 GB, 100 CPUs", "14", "8", "-", "resident"],
+        ["4", "32 CPUs", "-", "-", "56", "-"],
+    ]
+    assert lines[4:] == [
+        "Who goes where: 14 generate (on H100); 8 finish (on H100); 56 loading tasks (on nodes without a GPU)"
+    ]

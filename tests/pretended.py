@@ -1,0 +1,48 @@
+"""A cluster of unlike nodes on this machine, whose GPUs Ray takes our word for."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+import psutil
+import ray
+
+from tests import clusters
+from tests.clusters import Head, free_port, wait_for
+
+_START_TIMEOUT_S = 240
+
+
+class StartNode(Protocol):
+    """Starts a node, and waits until the cluster has it; of a driver that is connected."""
+
+    def __call__(self, *, cpus: int, gpus: int = 0, accelerator: str = "") -> psutil.Process:
+        """The process that all of the node's are below."""
+
+
+@contextmanager
+def pretended_cluster() -> Iterator[tuple[Head, StartNode]]:
+    """A head without CPUs, and what starts its nodes."""
+    with ExitStack() as stack:
+        port, dashboard_port = free_port(), free_port()
+        ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}"]
+        process = stack.enter_context(clusters._node("--head", *ports, "--dashboard-host=127.0.0.1", "--num-cpus=0"))
+        dashboard = f"http://127.0.0.1:{dashboard_port}"
+        wait_for(dashboard, process)
+        head = Head(f"127.0.0.1:{port}", dashboard, process.pid)
+
+        # One after the other: nodes that start at the same time take each other's ports.
+        def start(*, cpus: int, gpus: int = 0, accelerator: str = "") -> psutil.Process:
+            labels = [f"--labels=ray.io/accelerator-type={accelerator}"] if accelerator else []
+            arguments = [f"--address={head.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", *labels]
+            before = len(ray.nodes())
+            node = stack.enter_context(clusters._node(*arguments))
+            deadline = time.monotonic() + _START_TIMEOUT_S
+            while len(ray.nodes()) == before:
+                assert node.poll() is None, f"the node {arguments} ended by itself: {node.returncode}"
+                assert time.monotonic() < deadline, f"the node {arguments} does not come"
+                time.sleep(0.2)
+            return psutil.Process(node.pid)
+
+        yield head, start
