@@ -112,7 +112,7 @@ def test_the_ledger_forgets_clips_that_have_left(ledger: LocalLedger) -> None:
         ledger.begin(CLIP, stage)
         ledger.explain(CLIP, stage, "it hung")
     ledger.leave(CLIP)
-    assert (ledger._tries, ledger._in_flight) == ({}, set())
+    assert (ledger._tries, ledger._in_flight) == ({}, {})
 
 
 def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: LocalLedger) -> None:
