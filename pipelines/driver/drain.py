@@ -52,10 +52,8 @@ def drain(address: str | None, node: str | None, deadline_s: float, console: Con
                 break
             empty_looks = 0 if clips else empty_looks + 1
             time.sleep(_LOOK_INTERVAL_S)
-        said = (
-            f"The time is up: {_clips(clips)} under way, and made again elsewhere" if clips else "Nothing is under way"
-        )
-        _say(console, said)
+        left = f"The time is up: {_clips(clips)} under way, and made again elsewhere"
+        _say(console, left if clips else "Nothing is under way there any more")
 
 
 def _say(console: Console, text: str) -> None:
@@ -123,7 +121,7 @@ def _chosen(given: str | None) -> str:
         raise ConfigError(f"{where} {len(found)} nodes of Ray ({which}): choose one by --node")
     if _HEAD in nodes[found[0]]["Resources"]:
         raise ConfigError(
-            f"node {found[0][:8]} is the cluster's head, and what runs on the cluster ends with it: stop the run instead"
+            f"node {found[0][:8]} is the cluster's head, and all that runs on it ends with that: stop the run instead"
         )
     return found[0]
 

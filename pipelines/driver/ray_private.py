@@ -181,7 +181,7 @@ def _draining_nodes() -> Callable[[], dict[str, int]]:
 
 
 def give_notice(node: str, leaves_at: float) -> str | None:
-    """Tell the cluster that a node goes away at that time: nothing begins there any more. Why it does not listen, or "".
+    """Tell the cluster that a node goes away at that time, so that nothing begins there; "", or why it does not listen.
 
     What `ray drain-node` does, a hidden command whose interface may change. None: this Ray cannot be told.
     """
