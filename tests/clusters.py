@@ -49,6 +49,7 @@ def head_alone() -> Iterator[Head]:
     """A cluster without a node that could make anything, and without a dashboard."""
     port = free_port()
     with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0") as process:
+        _wait_until_it_listens(port, process)
         yield Head(f"127.0.0.1:{port}", "", process.pid)
 
 
@@ -140,6 +141,16 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _wait_until_it_listens(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the cluster's head ended by itself"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"nothing listens at {port} after {_START_TIMEOUT_S} s")
 
 
 def wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:
