@@ -1,4 +1,4 @@
-"""The command line: `python -m pipelines run|plan|status|board`, installed as `stillreel`."""
+"""The command line: `python -m pipelines run|plan|status|board|drain`, installed as `stillreel`."""
 
 import signal
 import sys
@@ -20,6 +20,7 @@ from pipelines.dataset.beats import BEAT_S, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.driver.cluster import check_machine
 from pipelines.driver.cluster_plan import show_cluster
+from pipelines.driver.drain import drain as drain_node
 from pipelines.driver.report import print_estimate, print_plan, print_summary, stopped_early
 from pipelines.driver.screen import Screen
 from pipelines.monitoring.answers import ask_all, print_answers
@@ -184,6 +185,23 @@ def board(
     print_answers(answers, asked, Screen())
     if not all(answer.is_answered for answer in answers):
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def drain(
+    deadline_s: Annotated[
+        float, typer.Option("--deadline-s", min=1, help="Seconds until the machine goes away.", show_default=True)
+    ] = 120.0,
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="ID", help="Another node than this machine's, by Ray's id of it.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="HOST:PORT", help="The cluster; else RAY_ADDRESS, or this machine's."),
+    ] = None,
+) -> None:
+    """Before a machine is taken away: begin nothing there, and wait until no clip is under way, or the time is up."""
+    drain_node(address, node, deadline_s, Screen())
 
 
 def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> Retry | None:

@@ -21,6 +21,7 @@ from pipelines.driver.cluster import Cluster, check_machine, connected
 from pipelines.driver.cost import GpuClock
 from pipelines.driver.heartbeat import Heartbeat
 from pipelines.driver.interruption import Interruption
+from pipelines.driver.nodes import NodeWatch
 from pipelines.driver.progress import Progress
 from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
@@ -120,6 +121,7 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         summary.gpus.following(graph.ledger.take_spent),
         Metrics(summary, config, lease, pools, graph.ledger.counts) as metrics,
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
+        NodeWatch(graph.ledger, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):

@@ -21,6 +21,7 @@ import pytest
 RAY = Path(sys.executable).with_name("ray")
 _START_TIMEOUT_S = 90
 _STORE_BYTES = 150_000_000
+_NODE_ID = "--node_id="  # among the arguments of a node's raylet
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,42 @@ def metered_head() -> Iterator[tuple[Head, Path]]:
 
 
 @contextmanager
+def head_alone() -> Iterator[Head]:
+    """A cluster without a node that could make anything, and without a dashboard."""
+    port = free_port()
+    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0") as process:
+        _wait_until_it_listens(port, process)
+        yield Head(f"127.0.0.1:{port}", "", process.pid)
+
+
+@contextmanager
 def another_node(head: Head, *, cpus: int) -> Iterator["psutil.Process"]:
     """A second node of the cluster, as the process that all of its others are below."""
     with _node(f"--address={head.address}", f"--num-cpus={cpus}") as process:
         yield psutil.Process(process.pid)
+
+
+def node_id(node: psutil.Process) -> str:
+    """Ray's id of a node, of its process; waited for."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for process in node.children(recursive=True):
+            with suppress(psutil.Error):
+                for word in process.cmdline():
+                    if word.startswith(_NODE_ID):
+                        return word.removeprefix(_NODE_ID)
+        time.sleep(0.1)
+    raise AssertionError(f"no raylet below process {node.pid}")
+
+
+def lose(node: psutil.Process) -> None:
+    """End all processes of a node at once, as when its machine is switched off."""
+    members = [node, *node.children(recursive=True)]
+    with suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGKILL)
+    for process in members:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @contextmanager
@@ -124,6 +157,16 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _wait_until_it_listens(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the cluster's head ended by itself"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"nothing listens at {port} after {_START_TIMEOUT_S} s")
 
 
 def wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:

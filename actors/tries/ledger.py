@@ -4,17 +4,23 @@ A plain object; in a run it lives in a Ray actor of its own, and driver and work
 """
 
 import os
+import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
+from uuid import uuid4
 
 from actors import logs
 from actors.logs import Report
+from actors.tries.nodes import LOSS_IS_KNOWN_S, Nodes, RayNodes
 from actors.tries.orphans import end_with_parent
 from actors.tries.spent import START_OF, Spent, SpentTime
 
-_UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
+_UNKNOWN_REASON = "a library crashed, or the system killed it for want of memory"
+# A clip whose tries so often ended with their node is taken for one that brings its machine down. On machines of which
+# every second one is lost within a clip, one clip in a million comes so far.
+_MAX_LOST_NODES = 20
 
 # Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
 # nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
@@ -26,23 +32,28 @@ _STAGES = ("load", "generate", "finish")
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
 
+# Of Ray's names of actors, under which others find the ledgers of a cluster's runs (`stillreel drain`).
+NAMESPACE = "stillreel"
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a stage may do with a clip."""
+    """What a stage may do with a clip; "leave": end the process, because its node goes away before the clip is made."""
 
-    verdict: Literal["begin", "unstarted", "give up"]
+    verdict: Literal["begin", "unstarted", "give up", "leave"]
     deaths: int = 0  # of its workers, where the verdict is to give up
     reason: str = ""  # of the last death whose reason is known
+    lost_nodes: int = 0  # where those are why it is given up
+    is_final: bool = True  # False: the node of the last try may be lost, and Ray not know it yet
 
 
 class Ledger(Protocol):
     """Where tries are written down. A `key` is a clip_id, or the name of a worker that starts."""
 
-    def begin(self, key: str, stage: str) -> Answer:
-        """Ask to begin, and write it down where the answer is yes."""
+    def begin(self, key: str, stage: str, takes_s: float = 0.0) -> Answer:
+        """Ask to begin what takes about so long, and write it down where the answer is yes."""
 
     def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
         """`begin` for each, unless one was begun with before and not ended: then for none, and the answer is None.
@@ -82,17 +93,21 @@ class Ledger(Protocol):
 class _Tries:
     """Tries of one stage that have begun and were not ended."""
 
-    begun: int = 0
+    nodes: list[str] = field(default_factory=list)  # where each was; those of lost nodes are taken out
+    lost: int = 0  # how many were
+    last: str = ""  # where the last one was, also where it was no try (`begin_together`)
     reason: str = _UNKNOWN_REASON  # why the process of the last one ended
 
 
 class LocalLedger:
-    """The ledger itself; it holds a few strings for each clip that is on its way."""
+    """The ledger itself; it holds a few strings for each clip that is on its way. A `node` is that of who asks."""
 
-    def __init__(self, max_deaths: int, run_id: str = "-") -> None:
+    def __init__(self, max_deaths: int, run_id: str = "-", nodes: Nodes | None = None) -> None:
         self._max_deaths, self._run_id = max_deaths, run_id
+        self._nodes = nodes or Nodes()
         self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, str] = {}  # and the node that began with it last
+        self._homes: dict[str, str] = {}  # the nodes of workers
         self._left: dict[str, None] = {}  # the last that left, in order
         self._num_begun = 0
         self._is_draining = False
@@ -101,36 +116,62 @@ class LocalLedger:
         self._spent = SpentTime()
         self._claimed: set[str] = set()
 
-    def begin(self, key: str, stage: str) -> Answer:
+    def begin(self, key: str, stage: str, takes_s: float = 0.0, node: str = "") -> Answer:
         """As in `Ledger`."""
         tries = self._tries.get(key, {}).get(stage, _Tries())
-        if tries.begun >= self._max_deaths:
+        self._take_back_lost(key, stage, tries)
+        if tries.lost >= _MAX_LOST_NODES:
             self._spent.died(key, stage)
-            return Answer("give up", tries.begun, tries.reason)
-        if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
+            return Answer("give up", lost_nodes=tries.lost)
+        if (deaths := len(tries.nodes)) >= self._max_deaths:
+            self._spent.died(key, stage)
+            return Answer("give up", deaths, tries.reason, is_final=tries.last in ("", node))
+        if self._is_draining and stage in _DRAINED_STAGES and not tries.nodes and key not in self._in_flight:
             return Answer("unstarted")
+        if takes_s and takes_s > self._nodes.left_s(node):
+            self._move(key, "")
+            return Answer("leave")
         self._notice_death(key, stage, tries)
         # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
         is_known = key in self._tries or key in self._left
         self._num_begun += stage == "load" and not is_known
-        tries.begun += 1
+        if stage.startswith(START_OF):
+            self._homes[key] = node
+        tries.nodes.append(node)
+        tries.last = node
         self._tries.setdefault(key, {})[stage] = tries
         if stage == "generate" and key not in self._left:
-            self._in_flight.add(key)
+            self._in_flight[key] = node
+        self._move(key, node)
         self._spent.begin(key, stage)
         return Answer("begin")
 
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
+    def begin_together(self, keys: list[str], stage: str, node: str = "") -> list[Answer] | None:
         """As in `Ledger`."""
-        if any(stage in self._tries.get(key, {}) for key in keys):
-            said = f"a worker died with one of {len(keys)} images: {_UNKNOWN_REASON}; they are loaded again"
-            self.report(["worker died", 1, logs.line(self._run_id, stage, "-", said)])
+        before = [tries for key in keys if (tries := self._tries.get(key, {}).get(stage))]
+        if before:
+            if not any(self._nodes.is_lost(tries.last) for tries in before):
+                said = f"a worker died with one of {len(keys)} images: {_UNKNOWN_REASON}; they are loaded again"
+                self.report(["worker died", 1, logs.line(self._run_id, stage, "-", said)])
             return None
-        answers = [self.begin(key, stage) for key in keys]
+        answers = [self.begin(key, stage, node=node) for key in keys]
         for key in keys:
             if tries := self._tries.get(key, {}).get(stage):
-                tries.begun = 0
+                tries.nodes.clear()
         return answers
+
+    def _take_back_lost(self, key: str, stage: str, tries: _Tries) -> None:
+        """What ended with its node is no death of a worker."""
+        kept = [node for node in tries.nodes if not self._nodes.is_lost(node)]
+        if lost := len(tries.nodes) - len(kept):
+            tries.nodes, tries.lost = kept, tries.lost + lost
+            said = "its node was lost, or goes away: it is tried again, and no death is counted"
+            self.report(["", 1, logs.line(self._run_id, stage, key, said)])
+
+    def _move(self, key: str, node: str) -> None:
+        """A clip in flight is at this node now; "": at none."""
+        if key in self._in_flight:
+            self._in_flight[key] = node
 
     def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
         """As in `Ledger`."""
@@ -153,17 +194,17 @@ class LocalLedger:
         """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
         self._tries.pop(key, None)
         self._spent.leave(key)
-        self._in_flight.discard(key)
+        self._in_flight.pop(key, None)
         self._left[key] = None
         if len(self._left) > _NUM_LEFT:
             del self._left[next(iter(self._left))]
 
     def _notice_death(self, key: str, stage: str, tries: "_Tries") -> None:
         """A worker begins again with what another one did not end."""
-        if tries.begun:
+        if tries.nodes:
             said = f"a worker died: {tries.reason}; what it had is tried again"
             self.report(["worker died", 1, logs.line(self._run_id, stage, key, said)])
-        elif stage.startswith(START_OF) and key in self._left:
+        elif stage.startswith(START_OF) and key in self._left and not self._nodes.is_lost(self._homes.get(key, "")):
             said = "a worker was started again"
             self.report(["worker restarted", 1, logs.line(self._run_id, stage.removeprefix(START_OF), "-", said)])
 
@@ -221,6 +262,15 @@ class LocalLedger:
         """From now on, `load` and `generate` begin with no clip that they have not begun with."""
         self._is_draining = True
 
+    def expect_losses(self, leave_at: dict[str, float]) -> None:
+        """As in `Nodes`."""
+        self._nodes.expect_losses(leave_at)
+
+    def under_way(self, node: str) -> int:
+        """How many clips a node has: those that load there, and those whose frames nobody else has yet."""
+        loads = sum("load" in tries and tries["load"].last == node for tries in self._tries.values())
+        return loads + sum(at == node for at in self._in_flight.values())
+
 
 class _LedgerActor(LocalLedger):
     """What `RemoteLedger` calls: several entries in one.
@@ -229,20 +279,20 @@ class _LedgerActor(LocalLedger):
     """
 
     def __init__(self, max_deaths: int, run_id: str) -> None:
-        super().__init__(max_deaths, run_id)
+        super().__init__(max_deaths, run_id, RayNodes())
         end_with_parent()
 
-    def begin_after(self, ended: list[list[Any]], left: list[str], key: str, stage: str) -> list[Any]:
+    def begin_after(self, ended: list[list[Any]], left: list[str], *asked: Any) -> list[Any]:
         """`begin`, after what the caller has ended since it called last; the fields of an `Answer`."""
         self.tell(ended, left)
-        return list(astuple(self.begin(key, stage)))
+        return list(astuple(self.begin(*asked)))
 
     def begin_together_after(
-        self, ended: list[list[Any]], left: list[str], keys: list[str], stage: str
+        self, ended: list[list[Any]], left: list[str], keys: list[str], stage: str, node: str
     ) -> list[list[Any]] | None:
         """`begin_together`, likewise."""
         self.tell(ended, left)
-        answers = self.begin_together(keys, stage)
+        answers = self.begin_together(keys, stage, node)
         return None if answers is None else [list(astuple(answer)) for answer in answers]
 
     def tell(self, ended: list[list[Any]], left: list[str]) -> None:
@@ -269,6 +319,7 @@ class RemoteLedger:
         # Should its process be killed, it begins anew: some clips get more tries, none is lost. Ray's head would keep a
         # few kB for each call, which are most of a run's.
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+        options |= {"name": f"ledger {run_id} {uuid4().hex}", "namespace": NAMESPACE}
         self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_deaths, run_id)
         self._forget()
 
@@ -276,6 +327,7 @@ class RemoteLedger:
         # To be told with the next call. Of the driver, two threads call.
         self._ended: deque[list[Any]] = deque()
         self._left: deque[str] = deque()
+        self._node = ""  # of this process
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process has nothing to tell of what this one did."""
@@ -285,13 +337,27 @@ class RemoteLedger:
         self._actor = state["_actor"]
         self._forget()
 
-    def begin(self, key: str, stage: str) -> Answer:
-        """As in `Ledger`."""
-        return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), key, stage))
+    def begin(self, key: str, stage: str, takes_s: float = 0.0) -> Answer:
+        """As in `Ledger`; nothing is given up for a node of which Ray is about to say that it was lost."""
+        answer = self._begin(key, stage, takes_s)
+        if not answer.is_final:
+            time.sleep(LOSS_IS_KNOWN_S)
+            answer = self._begin(key, stage, takes_s)
+        return answer
+
+    def _begin(self, *asked: Any) -> Answer:
+        return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), *asked, self._here()))
+
+    def _here(self) -> str:
+        import ray
+
+        self._node = self._node or ray.get_runtime_context().get_node_id()
+        return self._node
 
     def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
         """As in `Ledger`."""
-        answers = self._wait_for("begin_together_after", _taken(self._ended), _taken(self._left), keys, stage)
+        asked = (_taken(self._ended), _taken(self._left), keys, stage, self._here())
+        answers = self._wait_for("begin_together_after", *asked)
         return None if answers is None else [Answer(*answer) for answer in answers]
 
     def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
@@ -368,6 +434,10 @@ class RemoteLedger:
     def drain(self) -> None:
         """As in `LocalLedger`; it holds when this returns."""
         self._wait_for("drain")
+
+    def expect_losses(self, leave_at: dict[str, float]) -> None:
+        """As in `Nodes`, without waiting."""
+        self._actor.expect_losses.options(num_returns=0).remote(leave_at)
 
     def stop(self) -> None:
         """End the actor."""

@@ -1,0 +1,213 @@
+"""Runs on a cluster whose nodes are lost while they are busy, with notice and without; each is repeated after that.
+
+One head that makes nothing, and two nodes; in each trial one of them is lost, and another one joins in its place.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+
+from actors.storage import Storage
+from benchmarks.faults import jobs
+from benchmarks.faults.dataset import audit, stored_videos
+from tests.clusters import Head, another_node, environment, head_alone, lose, node_id, ray_connected
+
+CLIPS = 40
+_SECONDS_A_CLIP = 0.7
+# Some of these are over before the clips under way have ended, and most are not.
+_NOTICE_S = (1.0, 10.0)
+_JOINS_WITHIN_S = 120.0
+_ENDS_WITHIN_S = 900.0
+# Where Ray starts so slowly on a busy machine that it gives up by itself.
+_TRIES_TO_JOIN = 5
+# A node has room for one generator, and for what belongs to it.
+_NODE_CPUS = 2
+_WORKERS = {
+    "load": {"num_cpus": 0.2},
+    "generate": {"actors": 2, "num_gpus": 0, "num_cpus": 1.25},
+    "finish": {"actors": 2, "num_gpus": 0, "num_cpus": 0.25},
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over all trials."""
+
+    lost_nodes: int = 0
+    with_notice: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    mismatched: int = 0
+    counted: int = 0  # rows in failures/, and deaths that were counted; one would have been enough for a failure
+    unfinished: int = 0  # runs that did not end well, or whose repetition found something to do
+    unsaid: int = 0  # runs that did not say what became of the node
+    not_busy: int = 0  # runs that had ended before: they show nothing
+    made_again: dict[str, int] = field(default_factory=lambda: {"notice": 0, "none": 0})  # stages of clips, by notice
+
+    @property
+    def faults(self) -> int:
+        """What has to be none."""
+        wrong = self.lost + self.duplicated + self.mismatched + self.counted
+        return wrong + self.unfinished + self.unsaid + self.not_busy
+
+
+def trial(folder: Path, count: int, seed: int) -> Tally:
+    """Lose a node in `count` runs of `CLIPS` clips each, every second one with notice.
+
+    The log of run 7 is `007/log.txt` in the folder.
+    """
+    rng = np.random.default_rng(seed)
+    jobs.write_pictures(folder / "images", CLIPS)
+    tally = Tally()
+    with _cluster() as cluster:
+        for number in range(count):
+            _one(folder / f"{number:03d}", cluster, rng, tally, notice=number % 2 == 0)
+    return tally
+
+
+class Cluster:
+    """The head, and the nodes by Ray's ids of them."""
+
+    def __init__(self, head: Head, stack: ExitStack) -> None:
+        self._head, self._stack = head, stack
+        self.nodes: dict[str, psutil.Process] = {}
+
+    @property
+    def address(self) -> str:
+        """Of the head."""
+        return self._head.address
+
+    def add(self) -> None:
+        """Another node; returns when Ray has it."""
+        import ray
+
+        for _ in range(_TRIES_TO_JOIN):
+            process = self._stack.enter_context(another_node(self._head, cpus=_NODE_CPUS))
+            node = node_id(process)
+            if _comes(lambda node=node: any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())):
+                self.nodes[node] = process
+                return
+            lose(process)
+        raise AssertionError(f"no node of Ray has started, {_TRIES_TO_JOIN} times")
+
+    def lose(self, node: str) -> None:
+        """End all of its processes at once."""
+        lose(self.nodes.pop(node))
+
+    def give_notice(self, node: str, seconds: float, log: Path) -> None:
+        """`stillreel drain`, and the rest of the time."""
+        ends = time.monotonic() + seconds
+        command = ["drain", "--address", self.address, "--node", node, "--deadline-s", f"{seconds:.1f}"]
+        with log.open("ab") as out:
+            subprocess.run(
+                [sys.executable, "-m", "pipelines", *command],
+                env=environment(),
+                stdout=out,
+                stderr=out,
+                check=True,
+            )
+        time.sleep(max(0.0, ends - time.monotonic()))
+
+
+@contextmanager
+def _cluster() -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        head = stack.enter_context(head_alone())
+        stack.enter_context(ray_connected(head))
+        cluster = Cluster(head, stack)
+        cluster.add()
+        cluster.add()
+        yield cluster
+
+
+def _one(folder: Path, cluster: Cluster, rng: np.random.Generator, tally: Tally, *, notice: bool) -> None:
+    marks, output, log = folder / "marks", str(folder / "out"), folder / "log.txt"
+    marks.mkdir(parents=True)
+    config = _write_config(folder / "job.yaml", folder.parent / "images", output, cluster.address)
+    with _running(config, marks, log) as run:
+        node = _busy_node(run, output, marks, int(rng.integers(1, CLIPS // 2)))
+        if node is not None:
+            if notice:
+                cluster.give_notice(node, rng.uniform(*_NOTICE_S), log)
+            cluster.lose(node)
+            cluster.add()
+        code = run.wait(_ENDS_WITHIN_S)
+    tally.lost_nodes += node is not None
+    tally.with_notice += notice and node is not None
+    tally.not_busy += node is None
+    with _running(config, marks, folder / "again.txt") as again:
+        tally.unfinished += code != 0 or again.wait(_ENDS_WITHIN_S) != 0
+    tally.unfinished += "Nothing left to do" not in (folder / "again.txt").read_text()
+    _look(folder, output, tally, notice=notice)
+
+
+def _look(folder: Path, output: str, tally: Tally, *, notice: bool) -> None:
+    """What the run has left, and what it has said."""
+    result = audit(output, Storage())
+    tally.lost += result.lost(CLIPS)
+    tally.duplicated += result.duplicated
+    tally.mismatched += result.mismatched
+    summary: dict[str, Any] = json.loads(next(Path(output).rglob("summary.json")).read_text())
+    degradations = summary["degradations"]
+    tally.counted += len(result.failures) + degradations.get("worker died", 0)
+    said = (folder / "log.txt").read_text()
+    tally.unsaid += "was lost without notice" not in said and ("goes away in" not in said or not notice)
+    warnings = "".join(path.read_text() for path in Path(output).rglob("warnings.log"))
+    tally.made_again["notice" if notice else "none"] += warnings.count("its node was lost, or goes away")
+
+
+def _write_config(path: Path, images: Path, output: str, address: str) -> Path:
+    tree = {
+        "manifest": str(images),
+        "output": output,
+        "generator": "null",
+        "generation": {"num_frames": 3},
+        "image": {"width": 96, "height": 64},
+        "video": {"threads": 1},
+        "workers": _WORKERS,
+        # One death would be a failure. The run begins with the nodes that are there.
+        "run": {"flush_s": 1, "log_interval_s": 1, "max_failed_share": 1, "max_deaths": 1},
+        "ray": {"address": address, "autoscaling": True},
+    }
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@contextmanager
+def _running(config: Path, marks: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-m", "benchmarks.faults.slow", str(config), str(marks), str(_SECONDS_A_CLIP)]
+    with log.open("ab") as out, subprocess.Popen(command, env=environment(), stdout=out, stderr=out) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def _busy_node(run: "subprocess.Popen[bytes]", output: str, marks: Path, count: int) -> str | None:
+    """A node whose worker has a clip, when `count` clips are stored; None where the run ends before."""
+    while run.poll() is None and len(stored_videos(output, Storage())) < count:
+        time.sleep(0.1)
+    while run.poll() is None:
+        for mark in marks.iterdir():
+            return mark.name
+        time.sleep(0.01)
+    return None
+
+
+def _comes(sign: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _JOINS_WITHIN_S
+    while time.monotonic() < deadline:
+        if sign():
+            return True
+        time.sleep(0.2)
+    return False
