@@ -25,7 +25,13 @@ def test_commands_and_options_are_frozen() -> None:
     of_status = ["--config", "--json", "--watch", "-c", "output"]
     of_board = ["--files", "--prometheus"]
     of_plan = ["--cluster", *both]
-    assert options == {"run": ["--break-lease", *both], "plan": of_plan, "status": of_status, "board": of_board}
+    assert options == {
+        "run": ["--break-lease", *both],
+        "plan": of_plan,
+        "status": of_status,
+        "board": of_board,
+        "drain": ["--address", "--deadline-s", "--node"],
+    }
 
 
 @pytest.mark.parametrize(
