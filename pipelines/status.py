@@ -10,7 +10,7 @@ from rich.text import Text
 from actors.printable import printable
 from pipelines.dataset.beats import State
 from pipelines.dataset.layout import Layout
-from pipelines.driver.cost import shown
+from pipelines.driver.bill import shown
 
 # By `State.word`. 2 stays usage, as everywhere.
 EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stale": 4}

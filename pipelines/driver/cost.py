@@ -8,9 +8,8 @@ from typing import Any
 from actors.contracts import Ending
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
-from pipelines.driver.gpu_time import SHARES, GpuTime, Reserved
-
-_S_PER_HOUR = 3600.0
+from pipelines.driver.bill import S_PER_HOUR, per_1000, shown
+from pipelines.driver.gpu_time import GpuTime, Reserved
 
 
 class GpuClock:
@@ -63,12 +62,12 @@ class GpuClock:
 
     def cost(self) -> float | None:
         """What they come to; None without a price."""
-        return None if self._price is None else self.seconds() / _S_PER_HOUR * self._price
+        return None if self._price is None else self.seconds() / S_PER_HOUR * self._price
 
     def described(self, clips: int) -> dict[str, Any]:
         """What `summary.json` says of it; `clips` were made."""
         return {
-            "gpu_hours": round(self.seconds() / _S_PER_HOUR, 4),
+            "gpu_hours": round(self.seconds() / S_PER_HOUR, 4),
             "cost": _rounded(self.cost()),
             "cost_per_1000_clips": _rounded(per_1000(self.cost(), clips)),
             "currency": self.currency,
@@ -78,22 +77,6 @@ class GpuClock:
     def shown(self, clips: int) -> dict[str, str]:
         """The same as lines of a table; nothing where no GPU was held."""
         return shown(self.seconds(), self.cost(), self.currency, clips, self.shares())
-
-
-def shown(gpu_s: float, cost: float | None, currency: str, clips: int, shares: Mapping[str, float]) -> dict[str, str]:
-    """GPU-seconds, what they came to and what they went into, as lines of a table."""
-    lines = {"GPU-hours": f"{gpu_s / _S_PER_HOUR:.2f}"} if gpu_s else {}
-    if gpu_s and cost is not None:
-        of_1000 = per_1000(cost, clips)
-        lines["cost"] = f"{cost:.2f} {currency}" + ("" if of_1000 is None else f", {of_1000:.2f} per 1,000 clips")
-    if told := [f"{name} {shares[name]:.0%}" for name in SHARES if name in shares]:
-        lines["GPU time went into"] = ", ".join(told)
-    return lines
-
-
-def per_1000(cost: float | None, clips: int) -> float | None:
-    """The cost of a thousand clips; None where there is no price, or no clip."""
-    return None if cost is None or not clips else cost * 1000 / clips
 
 
 def _rounded(amount: float | None) -> float | None:

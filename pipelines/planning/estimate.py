@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from pipelines.config import Config
 from pipelines.config.sections import CostSettings
-from pipelines.driver.cost import per_1000, price_of
+from pipelines.driver.bill import S_PER_HOUR, per_1000
+from pipelines.driver.cost import price_of
 from pipelines.planning import measured
 from pipelines.planning.history import PastRun, Seconds
 from pipelines.planning.planner import Plan
@@ -22,7 +23,6 @@ from pipelines.pools import Pools, pools_without_cluster
 
 # Where clips came at no less than this share of the rate that the actors could give, the actors were the limit.
 _ACTORS_WERE_THE_LIMIT = 0.7
-_S_PER_HOUR = 3600.0
 _UNKNOWN = "unknown: no clip of these settings yet"
 
 
@@ -54,7 +54,7 @@ class Estimate:
     @property
     def gpu_hours(self) -> float | None:
         """None where nothing is known, or no GPU is held."""
-        return None if self.time_s is None or not self.gpus else self.time_s * self.gpus / _S_PER_HOUR
+        return None if self.time_s is None or not self.gpus else self.time_s * self.gpus / S_PER_HOUR
 
     def shown(self) -> dict[str, str]:
         """As lines of a table."""
@@ -90,7 +90,7 @@ def estimated(
     start_s, interval_s = _pace(seconds, runs, pools)
     time_s = (start_s or 0.0) + clips * interval_s
     price = price_of(config.cost, types if types is not None else ({accelerator: 1.0} if accelerator else {}))
-    cost = None if price is None else time_s * pools.gpus / _S_PER_HOUR * price
+    cost = None if price is None else time_s * pools.gpus / S_PER_HOUR * price
     lacks = "" if start_s is not None else ", without the start: no run of these settings yet"
     note = _missing_price(config.cost, types or {}) if pools.gpus else ""
     return Estimate(clips, source, seconds, time_s, lacks, pools.gpus, cost, config.cost.currency, on, note)
