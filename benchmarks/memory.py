@@ -1,4 +1,4 @@
-"""What a full-size SVD-XT clip holds in memory at its peak, stock diffusers against ours; no weights, no GPU.
+"""What a full-size SVD-XT clip, and a batch of RIFE, hold in memory at their peak; no weights, no GPU.
 
     python -m benchmarks.memory [--frames 25] [--width 1024] [--height 576]
 
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
 from actors.svd.decoder import Decoder
 from actors.svd.primitives import FeedForward
 from actors.svd.unet import UNet
@@ -34,6 +35,7 @@ _MAX_RESIDENT_GB, _MAX_TIGHTEST_GB = 24.0, 8.0
 _GUIDED = 2  # the UNet sees a guided clip twice
 _TIGHTEST_PIECES = 8
 _DTYPE = torch.float16
+_PAIRS = 8  # interpolation.pairs_per_batch
 
 
 class Peak(TorchDispatchMode):
@@ -74,7 +76,20 @@ def main() -> int:
     with torch.device("meta"), torch.no_grad(), fused:
         table, missed = _measure(arguments.frames, arguments.height // 8, arguments.width // 8)
     Console().print(table)
+    width, height = arguments.width // 64 * 64, arguments.height // 64 * 64  # as RIFE pads them
+    rife_gb = rife_peak_gb(width, height)
+    each = rife_gb * 1e9 / (width * height * _PAIRS)
+    print(f"RIFE 4.25, fp32, {_PAIRS} pairs of {width}x{height}: {rife_gb:.1f} GB, {each:.0f} bytes a pixel of a pair")
     return int(missed)
+
+
+def rife_peak_gb(width: int, height: int) -> float:
+    """Of one network call, with what goes in."""
+    net = IFNet(DEFAULT_VARIANT).eval().to("meta")
+    with torch.device("meta"), torch.inference_mode():
+        image = torch.empty(_PAIRS, 3, height, width)
+        features = torch.empty(_PAIRS, (DEFAULT_VARIANT.head or (0, 0))[1], height, width)
+        return _peak_gb(lambda: net(image, image, features, features, torch.empty(_PAIRS)))
 
 
 def _measure(frames: int, height: int, width: int) -> tuple[Table, bool]:

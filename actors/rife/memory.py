@@ -1,8 +1,8 @@
 """What RIFE needs of a GPU's memory; reckoned without torch, for the driver."""
 
 # The most that tensors take in a network call, for each pixel of each pair: counted by `python -m benchmarks.memory`
-# for RIFE 4.25 in fp32 (in fp16 836 are 802); of the other versions none takes more.
-_COUNTED_BYTES_PER_PIXEL = 836
+# for RIFE 4.25 in fp32; of the other versions, and in fp16, none takes more.
+_COUNTED_BYTES_PER_PIXEL = 808
 # A GPU takes more than is counted (work space, copies into another layout): of SVD, 21.8 GB were measured where 16.9
 # are counted (benchmarks/RESULTS.md). RIFE itself was not measured.
 _MEASURED_PER_COUNTED = 1.3
