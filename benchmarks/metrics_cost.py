@@ -60,7 +60,12 @@ def _pair(rows: int, *, is_reversed: bool) -> dict[str, float]:
     names = list(reversed(_SETTINGS)) if is_reversed else list(_SETTINGS)
     command = [sys.executable, "-m", "benchmarks.metrics_cost", f"--rows={rows}", "--one"]
     processes = {name: subprocess.Popen([*command, _SETTINGS[name]], stdout=subprocess.PIPE) for name in names}
-    ended = {name: json.loads(process.communicate()[0].splitlines()[-1]) for name, process in processes.items()}
+    ended: dict[str, list[float]] = {}
+    for name, process in processes.items():
+        out, _ = process.communicate()
+        if process.returncode:
+            sys.exit(f"the run {name} metrics failed, as it says above; is the machine too busy to start two Rays?")
+        ended[name] = json.loads(out.splitlines()[-1])
     begin, end = max(moments[0] for moments in ended.values()), min(moments[-1] for moments in ended.values())
     return {name: sum(begin <= moment <= end for moment in moments) / (end - begin) for name, moments in ended.items()}
 
