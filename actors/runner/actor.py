@@ -10,6 +10,8 @@ from actors.runner.packing import pack, planned, unpack
 from actors.runner.profiling import Profiling
 from actors.runner.runner import Runner, started
 from actors.tries.guard import Guard
+from actors.tries.leaving import Leaving
+from actors.tries.ledger import RemoteLedger
 from actors.tries.orphans import end_with_parent
 
 MakeStage = Callable[[], Stage[Any, Any]]
@@ -44,9 +46,14 @@ def as_actor(name: str) -> type:
             end_with_parent()  # here: the thread in which Ray makes an actor lives as long as the process
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
             self._stage = self._thread.submit(StageInActor, *args).result()
+            self._leaving = Leaving()
+            guard: Guard = args[-1]
+            if isinstance(guard.ledger, RemoteLedger):
+                self._leaving.watch(guard.ledger.leaves_here)
 
         def __call__(self, batch: Batch) -> Iterator[Batch]:
-            return self._thread.submit(self._stage, batch).result()
+            with self._leaving.busy():
+                yield from self._thread.submit(self._stage, batch).result()
 
     Actor.__name__ = Actor.__qualname__ = name.capitalize()  # under which Ray shows it
     return Actor

@@ -266,10 +266,13 @@ class LocalLedger:
         """As in `Nodes`."""
         self._nodes.expect_losses(leave_at)
 
+    def leaves(self, node: str) -> bool:
+        """As in `Nodes`."""
+        return self._nodes.leaves(node)
+
     def under_way(self, node: str) -> int:
-        """How many clips a node has: those that load there, and those whose frames nobody else has yet."""
-        loads = sum("load" in tries and tries["load"].last == node for tries in self._tries.values())
-        return loads + sum(at == node for at in self._in_flight.values())
+        """How many clips a node has: those whose frames nobody else has yet. To load a picture again costs little."""
+        return sum(at == node for at in self._in_flight.values())
 
 
 class _LedgerActor(LocalLedger):
@@ -434,6 +437,12 @@ class RemoteLedger:
     def drain(self) -> None:
         """As in `LocalLedger`; it holds when this returns."""
         self._wait_for("drain")
+
+    def leaves_here(self) -> bool:
+        """Whether the node of this process goes away; tells what has ended, too."""
+        self.flush()
+        leaves: bool = self._wait_for("leaves", self._here())
+        return leaves
 
     def expect_losses(self, leave_at: dict[str, float]) -> None:
         """As in `Nodes`, without waiting."""

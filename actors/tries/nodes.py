@@ -20,13 +20,17 @@ class Nodes:
         """These go away, and no others; each by its id, with the time at which it does: inf where nobody has said."""
         self._leave_at = leave_at
 
+    def leaves(self, node: str) -> bool:
+        """Whether somebody has said that it goes away."""
+        return node in self._leave_at
+
     def left_s(self, node: str) -> float:
         """How long it is still there: inf where nobody has said that it goes away."""
         return self._leave_at.get(node, float("inf")) - time.time()
 
     def is_lost(self, node: str) -> bool:
         """Whether it is gone, or goes away. Of "", a node that is not known, False."""
-        return node in self._leave_at or (bool(node) and self._is_gone(node))
+        return self.leaves(node) or (bool(node) and self._is_gone(node))
 
     def _is_gone(self, _node: str) -> bool:
         return False

@@ -66,7 +66,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[Table, int]:
         row(f"{bad.damaged} damaged images among {bad.good}", bad.faults, _of_damaged(bad))
     if "nodes" in kinds and arguments.nodes:
         lost = nodes.trial(folder / "nodes", arguments.nodes, arguments.seed)
-        name = f"{lost.lost_nodes} nodes lost while busy, {nodes.CLIPS} clips each ({lost.with_notice} with notice)"
+        name = f"{lost.lost_nodes} nodes lost while busy, {lost.clips} clips each ({lost.with_notice} with notice)"
         row(name, lost.faults, _of_nodes(lost))
     if "repeats" in kinds:
         again = repeats.trial(folder / "repeats", models)

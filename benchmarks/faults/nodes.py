@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,14 @@ import psutil
 import yaml
 
 from actors.storage import Storage
-from benchmarks.faults import jobs
+from benchmarks.faults import jobs, slow
 from benchmarks.faults.dataset import audit, stored_videos
 from tests.clusters import Head, another_node, environment, head_alone, lose, node_id, ray_connected
 
 CLIPS = 40
-_SECONDS_A_CLIP = 0.7
-# Some of these are over before the clips under way have ended, and most are not.
+# So slow until the node is lost and another one is there, and then so fast.
+_SLOW_S, _FAST_S = 1.5, 0.1
+# Some of these notices are over before the clips under way have ended, and most are not.
 _NOTICE_S = (1.0, 10.0)
 _JOINS_WITHIN_S = 120.0
 _ENDS_WITHIN_S = 900.0
@@ -43,6 +44,7 @@ _WORKERS = {
 class Tally:
     """Sums over all trials."""
 
+    clips: int  # of each
     lost_nodes: int = 0
     with_notice: int = 0
     lost: int = 0
@@ -61,15 +63,17 @@ class Tally:
         return wrong + self.unfinished + self.unsaid + self.not_busy
 
 
-def trial(folder: Path, count: int, seed: int) -> Tally:
-    """Lose a node in `count` runs of `CLIPS` clips each, every second one with notice.
+def trial(folder: Path, count: int, seed: int, clips: int = CLIPS) -> Tally:
+    """Lose a node in `count` runs of `clips` clips each, every second one with notice.
 
     The log of run 7 is `007/log.txt` in the folder.
     """
     rng = np.random.default_rng(seed)
-    jobs.write_pictures(folder / "images", CLIPS)
-    tally = Tally()
-    with _cluster() as cluster:
+    jobs.write_pictures(folder / "images", clips)
+    tally = Tally(clips)
+    with started_cluster() as cluster:
+        cluster.add()
+        cluster.add()
         for number in range(count):
             _one(folder / f"{number:03d}", cluster, rng, tally, notice=number % 2 == 0)
     return tally
@@ -87,8 +91,8 @@ class Cluster:
         """Of the head."""
         return self._head.address
 
-    def add(self) -> None:
-        """Another node; returns when Ray has it."""
+    def add(self) -> str:
+        """Another node, by its id; waits until Ray has it."""
         import ray
 
         for _ in range(_TRIES_TO_JOIN):
@@ -96,7 +100,7 @@ class Cluster:
             node = node_id(process)
             if _comes(lambda node=node: any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())):
                 self.nodes[node] = process
-                return
+                return node
             lose(process)
         raise AssertionError(f"no node of Ray has started, {_TRIES_TO_JOIN} times")
 
@@ -104,48 +108,48 @@ class Cluster:
         """End all of its processes at once."""
         lose(self.nodes.pop(node))
 
-    def give_notice(self, node: str, seconds: float, log: Path) -> None:
-        """`stillreel drain`, and the rest of the time."""
-        ends = time.monotonic() + seconds
+    def give_notice(self, node: str, seconds: float) -> "subprocess.CompletedProcess[str]":
+        """`stillreel drain`."""
         command = ["drain", "--address", self.address, "--node", node, "--deadline-s", f"{seconds:.1f}"]
-        with log.open("ab") as out:
-            subprocess.run(
-                [sys.executable, "-m", "pipelines", *command],
-                env=environment(),
-                stdout=out,
-                stderr=out,
-                check=True,
-            )
-        time.sleep(max(0.0, ends - time.monotonic()))
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines", *command],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 @contextmanager
-def _cluster() -> Iterator[Cluster]:
+def started_cluster() -> Iterator[Cluster]:
+    """A head that makes nothing; this process is connected to it."""
     with ExitStack() as stack:
         head = stack.enter_context(head_alone())
         stack.enter_context(ray_connected(head))
-        cluster = Cluster(head, stack)
-        cluster.add()
-        cluster.add()
-        yield cluster
+        yield Cluster(head, stack)
 
 
 def _one(folder: Path, cluster: Cluster, rng: np.random.Generator, tally: Tally, *, notice: bool) -> None:
     marks, output, log = folder / "marks", str(folder / "out"), folder / "log.txt"
-    marks.mkdir(parents=True)
-    config = _write_config(folder / "job.yaml", folder.parent / "images", output, cluster.address)
-    with _running(config, marks, log) as run:
-        node = _busy_node(run, output, marks, int(rng.integers(1, CLIPS // 2)))
+    set_pace(marks, _SLOW_S)
+    config = write_config(folder / "job.yaml", folder.parent / "images", output, cluster.address)
+    with running(config, marks, log) as run:
+        node = busy_node(run, output, marks, int(rng.integers(1, tally.clips // 2)), cluster.nodes)
         if node is not None:
             if notice:
-                cluster.give_notice(node, rng.uniform(*_NOTICE_S), log)
+                seconds = rng.uniform(*_NOTICE_S)
+                ends = time.monotonic() + seconds
+                given = cluster.give_notice(node, seconds)
+                (folder / "drain.txt").write_text(given.stdout + given.stderr)
+                time.sleep(max(0.0, ends - time.monotonic()))
             cluster.lose(node)
             cluster.add()
+            set_pace(marks, _FAST_S)
         code = run.wait(_ENDS_WITHIN_S)
     tally.lost_nodes += node is not None
     tally.with_notice += notice and node is not None
     tally.not_busy += node is None
-    with _running(config, marks, folder / "again.txt") as again:
+    with running(config, marks, folder / "again.txt") as again:
         tally.unfinished += code != 0 or again.wait(_ENDS_WITHIN_S) != 0
     tally.unfinished += "Nothing left to do" not in (folder / "again.txt").read_text()
     _look(folder, output, tally, notice=notice)
@@ -154,7 +158,7 @@ def _one(folder: Path, cluster: Cluster, rng: np.random.Generator, tally: Tally,
 def _look(folder: Path, output: str, tally: Tally, *, notice: bool) -> None:
     """What the run has left, and what it has said."""
     result = audit(output, Storage())
-    tally.lost += result.lost(CLIPS)
+    tally.lost += result.lost(tally.clips)
     tally.duplicated += result.duplicated
     tally.mismatched += result.mismatched
     summary: dict[str, Any] = json.loads(next(Path(output).rglob("summary.json")).read_text())
@@ -166,7 +170,8 @@ def _look(folder: Path, output: str, tally: Tally, *, notice: bool) -> None:
     tally.made_again["notice" if notice else "none"] += warnings.count("its node was lost, or goes away")
 
 
-def _write_config(path: Path, images: Path, output: str, address: str) -> Path:
+def write_config(path: Path, images: Path, output: str, address: str) -> Path:
+    """Of a run on the cluster."""
     tree = {
         "manifest": str(images),
         "output": output,
@@ -183,9 +188,17 @@ def _write_config(path: Path, images: Path, output: str, address: str) -> Path:
     return path
 
 
+def set_pace(marks: Path, seconds: float) -> None:
+    """How long each clip takes that begins from now on."""
+    marks.mkdir(parents=True, exist_ok=True)
+    (marks / "new pace").write_text(str(seconds))
+    (marks / "new pace").replace(marks / slow.PACE)
+
+
 @contextmanager
-def _running(config: Path, marks: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "benchmarks.faults.slow", str(config), str(marks), str(_SECONDS_A_CLIP)]
+def running(config: Path, marks: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A run of `benchmarks.faults.slow`, which does not outlive the block."""
+    command = [sys.executable, "-m", "benchmarks.faults.slow", str(config), str(marks)]
     with log.open("ab") as out, subprocess.Popen(command, env=environment(), stdout=out, stderr=out) as run:
         try:
             yield run
@@ -193,13 +206,16 @@ def _running(config: Path, marks: Path, log: Path) -> Iterator["subprocess.Popen
             run.kill()
 
 
-def _busy_node(run: "subprocess.Popen[bytes]", output: str, marks: Path, count: int) -> str | None:
-    """A node whose worker has a clip, when `count` clips are stored; None where the run ends before."""
+def busy_node(
+    run: "subprocess.Popen[bytes]", output: str, marks: Path, count: int, among: Container[str]
+) -> str | None:
+    """One of these nodes whose worker has a clip, when `count` clips are stored; None where the run ends before."""
     while run.poll() is None and len(stored_videos(output, Storage())) < count:
         time.sleep(0.1)
     while run.poll() is None:
         for mark in marks.iterdir():
-            return mark.name
+            if mark.name in among:
+                return mark.name
         time.sleep(0.01)
     return None
 

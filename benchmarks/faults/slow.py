@@ -1,8 +1,9 @@
 """`stillreel run` with a generator that takes its time, and no CPU; it says on which nodes of Ray it is at work.
 
-    python -m benchmarks.faults.slow CONFIG MARKS SECONDS [KEY=VALUE]...
+    python -m benchmarks.faults.slow CONFIG MARKS [KEY=VALUE]...
 
-In the folder MARKS lies a file for each node whose worker has a clip, named by the node's id.
+In the folder MARKS lies a file for each node whose worker has a clip, named by the node's id. The file `seconds` there
+says how long each clip takes, and may change.
 """
 
 import sys
@@ -20,20 +21,22 @@ from pipelines.config import load_config
 from pipelines.driver.report import print_summary
 from pipelines.driver.screen import Screen
 
+PACE = "seconds"
+
 
 class SlowGenerate(Generate):
-    """Each clip takes so many seconds."""
+    """Each clip takes so many seconds as the file says when it begins."""
 
-    def __init__(self, marks: Path, seconds: float, *arguments: Any) -> None:
+    def __init__(self, marks: Path, *arguments: Any) -> None:
         import ray
 
         super().__init__(*arguments)
-        self._mark, self._seconds = marks / ray.get_runtime_context().get_node_id(), seconds
+        self._mark, self._pace = marks / ray.get_runtime_context().get_node_id(), marks / PACE
 
     def __call__(self, image: Loaded) -> Generated:
         """As in `Generate`."""
         self._mark.touch()
-        time.sleep(self._seconds)
+        time.sleep(float(self._pace.read_text()))
         made = super().__call__(image)
         self._mark.unlink(missing_ok=True)
         return made
@@ -41,10 +44,10 @@ class SlowGenerate(Generate):
 
 def main() -> int:
     """Run, and print what a run prints."""
-    path, marks, seconds, *overrides = sys.argv[1:]
+    path, marks, *overrides = sys.argv[1:]
     config, screen = load_config([path], overrides), Screen()
     arguments = (NullGenerator, config.model, config.generation, "", config.image, Storage())
-    generate = partial(SlowGenerate, Path(marks), float(seconds), *arguments)
+    generate = partial(SlowGenerate, Path(marks), *arguments)
     summary = runs.run(config, screen, None, stand_ins={"generate": generate})
     print_summary(summary, screen)
     return int(summary.status != "done" or summary.failed > 0)

