@@ -22,7 +22,7 @@ from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
 from actors.tries.guard import Guard
-from actors.tries.ledger import RemoteLedger
+from actors.tries.remote_ledger import RemoteLedger
 from pipelines.dataset.work import WorkFile
 from pipelines.driver import ray_private
 from pipelines.job import Job

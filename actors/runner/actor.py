@@ -11,8 +11,8 @@ from actors.runner.profiling import Profiling
 from actors.runner.runner import Runner, started
 from actors.tries.guard import Guard
 from actors.tries.leaving import Leaving
-from actors.tries.ledger import RemoteLedger
 from actors.tries.orphans import end_with_parent
+from actors.tries.remote_ledger import RemoteLedger
 
 MakeStage = Callable[[], Stage[Any, Any]]
 Batch = dict[str, Any]

@@ -20,8 +20,9 @@ from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
 from actors.tries import watchdog
-from actors.tries.ledger import Answer, Ledger, RemoteLedger
+from actors.tries.ledger import Answer, Ledger
 from actors.tries.orphans import end_with_parent
+from actors.tries.remote_ledger import RemoteLedger
 from actors.tries.spent import START_OF
 
 # Before a worker starts anew whose store did not answer, which the store's own tries hide for seconds only: with the

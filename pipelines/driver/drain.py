@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from actors.errors import ConfigError, RunError
-from actors.tries.ledger import NAMESPACE
+from actors.tries.remote_ledger import NAMESPACE
 from pipelines.driver import ray_private
 from pipelines.driver.address import ADDRESS_VARIABLE, Address
 from pipelines.driver.refusals import not_connected

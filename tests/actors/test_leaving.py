@@ -21,7 +21,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         ended.set()
         raise SystemExit  # of the thread alone
 
-    monkeypatch.setattr(leaving.os, "_exit", end)
+    monkeypatch.setattr("actors.tries.leaving.os._exit", end)
     monkeypatch.setattr(leaving, "_IDLE_S", 0.05)
     return ended
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from actors.tries import ledger as ledger_module
 from actors.tries import nodes as nodes_module
-from actors.tries.ledger import Answer, LocalLedger, RemoteLedger, _taken
+from actors.tries.ledger import Answer, LocalLedger
 from actors.tries.nodes import Nodes, RayNodes
+from actors.tries.remote_ledger import RemoteLedger, _taken
 
 CLIP = "ab" * 32
 OTHER = "cd" * 32
@@ -303,8 +303,13 @@ def test_what_is_not_final_is_asked_again_when_ray_can_know(
     asked: list[Any] = []
     waited: list[float] = []
     monkeypatch.setattr(remote, "_here", lambda: "here")
-    monkeypatch.setattr(remote, "_wait_for", lambda *call: asked.append(call) or answers.pop(0))
-    monkeypatch.setattr(ledger_module.time, "sleep", waited.append)
+
+    def answer(*call: Any) -> list[Any]:
+        asked.append(call)
+        return answers.pop(0)
+
+    monkeypatch.setattr(remote, "_wait_for", answer)
+    monkeypatch.setattr("actors.tries.remote_ledger.time.sleep", waited.append)
     assert remote.begin(CLIP, "load") == Answer("begin")
     assert asked == [("begin_after", [], [], CLIP, "load", 0.0, "here")] * 2
     assert waited == [25.0]
