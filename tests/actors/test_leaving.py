@@ -10,6 +10,9 @@ from actors.tries.leaving import Leaving
 
 WAIT_S = 20.0
 
+# The thread ends where its process would have.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 @pytest.fixture
 def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
