@@ -132,18 +132,19 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The end of a row that could not be made: the stage that failed, and why."""
+    """The end of a row that could not be made: the stage that failed, why, and how long that stage took over it."""
 
     row: Row
     stage: str
     error_type: str
     error: str
+    seconds: float = field(default=0.0, compare=False)
 
     @classmethod
-    def by(cls, error: Exception, row: Row, stage: str) -> "Failed":
+    def by(cls, error: Exception, row: Row, stage: str, seconds: float = 0.0) -> "Failed":
         """The failure that an error means."""
         said = hidden(str(error) or repr(error))
-        return cls(row, stage, type(error).__name__, printable(said))  # a file's name may be no UTF-8, too
+        return cls(row, stage, type(error).__name__, printable(said), seconds)  # a file's name may be no UTF-8, too
 
 
 @dataclass(frozen=True, slots=True)

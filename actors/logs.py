@@ -22,7 +22,7 @@ from typing import Any, Literal
 from actors.printable import printable
 from actors.secrets import hidden, remember_environment
 
-Degradation = Literal["tighter memory", "worker died", "worker restarted", "store asked again"]
+Degradation = Literal["tighter memory", "worker died", "worker restarted", "node lost", "store asked again"]
 # Kind ("" for a plain warning), how many of it, and the line. A list, which Ray packs as it is.
 Report = list[Any]
 

@@ -14,12 +14,14 @@ from actors.contracts import PLACE_SCHEMA
 from actors.file_tag import is_seconds
 from actors.generators.base import Generator
 from actors.runner.contract import ContractError, seconds_column
+from actors.stages import NAMES
 from actors.stages.finish import Finish
 from actors.stages.generate import Generate, generate_columns
 from actors.stages.load import Load
 
 # All that have a place in the graph, in its order.
 STAGES = (Load, Generate, Finish)
+assert tuple(stage.name for stage in STAGES) == NAMES
 
 # Of each row that the plan writes; the clip's parameters stand beside them.
 WORK_FIELDS = (
@@ -42,9 +44,6 @@ FAILURE_SCHEMA = pa.schema(
         pa.field("created_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-
-# Where a failure may have come about: before any stage, for a row that the manifest spoils.
-FAILING_STAGES = ("manifest", *(stage.name for stage in STAGES))
 
 # What a reader looks for first stands first.
 _FIRST = ("clip_id", "file_name", "image_uri")

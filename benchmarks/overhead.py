@@ -138,7 +138,7 @@ def main() -> int:
     rows: int = arguments.rows
     sampler = Sampler()
     with tempfile.TemporaryDirectory() as name, _split(ceil(rows / arguments.files), sampler) as edges:
-        config = load_config([], _job(Path(name), rows))
+        config = load_config([], job_settings(Path(name), rows))
         sampler.start()
         started = time.monotonic()
         summary = run.run(config, Console(quiet=True), None, stand_ins=null_stages(config.generation.num_frames))
@@ -193,7 +193,7 @@ def _split(rows: int, sampler: Sampler) -> Iterator[list[float]]:
         yield edges
 
 
-def _job(folder: Path, rows: int) -> list[str]:
+def job_settings(folder: Path, rows: int) -> list[str]:
     """A manifest of so many rows, alike but for their seeds, and the settings of a job over it."""
     noise = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
     Image.fromarray(noise).save(folder / "picture.png")

@@ -1,29 +1,21 @@
-"""The command line: `python -m pipelines run|plan|status`, installed as `stillreel`."""
+"""The command line: `python -m pipelines run|plan|status|board|drain`, installed as `stillreel`."""
 
 import signal
 import sys
 import time
 import traceback
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
 from actors.printable import printable
-from actors.records import FAILING_STAGES
 from actors.secrets import hidden
-from actors.settings import StorageSettings
-from actors.storage import Storage
-from pipelines import run as runs
-from pipelines.config import load_config
-from pipelines.dataset.beats import BEAT_S, read_state
-from pipelines.dataset.layout import Layout
-from pipelines.driver.cluster import check_machine
-from pipelines.driver.cluster_plan import show_cluster
-from pipelines.driver.report import print_plan, print_summary, stopped_early
-from pipelines.driver.screen import Screen
-from pipelines.planning.planner import Retry
-from pipelines.status import EXIT_CODES, print_status, to_json
+from actors.stages import FAILING_STAGES
+
+# Each command imports what it needs: some of it takes seconds, and `status` needs little.
+if TYPE_CHECKING:
+    from pipelines.planning.planner import Retry
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -83,6 +75,11 @@ def run(
     break_lease: BreakLease = False,
 ) -> None:
     """Make every clip that the dataset does not hold yet."""
+    from pipelines import run as runs
+    from pipelines.config import load_config
+    from pipelines.driver.report import print_summary, stopped_early
+    from pipelines.driver.screen import Screen
+
     settings = load_config(config, overrides or [])
     console = Screen()
     # `ray job stop` and Kubernetes send SIGTERM; it has to release the lease, as Ctrl-C does.
@@ -126,8 +123,18 @@ def plan(
     ] = False,
 ) -> None:
     """Say what a run would do, without starting a model."""
+    from pipelines import run as runs
+    from pipelines.config import load_config
+    from pipelines.driver.cluster import check_machine
+    from pipelines.driver.cluster_plan import show_cluster
+    from pipelines.driver.report import print_estimate, print_plan
+    from pipelines.driver.screen import Screen
+    from pipelines.planning.estimate import estimated
+
     settings, console = load_config(config, overrides or []), Screen()
-    print_plan(runs.plan_only(settings, _retry(retry_failed, stage, error_type)), console)
+    planned = runs.plan_only(settings, _retry(retry_failed, stage, error_type))
+    print_plan(planned, console)
+    print_estimate(estimated(planned, settings), console)
     if cluster:
         show_cluster(settings, console)
         return
@@ -149,7 +156,18 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale."""
-    settings = load_config(config, ["manifest=none", "output=none"]).storage if config else StorageSettings()
+    from actors.settings import StorageSettings
+    from actors.storage import Storage
+    from pipelines.dataset.beats import BEAT_S, read_state
+    from pipelines.dataset.layout import Layout
+    from pipelines.driver.screen import Screen
+    from pipelines.status import EXIT_CODES, print_status, to_json
+
+    settings = StorageSettings()
+    if config:
+        from pipelines.config import load_config
+
+        settings = load_config(config, ["manifest=none", "output=none"]).storage
     storage = Storage(settings.options, tries=settings.tries)
     layout, console = Layout(Storage.absolute(output)), Screen()
     while True:
@@ -163,7 +181,51 @@ def status(
         time.sleep(BEAT_S)
 
 
-def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> Retry | None:
+@app.command()
+def board(
+    prometheus: Annotated[
+        str, typer.Option("--prometheus", metavar="URL", help="Its address; a token: PROMETHEUS_TOKEN.")
+    ] = "http://localhost:9090",
+    files: Annotated[
+        str, typer.Option("--files", metavar="DIR", help="The folder with grafana.json and alerts.yaml.")
+    ] = "conf/monitoring",
+) -> None:
+    """Ask a Prometheus every query of the board and of the alerts. Exit codes: 0 all are answered, 1 some are not."""
+    from pipelines.driver.screen import Screen
+    from pipelines.monitoring.answers import ask_all, print_answers
+    from pipelines.monitoring.asking import Prometheus
+    from pipelines.monitoring.board import read_queries
+
+    queries, asked = read_queries(files), Prometheus(prometheus)
+    answers = ask_all(queries, asked)
+    print_answers(answers, asked, Screen())
+    if not all(answer.is_answered for answer in answers):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def drain(
+    deadline_s: Annotated[
+        float, typer.Option("--deadline-s", min=1, help="Seconds until the machine goes away.", show_default=True)
+    ] = 120.0,
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="ID", help="Another node than this machine's, by Ray's id of it.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="HOST:PORT", help="The cluster; else RAY_ADDRESS, or this machine's."),
+    ] = None,
+) -> None:
+    """Before a machine is taken away: begin nothing there, and wait until no clip is under way, or the time is up."""
+    from pipelines.driver.drain import drain as drain_node
+    from pipelines.driver.screen import Screen
+
+    drain_node(address, node, deadline_s, Screen())
+
+
+def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> "Retry | None":
+    from pipelines.planning.planner import Retry
+
     if retry_failed:
         return Retry(stage, error_type)
     if stage or error_type:

@@ -22,7 +22,7 @@ from actors.stages.finish import Finish
 from actors.stages.generate import Generate
 from actors.stages.load import Load
 from actors.tries.guard import Guard
-from actors.tries.ledger import RemoteLedger
+from actors.tries.remote_ledger import RemoteLedger
 from pipelines.dataset.work import WorkFile
 from pipelines.driver import ray_private
 from pipelines.job import Job
@@ -116,7 +116,7 @@ class Graph:
         )
         return images.map_batches(
             as_actor("generate"),
-            fn_constructor_args=(generate, "generate", self._guard),
+            fn_constructor_args=(generate, "generate", self._guard, self._job.profiling),
             batch_size=config.workers.generate.batch_size,
             num_gpus=self._pools.generate_gpus,
             num_cpus=config.workers.generate.num_cpus,

@@ -12,6 +12,7 @@ from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
 from actors.rife.place import weights_file
+from actors.runner.profiling import Profiling
 from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
@@ -19,6 +20,7 @@ from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
 from pipelines.dataset.lease import Lease, held
 from pipelines.manifest.image_uris import AllowedImages
+from pipelines.planning.history import read_history
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
@@ -87,6 +89,12 @@ class Job:
         """What the run leaves in the dataset beside clips."""
         return self.layout.run(self.run_id)
 
+    @property
+    def profiling(self) -> Profiling | None:
+        """Which clips leave a profile, and where; None where none is asked for."""
+        clips = self.config.run.profile
+        return Profiling(clips, self.folder.profile, self.storage) if clips else None
+
     def lease(self, *, break_lease: bool) -> AbstractContextManager[Lease]:
         """The right to write, for the length of a block; `break_lease` takes it from whoever has it."""
         lease_s = self.config.run.lease_s
@@ -96,7 +104,10 @@ class Job:
         """What is to be made; `with_work` writes work files into the run's folder."""
         holdings = read_holdings(self.layout, self.storage)
         run = self.folder if with_work else None
-        return make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+        plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+        if plan.to_do:
+            plan.history = read_history(self.config, self.layout, self.storage, self.revisions)
+        return plan
 
     def forget(self) -> None:
         """Remove the run's folder, in which there is no more than the configuration."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.gpu_share import GpuShares
 from pipelines.config import ActorPool, Config
+from pipelines.driver.gpu_time import Reserved
 
 # Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
 _GENERATORS_PER_ENCODER = 4
@@ -35,7 +36,15 @@ class Pools:
     @property
     def gpus(self) -> float:
         """That all actors reserve together."""
-        return self.generate_actors * self.generate_gpus + self.finish_actors * self.finish_gpus
+        return sum(one.actors * one.gpus for one in self.reserved.values())
+
+    @property
+    def reserved(self) -> dict[str, Reserved]:
+        """By stage."""
+        return {
+            "generate": Reserved(self.generate_actors, self.generate_gpus),
+            "finish": Reserved(self.finish_actors, self.finish_gpus),
+        }
 
 
 def divide(config: Config, gpus: float, *, for_generate: float = 0.0, for_finish: float = 0.0) -> Pools:
@@ -69,6 +78,11 @@ def divide(config: Config, gpus: float, *, for_generate: float = 0.0, for_finish
         _actors(finish, wanted),
         finish.num_gpus,
     )
+
+
+def pools_without_cluster(config: Config) -> Pools:
+    """For a machine with one GPU, or of a configuration that reserves none, with none."""
+    return divide(config, float(config.needs_gpu))
 
 
 def _actors(pool: ActorPool, gpus: float) -> int:

@@ -21,12 +21,15 @@ from pipelines.driver.cluster import Cluster, check_machine, connected
 from pipelines.driver.cost import GpuClock
 from pipelines.driver.heartbeat import Heartbeat
 from pipelines.driver.interruption import Interruption
+from pipelines.driver.nodes import NodeWatch
 from pipelines.driver.progress import Progress
 from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
+from pipelines.monitoring.publishing import Metrics
 from pipelines.placement.placing import place
 from pipelines.placement.showing import print_line
+from pipelines.planning.history import settings_of
 from pipelines.planning.planner import Plan, Retry
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ def run(
             return summary
         heartbeat.follow(summary)
         try:
-            _make(job, job.committer(summary.plan, lease), summary, console, stand_ins or {})
+            _make(job, lease, summary, console, stand_ins or {})
         except KeyboardInterrupt:  # while Ray starts or ends, or a second one
             summary.status = "interrupted"
             raise
@@ -86,23 +89,22 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
     plan = job.plan(retry, with_work=True)
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"
-    gpus = GpuClock(job.config.cost)
-    return Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered, gpus=gpus)
+    summary = Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
+    summary.gpus, summary.pace.settings = GpuClock(job.config.cost), settings_of(job.config, job.revisions)
+    return summary
 
 
-def _make(job: Job, committer: Committer, summary: Summary, console: Console, stand_ins: StandIns) -> None:
+def _make(job: Job, lease: Lease, summary: Summary, console: Console, stand_ins: StandIns) -> None:
     """Start Ray, make the clips, and where all rows have ended, remove the work files."""
     card.write(job.layout, job.storage)
     with job.log("ray.log") as ray_log, connected(job.config, console, ray_log) as cluster:
-        _stream(job, committer, summary, cluster, console, stand_ins)
+        _stream(job, lease, summary, cluster, console, stand_ins)
     if summary.ended == summary.plan.to_do:
         summary.status = "done"
         remove_work(job.folder, summary.plan.work, job.storage)
 
 
-def _stream(
-    job: Job, committer: Committer, summary: Summary, cluster: Cluster, console: Console, stand_ins: StandIns
-) -> None:
+def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console: Console, stand_ins: StandIns) -> None:
     """Draw from the stages until all rows have ended, or the run is to stop."""
     # Ray Data takes seconds to import: a run that has nothing to do, and `plan`, go without.
     from pipelines.graph import Graph
@@ -111,17 +113,20 @@ def _stream(
     placement = place(config, cluster.nodes)
     print_line(placement, console)
     pools = placement.pools
-    summary.gpus.start(pools.gpus, cluster.gpu_types)
+    summary.hold(config, pools, cluster.gpu_types, console)
     with (
         job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(job, pools, stand_ins) as graph,
+        summary.gpus.following(graph.ledger.take_spent),
+        Metrics(summary, config, lease, pools, graph.ledger.counts) as metrics,
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
+        NodeWatch(graph.ledger, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
         try:
-            _draw(graph, interruption, committer, summary, progress, config.run)
+            _draw(graph, interruption, job.committer(plan, lease), summary, progress, metrics, config.run)
         finally:
             if interruption.reason is not None:
                 summary.status = interruption.reason
@@ -133,13 +138,14 @@ def _draw(
     committer: Committer,
     summary: Summary,
     progress: Progress,
+    metrics: Metrics,
     settings: RunSettings,
 ) -> None:
     """Each row's ending is committed and counted as it comes."""
     work = summary.plan.work
     committer.begin(work)
     try:
-        for ending in interruption.drawn(graph.endings(work)):
+        for ending in interruption.drawn(metrics.seen(graph.endings(work))):
             committer.add(ending)
             summary.add(ending)
             progress.advance(summary.made, summary.failed)

@@ -10,7 +10,7 @@ from rich.text import Text
 from actors.printable import printable
 from pipelines.dataset.beats import State
 from pipelines.dataset.layout import Layout
-from pipelines.driver.cost import shown
+from pipelines.driver.bill import shown
 
 # By `State.word`. 2 stays usage, as everywhere.
 EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stale": 4}
@@ -42,7 +42,7 @@ def rows_of(state: State) -> dict[str, str]:
         rows[f"failed at {kind.stage} ({kind.error_type})"] = f"{kind.count:,}"
     if beat.gpus:
         rows["GPUs now"] = f"{beat.gpus:g}"
-    return rows | shown(beat.gpu_s, beat.cost, beat.currency, beat.made)
+    return rows | shown(beat.gpu_s, beat.cost, beat.currency, beat.made, beat.gpu_time)
 
 
 def print_status(state: State, layout: Layout, console: Console) -> None:

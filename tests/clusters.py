@@ -21,6 +21,7 @@ import pytest
 RAY = Path(sys.executable).with_name("ray")
 _START_TIMEOUT_S = 90
 _STORE_BYTES = 150_000_000
+_NODE_ID = "--node_id="  # among the arguments of a node's raylet
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,57 @@ def head() -> Iterator[Head]:
 
 
 @contextmanager
+def metered_head() -> Iterator[tuple[Head, Path]]:
+    """A head with 4 CPUs and a GPU that is not there, and the file in which it lists its nodes for Prometheus."""
+    port, dashboard_port = free_port(), free_port()
+    ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}"]
+    ports += ["--dashboard-host=127.0.0.1", f"--metrics-export-port={free_port()}"]
+    dashboard = f"http://127.0.0.1:{dashboard_port}"
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        _node("--head", *ports, f"--temp-dir={folder}", "--num-cpus=4", "--num-gpus=1") as process,
+    ):
+        wait_for(dashboard, process)
+        yield Head(f"127.0.0.1:{port}", dashboard, process.pid), Path(folder) / "prom_metrics_service_discovery.json"
+
+
+@contextmanager
+def head_alone() -> Iterator[Head]:
+    """A cluster without a node that could make anything, and without a dashboard."""
+    port = free_port()
+    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0") as process:
+        _wait_until_it_listens(port, process)
+        yield Head(f"127.0.0.1:{port}", "", process.pid)
+
+
+@contextmanager
 def another_node(head: Head, *, cpus: int) -> Iterator["psutil.Process"]:
     """A second node of the cluster, as the process that all of its others are below."""
     with _node(f"--address={head.address}", f"--num-cpus={cpus}") as process:
         yield psutil.Process(process.pid)
+
+
+def node_id(node: psutil.Process) -> str:
+    """Ray's id of a node, of its process; waited for."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for process in node.children(recursive=True):
+            with suppress(psutil.Error):
+                for word in process.cmdline():
+                    if word.startswith(_NODE_ID):
+                        return word.removeprefix(_NODE_ID)
+        time.sleep(0.1)
+    raise AssertionError(f"no raylet below process {node.pid}")
+
+
+def lose(node: psutil.Process) -> None:
+    """End all processes of a node at once, as when its machine is switched off."""
+    members = [node, *node.children(recursive=True)]
+    with suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGKILL)
+    for process in members:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @contextmanager
@@ -85,7 +133,8 @@ def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
         command: Sequence[str | Path] = [
             RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}", *arguments,
         ]  # fmt: skip
-        place = [f"--temp-dir={folder}"] if "--head" in arguments else []  # other nodes take the head's
+        has_place = "--head" not in arguments or any(one.startswith("--temp-dir=") for one in arguments)
+        place = [] if has_place else [f"--temp-dir={folder}"]  # other nodes take the head's
         process = subprocess.Popen(
             [*command, *place],
             env=environment(),
@@ -108,6 +157,16 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _wait_until_it_listens(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the cluster's head ended by itself"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"nothing listens at {port} after {_START_TIMEOUT_S} s")
 
 
 def wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:

@@ -7,9 +7,12 @@ from typing import Any
 from actors.contracts import Item, Planned, Stage
 from actors.runner.feed import rows_of
 from actors.runner.packing import pack, planned, unpack
+from actors.runner.profiling import Profiling
 from actors.runner.runner import Runner, started
 from actors.tries.guard import Guard
+from actors.tries.leaving import Leaving
 from actors.tries.orphans import end_with_parent
+from actors.tries.remote_ledger import RemoteLedger
 
 MakeStage = Callable[[], Stage[Any, Any]]
 Batch = dict[str, Any]
@@ -18,9 +21,9 @@ Batch = dict[str, Any]
 class StageInActor:
     """What a pool's actor holds: the stage, made once, and called for each item of a batch."""
 
-    def __init__(self, make: MakeStage, name: str, guard: Guard) -> None:
+    def __init__(self, make: MakeStage, name: str, guard: Guard, profiling: Profiling | None = None) -> None:
         guard.log_as(name)
-        self._runner: Runner[Any, Any] = started(make, name, guard)
+        self._runner: Runner[Any, Any] = started(make, name, guard, profiling)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """The batch's items, one after the other, each in a batch of its own."""
@@ -43,9 +46,14 @@ def as_actor(name: str) -> type:
             end_with_parent()  # here: the thread in which Ray makes an actor lives as long as the process
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
             self._stage = self._thread.submit(StageInActor, *args).result()
+            self._leaving = Leaving()
+            guard: Guard = args[-1]
+            if isinstance(guard.ledger, RemoteLedger):
+                self._leaving.watch(guard.ledger.leaves_here)
 
         def __call__(self, batch: Batch) -> Iterator[Batch]:
-            return self._thread.submit(self._stage, batch).result()
+            with self._leaving.busy():
+                yield from self._thread.submit(self._stage, batch).result()
 
     Actor.__name__ = Actor.__qualname__ = name.capitalize()  # under which Ray shows it
     return Actor

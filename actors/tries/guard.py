@@ -20,15 +20,23 @@ from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
 from actors.tries import watchdog
-from actors.tries.ledger import START_OF, Answer, Ledger, RemoteLedger
+from actors.tries.ledger import Answer, Ledger
 from actors.tries.orphans import end_with_parent
+from actors.tries.remote_ledger import RemoteLedger
+from actors.tries.spent import START_OF
 
 # Before a worker starts anew whose store did not answer, which the store's own tries hide for seconds only: with the
 # usual three tries a run outlives two minutes in which its weights cannot be had.
 _STORE_RECOVERS_S = 60.0
 
+# Before a worker ends because its node goes away: what it made last may be on its way to Ray's store.
+_LAST_IS_GIVEN_OUT_S = 2.0
+
 # For the ledger to take a reason, which mostly takes a millisecond: a process that has to end ends without it, too.
 _LAST_WORDS_S = 30.0
+
+# How long the last call of each stage took in this process.
+_took_s: dict[str, float] = {}
 
 T = TypeVar("T")
 
@@ -61,13 +69,18 @@ class Guard:
         longer than `clip_timeout_s`, and an error that breaks the GPU for all later calls, end the process.
         """
         clip_id = row.clip_id
-        answer = answer or self.ledger.begin(clip_id, stage)
+        answer = answer or self.ledger.begin(clip_id, stage, _took_s.get(stage, 0.0))
         if answer.verdict == "unstarted":
             return Unstarted(row)
         if answer.verdict == "give up":
-            deaths = f"the worker died {_times(answer.deaths)} while it had this clip at stage {stage}"
-            return Failed.by(WorkerDiedError(f"{deaths}: {answer.reason}"), row, stage)
+            died = _death(answer, "the worker", f"it had this clip at stage {stage}")
+            return Failed.by(WorkerDiedError(died), row, stage)
+        if answer.verdict == "leave":
+            logs.logger.info("this node goes away sooner than a clip is made: this process ends, to begin elsewhere")
+            time.sleep(_LAST_IS_GIVEN_OUT_S)
+            self._end_process(clip_id, stage, "its node goes away")
         done: T | Failed
+        begun = time.perf_counter()
         with logs.about(clip_id), self._watch(clip_id, stage):
             try:
                 done = make()
@@ -75,9 +88,10 @@ class Guard:
                 if breaks_gpu(error):
                     logs.logger.exception("the GPU is broken for all later calls, so this process ends")
                     self._end_process(clip_id, stage, _one_line(error))
-                done = Failed.by(error, row, stage)
+                done = Failed.by(error, row, stage, time.perf_counter() - begun)
                 _log_failure(error)
-        self.ledger.end(clip_id, stage)
+        _took_s[stage] = time.perf_counter() - begun
+        self.ledger.end(clip_id, stage, _took_s[stage])
         return done
 
     @contextmanager
@@ -91,8 +105,8 @@ class Guard:
         worker, step = self.ledger.worker_name(), START_OF + stage
         answer = self.ledger.begin(worker, step)
         if answer.verdict == "give up":
-            deaths = f"a worker of stage {stage} died {_times(answer.deaths)} while it started"
-            raise self._refused(WorkerDiedError(f"{deaths}: {answer.reason}"))
+            died = _death(answer, f"a worker of stage {stage}", "it started")
+            raise self._refused(WorkerDiedError(died))
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, this process ends
@@ -155,6 +169,15 @@ def _log_failure(error: Exception) -> None:
         logs.logger.info("%s: %s", type(error).__name__, error)
     else:
         logs.logger.exception("an error that nobody expected")
+
+
+def _death(answer: Answer, worker: str, when: str) -> str:
+    """Why something is given up."""
+    if answer.lost_nodes:
+        return (
+            f"{worker} lost its node {_times(answer.lost_nodes)} while {when}: that may be what brings the machine down"
+        )
+    return f"{worker} died {_times(answer.deaths)} while {when}: {answer.reason}"
 
 
 def _one_line(error: Exception) -> str:

@@ -4,45 +4,43 @@ A plain object; in a run it lives in a Ray actor of its own, and driver and work
 """
 
 import os
-from collections import deque
-from contextlib import suppress
-from dataclasses import astuple, dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from actors import logs
 from actors.logs import Report
-from actors.tries.orphans import end_with_parent
+from actors.stages import NAMES
+from actors.tries.nodes import Nodes
+from actors.tries.spent import START_OF, Spent, SpentTime
 
-_UNKNOWN_REASON = "a library crashed, the system killed it for want of memory, or its node was lost"
+_UNKNOWN_REASON = "a library crashed, or the system killed it for want of memory"
+# A clip whose tries so often ended with their node is taken for one that brings its machine down. On machines of which
+# every second one is lost within a clip, one clip in a million comes so far.
+_MAX_LOST_NODES = 20
 
 # Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
 # nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
 _NUM_LEFT = 10_000
-# So many does the driver keep until it tells the ledger of them, for which a call each would be a tenth of its work.
-_LEFT_TOLD_AT_ONCE = 32
 # Where a run that is to end takes up nothing new; what has frames is finished.
 _DRAINED_STAGES = ("load", "generate")
-
-# Before the name of a stage: what a worker does that starts.
-START_OF = "start of "
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a stage may do with a clip."""
+    """What a stage may do with a clip; "leave": end the process, because its node goes away before the clip is made."""
 
-    verdict: Literal["begin", "unstarted", "give up"]
+    verdict: Literal["begin", "unstarted", "give up", "leave"]
     deaths: int = 0  # of its workers, where the verdict is to give up
     reason: str = ""  # of the last death whose reason is known
+    lost_nodes: int = 0  # where those are why it is given up
+    is_final: bool = True  # False: the node of the last try may be lost, and Ray not know it yet
 
 
 class Ledger(Protocol):
     """Where tries are written down. A `key` is a clip_id, or the name of a worker that starts."""
 
-    def begin(self, key: str, stage: str) -> Answer:
-        """Ask to begin, and write it down where the answer is yes."""
+    def begin(self, key: str, stage: str, takes_s: float = 0.0) -> Answer:
+        """Ask to begin what takes about so long, and write it down where the answer is yes."""
 
     def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
         """`begin` for each, unless one was begun with before and not ended: then for none, and the answer is None.
@@ -50,8 +48,8 @@ class Ledger(Protocol):
         It is no try: where the process ends, nobody knows which of them it was. Each asks for itself from then on.
         """
 
-    def end(self, key: str, stage: str) -> None:
-        """The stage is done with it, for better or worse; told with the next call, or by `flush`."""
+    def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
+        """The stage is done with it, for better or worse, after so long; told with the next call, or by `flush`."""
 
     def leave(self, key: str) -> None:
         """The clip has come out of the last stage, the worker has started: what was tried under this key is forgotten.
@@ -71,6 +69,9 @@ class Ledger(Protocol):
     def report(self, report: Report) -> None:
         """A warning of this process, for the driver (`actors.logs`)."""
 
+    def claim(self, what: str) -> bool:
+        """Whether the caller is the first of the run to claim this, which one process alone is to do."""
+
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
 
@@ -79,54 +80,89 @@ class Ledger(Protocol):
 class _Tries:
     """Tries of one stage that have begun and were not ended."""
 
-    begun: int = 0
+    nodes: list[str] = field(default_factory=list)  # where each was; those of lost nodes are taken out
+    lost: int = 0  # how many were
+    last: str = ""  # where the last one was, also where it was no try (`begin_together`)
     reason: str = _UNKNOWN_REASON  # why the process of the last one ended
 
 
 class LocalLedger:
-    """The ledger itself; it holds a few strings for each clip that is on its way."""
+    """The ledger itself; it holds a few strings for each clip that is on its way. A `node` is that of who asks."""
 
-    def __init__(self, max_deaths: int, run_id: str = "-") -> None:
+    def __init__(self, max_deaths: int, run_id: str = "-", nodes: Nodes | None = None) -> None:
         self._max_deaths, self._run_id = max_deaths, run_id
+        self._nodes = nodes or Nodes()
         self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, str] = {}  # and the node that began with it last
+        self._homes: dict[str, str] = {}  # the nodes of workers
         self._left: dict[str, None] = {}  # the last that left, in order
         self._num_begun = 0
         self._is_draining = False
         self._refusal: tuple[str, str] | None = None
         self._reports: list[Report] = []
+        self._spent = SpentTime()
+        self._claimed: set[str] = set()
 
-    def begin(self, key: str, stage: str) -> Answer:
+    def begin(self, key: str, stage: str, takes_s: float = 0.0, node: str = "") -> Answer:
         """As in `Ledger`."""
         tries = self._tries.get(key, {}).get(stage, _Tries())
-        if tries.begun >= self._max_deaths:
-            return Answer("give up", tries.begun, tries.reason)
-        if self._is_draining and stage in _DRAINED_STAGES and not tries.begun and key not in self._in_flight:
+        self._take_back_lost(key, stage, tries)
+        if tries.lost >= _MAX_LOST_NODES:
+            self._spent.died(key, stage)
+            return Answer("give up", lost_nodes=tries.lost)
+        if (deaths := len(tries.nodes)) >= self._max_deaths:
+            self._spent.died(key, stage)
+            return Answer("give up", deaths, tries.reason, is_final=tries.last in ("", node))
+        if self._is_draining and stage in _DRAINED_STAGES and not tries.nodes and key not in self._in_flight:
             return Answer("unstarted")
+        if takes_s and takes_s > self._nodes.left_s(node):
+            self._move(key, "")
+            return Answer("leave")
         self._notice_death(key, stage, tries)
         # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
         is_known = key in self._tries or key in self._left
         self._num_begun += stage == "load" and not is_known
-        tries.begun += 1
+        if stage.startswith(START_OF):
+            self._homes[key] = node
+        tries.nodes.append(node)
+        tries.last = node
         self._tries.setdefault(key, {})[stage] = tries
         if stage == "generate" and key not in self._left:
-            self._in_flight.add(key)
+            self._in_flight[key] = node
+        self._move(key, node)
+        self._spent.begin(key, stage)
         return Answer("begin")
 
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
+    def begin_together(self, keys: list[str], stage: str, node: str = "") -> list[Answer] | None:
         """As in `Ledger`."""
-        if any(stage in self._tries.get(key, {}) for key in keys):
-            said = f"a worker died with one of {len(keys)} images: {_UNKNOWN_REASON}; they are loaded again"
-            self.report(["worker died", 1, logs.line(self._run_id, stage, "-", said)])
+        before = [tries for key in keys if (tries := self._tries.get(key, {}).get(stage))]
+        if before:
+            if not any(self._nodes.is_lost(tries.last) for tries in before):
+                said = f"a worker died with one of {len(keys)} images: {_UNKNOWN_REASON}; they are loaded again"
+                self.report(["worker died", 1, logs.line(self._run_id, stage, "-", said)])
             return None
-        answers = [self.begin(key, stage) for key in keys]
+        answers = [self.begin(key, stage, node=node) for key in keys]
         for key in keys:
             if tries := self._tries.get(key, {}).get(stage):
-                tries.begun = 0
+                tries.nodes.clear()
         return answers
 
-    def end(self, key: str, stage: str) -> None:
+    def _take_back_lost(self, key: str, stage: str, tries: _Tries) -> None:
+        """What ended with its node is no death of a worker."""
+        kept = [node for node in tries.nodes if not self._nodes.is_lost(node)]
+        if lost := len(tries.nodes) - len(kept):
+            tries.nodes, tries.lost = kept, tries.lost + lost
+            said = "its node was lost, or goes away: it is tried again, and no death is counted"
+            self.report(["", 1, logs.line(self._run_id, stage, key, said)])
+
+    def _move(self, key: str, node: str) -> None:
+        """A clip in flight is at this node now; "": at none."""
+        if key in self._in_flight:
+            self._in_flight[key] = node
+
+    def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
         """As in `Ledger`."""
+        self._spent.end(key, stage, seconds, has_left=key in self._left)
         tries = self._tries.get(key, {})
         tries.pop(stage, None)
         if not tries and key in self._left:
@@ -137,23 +173,25 @@ class LocalLedger:
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
+        self._spent.died(key, stage)
         if tries := self._tries.get(key, {}).get(stage):
             tries.reason = reason
 
     def leave(self, key: str) -> None:
         """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
         self._tries.pop(key, None)
-        self._in_flight.discard(key)
+        self._spent.leave(key)
+        self._in_flight.pop(key, None)
         self._left[key] = None
         if len(self._left) > _NUM_LEFT:
             del self._left[next(iter(self._left))]
 
     def _notice_death(self, key: str, stage: str, tries: "_Tries") -> None:
         """A worker begins again with what another one did not end."""
-        if tries.begun:
+        if tries.nodes:
             said = f"a worker died: {tries.reason}; what it had is tried again"
             self.report(["worker died", 1, logs.line(self._run_id, stage, key, said)])
-        elif stage.startswith(START_OF) and key in self._left:
+        elif stage.startswith(START_OF) and key in self._left and not self._nodes.is_lost(self._homes.get(key, "")):
             said = "a worker was started again"
             self.report(["worker restarted", 1, logs.line(self._run_id, stage.removeprefix(START_OF), "-", said)])
 
@@ -166,6 +204,10 @@ class LocalLedger:
         reports, self._reports = self._reports, []
         return reports
 
+    def take_spent(self) -> Spent:
+        """Where workers' time went since the last time, as far as finished clips do not tell (`actors.tries.spent`)."""
+        return self._spent.take()
+
     def refuse(self, error_type: str, error: str) -> None:
         """As in `Ledger`: the first reason counts."""
         self._refusal = self._refusal or (error_type, error)
@@ -173,6 +215,12 @@ class LocalLedger:
     def refusal(self) -> tuple[str, str] | None:
         """Why no worker can start: the class of the error, by name, and its message."""
         return self._refusal
+
+    def claim(self, what: str) -> bool:
+        """As in `Ledger`."""
+        is_first = what not in self._claimed
+        self._claimed.add(what)
+        return is_first
 
     def worker_name(self) -> str:
         """As in `Ledger`: without Ray, this process is the one worker."""
@@ -186,157 +234,29 @@ class LocalLedger:
         """How many clips `load` has begun with; of those that one task loads, all count from its begin."""
         return self._num_begun
 
+    def counts(self) -> dict[str, int]:
+        """Clips that are on their way, by the stage that each is in; `begun` and `in_flight` as their methods have it.
+
+        What a worker ended with last it tells late: until then the clip is counted there, unless a later stage has it.
+        """
+        counts = dict.fromkeys(NAMES, 0) | {"begun": self._num_begun, "in_flight": len(self._in_flight)}
+        for tries in self._tries.values():
+            if stage := next((stage for stage in reversed(NAMES) if stage in tries), None):
+                counts[stage] += 1
+        return counts
+
     def drain(self) -> None:
         """From now on, `load` and `generate` begin with no clip that they have not begun with."""
         self._is_draining = True
 
+    def expect_losses(self, leave_at: dict[str, float]) -> None:
+        """As in `Nodes`."""
+        self._nodes.expect_losses(leave_at)
 
-class _LedgerActor(LocalLedger):
-    """What `RemoteLedger` calls: several entries in one.
+    def leaves(self, node: str) -> bool:
+        """As in `Nodes`."""
+        return self._nodes.leaves(node)
 
-    With lists and strings, which Ray packs as they are; any other object is pickled.
-    """
-
-    def __init__(self, max_deaths: int, run_id: str) -> None:
-        super().__init__(max_deaths, run_id)
-        end_with_parent()
-
-    def begin_after(self, ended: list[list[str]], left: list[str], key: str, stage: str) -> list[Any]:
-        """`begin`, after what the caller has ended since it called last; the fields of an `Answer`."""
-        self.tell(ended, left)
-        return list(astuple(self.begin(key, stage)))
-
-    def begin_together_after(
-        self, ended: list[list[str]], left: list[str], keys: list[str], stage: str
-    ) -> list[list[Any]] | None:
-        """`begin_together`, likewise."""
-        self.tell(ended, left)
-        answers = self.begin_together(keys, stage)
-        return None if answers is None else [list(astuple(answer)) for answer in answers]
-
-    def tell(self, ended: list[list[str]], left: list[str]) -> None:
-        """`end` and `leave` for each."""
-        for key, stage in ended:
-            self.end(key, stage)
-        for key in left:
-            self.leave(key)
-
-
-class RemoteLedger:
-    """An `LocalLedger` in a Ray actor, seen from the driver and the workers.
-
-    What a process ended is told with its next call, or when its task is done. Where it dies in between, one more try is
-    counted than there was, until the clip leaves: of consequence only where the data of one clip is lost many times.
-    """
-
-    def __init__(self, max_deaths: int, run_id: str = "-") -> None:
-        """Start it where the driver runs: only what ends the driver takes the ledger along."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # Should its process be killed, it begins anew: some clips get more tries, none is lost. Ray's head would keep a
-        # few kB for each call, which are most of a run's.
-        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-        self._actor = ray.remote(_LedgerActor).options(**options, enable_task_events=False).remote(max_deaths, run_id)
-        self._forget()
-
-    def _forget(self) -> None:
-        # To be told with the next call. Of the driver, two threads call.
-        self._ended: deque[list[str]] = deque()
-        self._left: deque[str] = deque()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Another process has nothing to tell of what this one did."""
-        return {"_actor": self._actor}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._actor = state["_actor"]
-        self._forget()
-
-    def begin(self, key: str, stage: str) -> Answer:
-        """As in `Ledger`."""
-        return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), key, stage))
-
-    def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
-        """As in `Ledger`."""
-        answers = self._wait_for("begin_together_after", _taken(self._ended), _taken(self._left), keys, stage)
-        return None if answers is None else [Answer(*answer) for answer in answers]
-
-    def end(self, key: str, stage: str) -> None:
-        """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
-        self._ended.append([key, stage])
-
-    def leave(self, key: str) -> None:
-        """As in `Ledger`; the driver, which never begins, tells it when there are many."""
-        self._left.append(key)
-        if len(self._left) >= _LEFT_TOLD_AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """As in `Ledger`, without waiting."""
-        if self._ended or self._left:
-            self._actor.tell.options(num_returns=0).remote(_taken(self._ended), _taken(self._left))
-
-    def explain(self, key: str, stage: str, reason: str) -> None:
-        """As in `Ledger`."""
-        self._wait_for("explain", key, stage, reason)
-
-    def refuse(self, error_type: str, error: str) -> None:
-        """As in `Ledger`."""
-        self._wait_for("refuse", error_type, error)
-
-    def report(self, report: Report) -> None:
-        """As in `Ledger`, without waiting."""
-        self._actor.report.options(num_returns=0).remote(report)
-
-    def take_reports(self) -> list[Report]:
-        """As in `LocalLedger`."""
-        reports: list[Report] = self._wait_for("take_reports")
-        return reports
-
-    def refusal(self) -> tuple[str, str] | None:
-        """As in `LocalLedger`."""
-        refused: tuple[str, str] | None = self._wait_for("refusal")
-        return refused
-
-    def worker_name(self) -> str:
-        """As in `Ledger`: Ray starts an actor again under its old id."""
-        import ray
-
-        return str(ray.get_runtime_context().get_actor_id())
-
-    def in_flight(self) -> list[str]:
-        """As in `LocalLedger`."""
-        self.flush()
-        clip_ids: list[str] = self._wait_for("in_flight")
-        return clip_ids
-
-    def num_begun(self) -> int:
-        """As in `LocalLedger`."""
-        number: int = self._wait_for("num_begun")
-        return number
-
-    def drain(self) -> None:
-        """As in `LocalLedger`; it holds when this returns."""
-        self._wait_for("drain")
-
-    def stop(self) -> None:
-        """End the actor."""
-        import ray
-
-        ray.kill(self._actor)
-
-    def _wait_for(self, method: str, *arguments: Any) -> Any:
-        import ray
-
-        return ray.get(getattr(self._actor, method).remote(*arguments))
-
-
-def _taken(waiting: deque[_T]) -> list[_T]:
-    """Empty it; what other threads add or take meanwhile is in one place all the same."""
-    taken = []
-    with suppress(IndexError):
-        while True:
-            taken.append(waiting.popleft())
-    return taken
+    def under_way(self, node: str) -> int:
+        """How many clips a node has: those whose frames nobody else has yet. To load a picture again costs little."""
+        return sum(at == node for at in self._in_flight.values())

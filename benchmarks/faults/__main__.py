@@ -1,8 +1,10 @@
-"""Kill runs, fail their store, feed them damaged images, repeat them; print what was lost, and end non-zero if any was.
+"""Kill runs, fail their store, feed them damaged images, lose their nodes, repeat them; print what was lost.
 
-    python -m benchmarks.faults [--runs 100] [--store-clips 1000] [--damaged 1000] [--good 200] [--seed 0] [--keep DIR]
+    python -m benchmarks.faults [--runs 100] [--store-clips 1000] [--damaged 1000] [--good 200] [--nodes 30] [--seed 0]
+        [--keep DIR] [--only kills|store|damaged|nodes|repeats]
 
-The defaults are the full benchmark (about an hour and a half of two cores). 0 leaves a trial out.
+It ends non-zero if anything was. The defaults are the full benchmark (about two hours of two cores). 0 leaves a trial
+out, `--only` all others.
 """
 
 import argparse
@@ -15,7 +17,9 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.faults import damaged, jobs, kills, repeats, store
+from benchmarks.faults import damaged, jobs, kills, nodes, repeats, store
+
+_KINDS = ("kills", "store", "damaged", "nodes", "repeats")
 
 
 def main() -> int:
@@ -25,6 +29,8 @@ def main() -> int:
     parser.add_argument("--store-clips", type=int, default=1000)
     parser.add_argument("--damaged", type=int, default=1000, help="images")
     parser.add_argument("--good", type=int, default=200, help="images among the damaged ones")
+    parser.add_argument("--nodes", type=int, default=30, help="to lose, one in a run")
+    parser.add_argument("--only", choices=_KINDS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
     arguments = parser.parse_args()
@@ -38,6 +44,7 @@ def main() -> int:
 
 
 def _run(folder: Path, arguments: argparse.Namespace) -> tuple[Table, int]:
+    kinds = [arguments.only] if arguments.only else _KINDS
     models = jobs.make_models(folder)
     table = Table("trial", "seconds", "faults", "what came of it")
     total = 0
@@ -48,17 +55,22 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[Table, int]:
         table.add_row(name, f"{time.monotonic() - started:.0f}", str(faults), text)
         started, total = time.monotonic(), total + faults
 
-    if arguments.runs:
+    if "kills" in kinds and arguments.runs:
         tally = kills.trial(folder / "kills", models, arguments.runs, arguments.seed)
         row(f"{tally.runs} killed runs of {kills.CLIPS} clips", tally.faults, _of_kills(tally))
-    if arguments.store_clips:
+    if "store" in kinds and arguments.store_clips:
         stored = store.trial(folder / "store", models, arguments.store_clips, arguments.seed)
         row(f"{stored.wanted} clips, faulty S3", stored.faults, _of_store(stored))
-    if arguments.damaged:
+    if "damaged" in kinds and arguments.damaged:
         bad = damaged.trial(folder / "damaged", models, arguments.good, arguments.damaged, arguments.seed)
         row(f"{bad.damaged} damaged images among {bad.good}", bad.faults, _of_damaged(bad))
-    again = repeats.trial(folder / "repeats", models)
-    row("the same clips again", again.faults, f"{len(again.sha256)} ways: {', '.join(again.sha256)}")
+    if "nodes" in kinds and arguments.nodes:
+        lost = nodes.trial(folder / "nodes", arguments.nodes, arguments.seed)
+        name = f"{lost.lost_nodes} nodes lost while busy, {lost.clips} clips each ({lost.with_notice} with notice)"
+        row(name, lost.faults, _of_nodes(lost))
+    if "repeats" in kinds:
+        again = repeats.trial(folder / "repeats", models)
+        row("the same clips again", again.faults, f"{len(again.sha256)} ways: {', '.join(again.sha256)}")
     return table, total
 
 
@@ -78,6 +90,15 @@ def _of_store(result: store.StoreResult) -> str:
     return (
         f"lost {found.lost(result.wanted)}, duplicated {found.duplicated}, not as described {found.mismatched}, "
         f"failed {len(found.failures)}; requests: {requests}"
+    )
+
+
+def _of_nodes(tally: nodes.Tally) -> str:
+    made_again = ", ".join(f"{kind} {count}" for kind, count in tally.made_again.items())
+    return (
+        f"lost {tally.lost}, duplicated {tally.duplicated}, not as described {tally.mismatched}, counted as deaths "
+        f"{tally.counted}, not ended well {tally.unfinished}, not said {tally.unsaid}, ended before {tally.not_busy}; "
+        f"begun again, by notice: {made_again}"
     )
 
 

@@ -1,9 +1,10 @@
 """The sections that are the driver's own: workers, run and ray. Those that workers need, too, are `actors.settings`."""
 
 import re
+from math import inf
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from actors.settings import Section
 from pipelines.placement import accelerators
@@ -88,19 +89,41 @@ class RunSettings(Section):
         3600.0, gt=0, description="a worker that takes longer over one stage of a clip is ended; null: never"
     )
     grace_s: float = Field(120.0, ge=0, description="seconds that clips under way get when the run is told to end")
+    profile: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="so many clips of one actor leave a profile of PyTorch's time; 0: none",
+    )
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
+    metrics: bool = Field(True, description="publish metrics through Ray, for Prometheus")
+
+
+def _is_price(price: float) -> float:
+    if not 0 <= price < inf:
+        raise ValueError(f"a price is a number from 0 on, and not {price:g}: give what an hour of one GPU costs")
+    return price
+
+
+Price = Annotated[float, AfterValidator(_is_price)]
 
 
 class CostSettings(Section):
     """What GPUs cost, for estimates and for what a run came to."""
 
-    gpu_hour: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="price of a GPU for an hour; null: unknown"
-    )
-    gpu_hours: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    gpu_hour: Price | None = Field(None, description="price of a GPU for an hour; null: unknown")
+    gpu_hours: dict[str, Price] = Field(
         {}, description="the same by accelerator type, as Ray calls it, e.g. {H100: 2.5, L4: 0.7}"
     )
     currency: str = Field("USD", min_length=1, max_length=8, description="of the prices")
+
+    @field_validator("gpu_hours")
+    @classmethod
+    def _are_types(cls, prices: dict[str, float]) -> dict[str, float]:
+        # As Ray makes one of a device's name, whichever that is (`ray._private.accelerators`).
+        if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) for name in prices):
+            raise ValueError("an accelerator type is one word, as Ray calls it: e.g. H100, and not NVIDIA H100")
+        return prices
 
 
 class RaySettings(Section):

@@ -44,6 +44,7 @@ class Beat(BaseModel):
         gpus: that the run has reserved and that are there.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
         cost: of these, in `currency`; None where no price is set.
+        gpu_time: what they went into (`pipelines.driver.gpu_time`), each 0..1; none where no GPU was held.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +66,7 @@ class Beat(BaseModel):
     gpu_s: float = 0.0
     cost: float | None = None
     currency: str = "USD"
+    gpu_time: dict[str, float] = Field(default={})
 
     @property
     def ended(self) -> int:

@@ -7,6 +7,7 @@
   failures/part-00000.parquet            one record per row that failed
   _lease/00000001.json                   who is writing
   _runs/<run_id>/config.yaml, heartbeat.json, summary.json, ray.log, warnings.log
+  _runs/<run_id>/profile/kernels.txt, trace-1.json.gz    with run.profile
   _runs/<run_id>/rows/work-00000.parquet  until the run is done
 """
 
@@ -53,6 +54,10 @@ class RunFolder:
     def log(self, name: str) -> str:
         """A log, such as `ray.log`."""
         return _join(self.uri, name)
+
+    def profile(self, name: str) -> str:
+        """A trace or a table of `run.profile`."""
+        return _join(self.uri, "profile", name)
 
     @property
     def work(self) -> str:

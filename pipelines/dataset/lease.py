@@ -75,6 +75,16 @@ class Lease:
         self._renewer = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
         self._renewer.start()
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last renewal that succeeded; as old as `length_s` it may be another run's."""
+        return time.monotonic() - self._renewed
+
+    @property
+    def length_s(self) -> float:
+        """Seconds that it holds without a renewal."""
+        return self._entry.lease_s
+
     def check(self) -> None:
         """Ask the store whether the lease is still ours, in two requests; call it before each write that counts.
 
@@ -83,8 +93,8 @@ class Lease:
             StorageError: the store does not answer.
         """
         self._check_owner()
-        silent_s = time.monotonic() - self._renewed
-        if silent_s > self._entry.lease_s:
+        silent_s = self.age_s
+        if silent_s > self.length_s:
             raise RunError(
                 f"the lease on {self._layout.root} could not be renewed for {silent_s:.0f} s, so another run may be "
                 "writing there by now; what was committed is kept, and the next run makes the rest"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from actors.errors import ConfigError
 from pipelines.config import Config
 
-_VARIABLE = "RAY_ADDRESS"
+ADDRESS_VARIABLE = "RAY_ADDRESS"
 _AUTO, _LOCAL = "auto", "local"
 # A head in another data centre answers within a second.
 _CONNECT_TIMEOUT_S = 10.0
@@ -84,13 +84,13 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 def address_of(config: Config) -> Address | None:
     """The cluster to connect to; None starts a local one. `ray job submit` sets RAY_ADDRESS for its job."""
-    own, variable = (config.ray.address or "").strip(), os.environ.get(_VARIABLE, "").strip()
+    own, variable = (config.ray.address or "").strip(), os.environ.get(ADDRESS_VARIABLE, "").strip()
     if own and own not in (_AUTO, _LOCAL):
         return Address(own, f"ray.address={own}")
     if own == _LOCAL or (variable == _LOCAL and not own):
         return None
     if variable and variable not in (_AUTO, _LOCAL):  # Ray's own `auto` takes it, too
-        return Address(variable, f"{_VARIABLE}={variable}")
+        return Address(variable, f"{ADDRESS_VARIABLE}={variable}")
     if own or variable:
-        return Address(_AUTO, f"ray.address={own}" if own else f"{_VARIABLE}={variable}")
+        return Address(_AUTO, f"ray.address={own}" if own else f"{ADDRESS_VARIABLE}={variable}")
     return None

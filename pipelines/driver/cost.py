@@ -1,11 +1,15 @@
 """GPU-seconds of a run, and what they cost."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
+from actors.contracts import Ending
+from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
-
-_S_PER_HOUR = 3600.0
+from pipelines.driver.bill import S_PER_HOUR, per_1000, shown
+from pipelines.driver.gpu_time import GpuTime, Reserved
 
 
 class GpuClock:
@@ -24,16 +28,33 @@ class GpuClock:
         self.is_on, self.held = False, 0.0
         self._since = 0.0
         self._seconds = 0.0
+        self._time = GpuTime()
 
-    def start(self, gpus: float, types: Mapping[str, float]) -> None:
-        """From here on so many GPUs are held; `types` are the cluster's, with how many there are of each."""
+    def start(self, reserved: Mapping[str, Reserved], types: Mapping[str, float]) -> None:
+        """From here on the actors of each stage hold so many GPUs; `types` are the cluster's, with how many of each."""
+        gpus = sum(one.actors * one.gpus for one in reserved.values())
         self.is_on, self.held, self._since = True, gpus, time.monotonic()
         self._price = price_of(self._settings, types)
+        self._time.start(reserved)
 
     def stop(self) -> None:
         """No more are held."""
+        if self.is_on:
+            self._time.stop()
         self._seconds = self.seconds()
         self.is_on, self.held = False, 0.0
+
+    def add(self, ending: Ending) -> None:
+        """A row has ended, after some seconds in each stage."""
+        self._time.add(ending)
+
+    def following(self, take_spent: Callable[[], Spent]) -> AbstractContextManager[None]:
+        """Within the block the ledger is asked now and then where the workers' other seconds went."""
+        return self._time.followed(take_spent)
+
+    def shares(self) -> dict[str, float]:
+        """What the GPU-seconds went into: `SHARES`, each 0..1, together 1; nothing where no GPU was held."""
+        return self._time.of(self.seconds())
 
     def seconds(self) -> float:
         """GPU-seconds so far."""
@@ -41,34 +62,21 @@ class GpuClock:
 
     def cost(self) -> float | None:
         """What they come to; None without a price."""
-        return None if self._price is None else self.seconds() / _S_PER_HOUR * self._price
+        return None if self._price is None else self.seconds() / S_PER_HOUR * self._price
 
-    def described(self, clips: int) -> dict[str, float | str | None]:
+    def described(self, clips: int) -> dict[str, Any]:
         """What `summary.json` says of it; `clips` were made."""
         return {
-            "gpu_hours": round(self.seconds() / _S_PER_HOUR, 4),
+            "gpu_hours": round(self.seconds() / S_PER_HOUR, 4),
             "cost": _rounded(self.cost()),
             "cost_per_1000_clips": _rounded(per_1000(self.cost(), clips)),
             "currency": self.currency,
+            "gpu_time": {name: round(share, 4) for name, share in self.shares().items()},
         }
 
     def shown(self, clips: int) -> dict[str, str]:
         """The same as lines of a table; nothing where no GPU was held."""
-        return shown(self.seconds(), self.cost(), self.currency, clips)
-
-
-def shown(gpu_s: float, cost: float | None, currency: str, clips: int) -> dict[str, str]:
-    """GPU-seconds and what they came to, as lines of a table."""
-    lines = {"GPU-hours": f"{gpu_s / _S_PER_HOUR:.2f}"} if gpu_s else {}
-    if gpu_s and cost is not None:
-        of_1000 = per_1000(cost, clips)
-        lines["cost"] = f"{cost:.2f} {currency}" + ("" if of_1000 is None else f", {of_1000:.2f} per 1,000 clips")
-    return lines
-
-
-def per_1000(cost: float | None, clips: int) -> float | None:
-    """The cost of a thousand clips; None where there is no price, or no clip."""
-    return None if cost is None or not clips else cost * 1000 / clips
+        return shown(self.seconds(), self.cost(), self.currency, clips, self.shares())
 
 
 def _rounded(amount: float | None) -> float | None:

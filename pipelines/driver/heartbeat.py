@@ -80,6 +80,7 @@ class Heartbeat:
                 "gpu_s": gpus.seconds(),
                 "cost": gpus.cost(),
                 "currency": gpus.currency,
+                "gpu_time": gpus.shares(),
             }
         )
 

@@ -4,6 +4,7 @@ Ray may change any of it in any release. Where something is not there, the run g
 in one line. `tests/pipelines/test_ray_private.py` names what a new release of Ray has changed.
 """
 
+import functools
 import logging
 import os
 import re
@@ -160,6 +161,47 @@ def own_processes() -> list[Any]:
         return []
 
 
+def leaving_nodes() -> dict[str, float]:
+    """The nodes that are about to go away, by id, and when they do: seconds as `time.time` has them, inf: not said.
+
+    Without it: a notice is not heard; a clip may begin on a node that goes away before it is made, and be made again.
+    """
+    return {node: at_ms / 1000 if at_ms else float("inf") for node, at_ms in _draining_nodes()().items()}
+
+
+@functools.cache
+def _draining_nodes() -> Callable[[], dict[str, int]]:
+    import ray._private.state
+
+    found: Callable[[], dict[str, int]] | None = getattr(ray._private.state.state, "get_draining_nodes", None)
+    if found is None:
+        _note("state.get_draining_nodes", "nobody hears that a node is about to go away")
+        return dict
+    return found
+
+
+def give_notice(node: str, leaves_at: float) -> str | None:
+    """Tell the cluster that a node goes away at that time, so that nothing begins there; "", or why it does not listen.
+
+    What `ray drain-node` does, a hidden command whose interface may change. None: this Ray cannot be told.
+    """
+    try:
+        import ray._private.worker
+        from ray.core.generated import autoscaler_pb2
+
+        drain_node = ray._private.worker.global_worker.gcs_client.drain_node
+        reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION
+    except (ImportError, AttributeError):
+        return None
+    listens, why = drain_node(node, reason, "stillreel drain", int(leaves_at * 1000))
+    return "" if listens else str(why)
+
+
+# Of `ray.nodes()`, whose fields are not documented: why a node is gone (NodeDeathInfo.Reason in Ray's gcs.proto). It
+# was idle, and the autoscaler gave it back. Without it: a node that was given back is said to be lost.
+WAS_IDLE = 4
+
+
 def blocks_of(dataset: Any) -> Iterator[pa.Table]:
     """What a Ray Data pipeline gives out, block by block, as it comes.
 
@@ -175,6 +217,19 @@ def blocks_of(dataset: Any) -> Iterator[pa.Table]:
         return
     for bundle in bundles():
         yield from ray.get(list(bundle.block_refs))
+
+
+def count(counter: Any, more: float, labels: dict[str, str]) -> None:
+    """Add to a `ray.util.metrics.Counter`, also zero: then Prometheus sees its series before anything is counted.
+
+    Without it: what counts nothing is not there, and the first of a kind is no increase to Prometheus.
+    """
+    if more > 0:
+        counter.inc(more, labels)
+    elif hasattr(counter, "_record"):
+        counter._record(0.0, labels)
+    else:
+        _note("Metric._record", "metrics that count nothing yet are not there")
 
 
 class KeepNoStatistics:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import sqrt
@@ -16,10 +16,14 @@ from actors import __version__
 from actors.contracts import Ending, Made
 from actors.printable import printable
 from actors.records import step_seconds
+from pipelines.config import Config
 from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
 from pipelines.driver.cost import GpuClock
+from pipelines.driver.pace import Pace
+from pipelines.planning.estimate import Estimate, estimated
 from pipelines.planning.planner import Plan
+from pipelines.pools import Pools
 
 # Of each kind of failure, so many are shown in full.
 _EXAMPLES = 3
@@ -59,6 +63,7 @@ class Summary:
     failed: int = 0
     elapsed_s: float = 0.0
     gpus: GpuClock = field(default_factory=lambda: GpuClock(CostSettings()))
+    pace: Pace = field(default_factory=Pace)
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(step_seconds(), 0.0))
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -66,8 +71,10 @@ class Summary:
 
     def add(self, ending: Ending) -> None:
         """Count one row's ending."""
+        self.gpus.add(ending)
         if isinstance(ending, Made):
             self.made += 1
+            self.pace.made()
             for name in self.stage_s:
                 seconds = ending.record.get(name) or 0.0  # a stage that stands in for another may have no steps
                 assert isinstance(seconds, int | float), (name, seconds)
@@ -79,6 +86,13 @@ class Summary:
         examples = self.examples.setdefault(kind, [])
         if len(examples) < _EXAMPLES:
             examples.append(printable(f"{ending.row.image_uri}: {ending.error}"))
+
+    def hold(self, config: Config, pools: Pools, gpu_types: Mapping[str, float], console: Console) -> None:
+        """The cluster is there: say what the run will take, and count GPUs from here on."""
+        estimate = estimated(self.plan, config, pools, gpu_types)
+        print_estimate(estimate, console)
+        self.pace.begin(pools, gpu_types, estimate)
+        self.gpus.start(pools.reserved, gpu_types)
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""
@@ -124,6 +138,7 @@ class Summary:
                 "failed": self.failed,
                 "degradations": dict(self.degradations),
                 "elapsed_s": round(self.elapsed_s, 3),
+                **self.pace.described(),
                 **self.gpus.described(self.made),
                 "mean_stage_s": {name: round(total / max(self.made, 1), 3) for name, total in self.stage_s.items()},
                 "failures": [
@@ -175,6 +190,14 @@ def print_plan(plan: Plan, console: Console) -> None:
         "to do": plan.to_do,
     }
     console.print(_table({name: f"{count:,}" for name, count in counts.items()}))
+
+
+def print_estimate(estimate: Estimate, console: Console) -> None:
+    """What the clips of a plan will take."""
+    if estimate.clips:
+        console.print(_table(estimate.shown()))
+    if estimate.note:
+        console.print(f"note: {estimate.note}", markup=False, highlight=False)
 
 
 def print_summary(summary: Summary, console: Console) -> None:

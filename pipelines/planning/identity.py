@@ -51,6 +51,11 @@ class Identity:
         }
         self._shared = hashlib.sha256(json.dumps(shared, sort_keys=True).encode())
 
+    @property
+    def settings(self) -> str:
+        """What identifies all that the clips of a run share."""
+        return self._shared.hexdigest()
+
     def clip_ids(self, parameters: Mapping[str, Sequence[Any]], images: Sequence[str]) -> Iterator[str]:
         """The id of each clip, from its own parameters and what its image is known by."""
         names = sorted(parameters)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from actors.generators import GENERATORS
 from actors.records import work_schema
@@ -21,6 +22,7 @@ from pipelines.dataset.work import WorkFile, WorkWriter
 from pipelines.manifest.rows import RowProblems
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips
 from pipelines.planning.hashes import Hashes, contains, hashes_of, merge
+from pipelines.planning.history import History
 from pipelines.planning.holdings import FailedBefore, Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
 
@@ -39,7 +41,12 @@ class Retry:
 
 @dataclass(slots=True)
 class Plan:
-    """What a run would do, in numbers, and the work files where these were asked for."""
+    """What a run would do, in numbers, and the work files where these were asked for.
+
+    Attributes:
+        spoilt: of those `to_do`, how many the manifest spoils: they fail at once.
+        history: how long such clips have taken.
+    """
 
     images: int = 0
     wanted: int = 0
@@ -48,11 +55,13 @@ class Plan:
     failed_before: int = 0
     lost: int = 0
     to_do: int = 0
+    spoilt: int = 0
     problems: RowProblems = field(default_factory=RowProblems)
     notes: list[str] = field(default_factory=list)
     extras: pa.Schema = field(default_factory=lambda: pa.schema([]))
     rows_per_part: Counter[int] = field(default_factory=Counter)
     work: list[WorkFile] = field(default_factory=list)
+    history: History = field(default_factory=History)
 
 
 def make_plan(
@@ -88,6 +97,7 @@ def make_plan(
         chosen, earlier = sieve.choose(hashes_of(clips["clip_id"].to_pylist()))
         numbers = [parts.take() if one is None else one.part for one in earlier]
         plan.to_do += len(chosen)
+        plan.spoilt += pc.sum(pc.not_equal(clips["problem"].take(pa.array(chosen)), "")).as_py() or 0
         plan.rows_per_part.update(numbers)
         if writer is not None and len(chosen):
             attempts = [0 if one is None else one.attempts for one in earlier]

@@ -15,7 +15,7 @@ from actors.storage import NotFound
 from actors.tries import guard as guard_module
 from actors.tries import watchdog
 from actors.tries.guard import Guard
-from actors.tries.ledger import LocalLedger
+from actors.tries.ledger import Answer, LocalLedger
 
 CLIP = "ab" * 32
 
@@ -241,3 +241,35 @@ def test_a_start_waits_for_a_store_that_may_recover(
         pass
     assert ledger._tries == {}
     assert sum(waited) >= 120
+
+
+def test_a_clip_that_takes_its_nodes_along_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = LocalLedger(max_deaths=3)
+    monkeypatch.setattr(ledger, "begin", lambda *_: Answer("give up", lost_nodes=20))
+    failed = failure(Guard(ledger).call(ROW, "generate", made))
+    assert failed.error == (
+        "the worker lost its node 20 times while it had this clip at stage generate: that may be what brings the "
+        "machine down"
+    )
+    with pytest.raises(WorkerDiedError, match="a worker of stage generate lost its node 20 times while it started"):
+        Guard(ledger).start("generate").__enter__()
+
+
+def test_a_worker_leaves_its_node_rather_than_begin_what_it_cannot_end(
+    ledger: LocalLedger, exits: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def begin(_clip: str, _stage: str, takes_s: float) -> Answer:
+        asked.append(takes_s)
+        return Answer("leave" if takes_s else "begin")
+
+    monkeypatch.setattr(ledger, "begin", begin)
+    monkeypatch.setattr(guard_module, "_LAST_IS_GIVEN_OUT_S", 0.0)
+    monkeypatch.setattr(guard_module, "_took_s", {})
+    guard = Guard(ledger)
+    assert guard.call(ROW, "generate", made) is MADE
+    with pytest.raises(Exit):
+        guard.call(ROW, "generate", made)
+    assert asked[0] == 0.0 < asked[1] < 5.0
+    assert exits.is_set()

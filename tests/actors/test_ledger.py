@@ -3,12 +3,16 @@
 import itertools
 import pickle
 import threading
+import time
 from collections import deque
 from typing import Any
 
 import pytest
 
-from actors.tries.ledger import Answer, LocalLedger, RemoteLedger, _taken
+from actors.tries import nodes as nodes_module
+from actors.tries.ledger import Answer, LocalLedger
+from actors.tries.nodes import Nodes, RayNodes
+from actors.tries.remote_ledger import RemoteLedger, _taken
 
 CLIP = "ab" * 32
 OTHER = "cd" * 32
@@ -112,7 +116,7 @@ def test_the_ledger_forgets_clips_that_have_left(ledger: LocalLedger) -> None:
         ledger.begin(CLIP, stage)
         ledger.explain(CLIP, stage, "it hung")
     ledger.leave(CLIP)
-    assert (ledger._tries, ledger._in_flight) == ({}, set())
+    assert (ledger._tries, ledger._in_flight) == ({}, {})
 
 
 def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: LocalLedger) -> None:
@@ -135,6 +139,118 @@ def test_a_clip_that_is_loaded_again_is_counted_once(ledger: LocalLedger) -> Non
         ledger.end(CLIP, "load")
         ledger.begin(OTHER, "load")
     assert ledger.num_begun() == 2
+
+
+class FewNodes(Nodes):
+    """Nodes that are gone, by name."""
+
+    def __init__(self, *gone: str) -> None:
+        super().__init__()
+        self.gone = set(gone)
+
+    def _is_gone(self, node: str) -> bool:
+        return node in self.gone
+
+
+def test_a_try_that_ended_with_its_node_is_no_death() -> None:
+    nodes = FewNodes()
+    ledger = LocalLedger(max_deaths=1, nodes=nodes)
+    for number in range(5):
+        assert ledger.begin(CLIP, "generate", node=f"node {number}").verdict == "begin"
+        nodes.gone.add(f"node {number}")
+    reports = ledger.take_reports()
+    assert [kind for kind, *_ in reports] == [""] * 4  # the driver counts nodes, not clips
+    assert "its node was lost" in reports[0][2]
+    assert ledger.begin(CLIP, "generate", node="here") == Answer("begin")
+    given_up = ledger.begin(CLIP, "generate", node="here")  # where the last worker died, too
+    assert (given_up.verdict, given_up.deaths, given_up.is_final) == ("give up", 1, True)
+
+
+def test_a_death_elsewhere_is_not_final_before_ray_can_know_of_the_node() -> None:
+    nodes = FewNodes()
+    ledger = LocalLedger(max_deaths=1, nodes=nodes)
+    ledger.begin(CLIP, "load", node="there")
+    asked = ledger.begin(CLIP, "load", node="here")
+    assert (asked.verdict, asked.is_final) == ("give up", False)
+    nodes.gone.add("there")
+    assert ledger.begin(CLIP, "load", node="here") == Answer("begin")
+
+
+def test_of_a_node_that_goes_away_no_death_is_counted() -> None:
+    ledger = LocalLedger(max_deaths=1)
+    ledger.begin(CLIP, "generate", node="there")
+    ledger.expect_losses({"there": time.time() + 100})
+    assert ledger.begin(CLIP, "generate", node="here") == Answer("begin")
+
+
+def test_a_clip_that_takes_each_node_along_is_given_up() -> None:
+    nodes = FewNodes(*map(str, range(100)))
+    ledger = LocalLedger(max_deaths=1, nodes=nodes)
+    answers = [ledger.begin(CLIP, "generate", node=str(number)) for number in range(21)]
+    assert [answer.verdict for answer in answers] == ["begin"] * 20 + ["give up"]
+    assert answers[-1].lost_nodes == 20
+    ledger.leave(CLIP)
+    assert ledger.begin(CLIP, "generate", node="0").verdict == "begin"
+
+
+def test_images_that_were_begun_together_on_a_lost_node_are_loaded_again_without_a_death() -> None:
+    nodes = FewNodes()
+    ledger = LocalLedger(max_deaths=1, nodes=nodes)
+    ledger.begin_together([CLIP, OTHER], "load", "there")
+    nodes.gone.add("there")
+    assert ledger.begin_together([CLIP, OTHER], "load", "here") is None
+    assert ledger.take_reports() == []
+    assert ledger.begin(CLIP, "load", node="here") == Answer("begin")
+
+
+def test_a_worker_that_moves_from_a_lost_node_did_not_die() -> None:
+    nodes = FewNodes()
+    ledger = LocalLedger(max_deaths=1, nodes=nodes)
+    ledger.begin("worker", "start of generate", node="there")
+    nodes.gone.add("there")
+    assert ledger.begin("worker", "start of generate", node="here").verdict == "begin"  # it was still starting
+    ledger.leave("worker")
+    nodes.gone.add("here")
+    assert ledger.begin("worker", "start of generate", node="third").verdict == "begin"
+    assert [kind for kind, *_ in ledger.take_reports()] == [""]
+    ledger.leave("worker")
+    assert ledger.begin("worker", "start of generate", node="third").verdict == "begin"
+    assert [kind for kind, *_ in ledger.take_reports()] == ["worker restarted"]
+
+
+def test_nothing_begins_that_takes_longer_than_its_node_is_there() -> None:
+    ledger = LocalLedger(max_deaths=1)
+    ledger.expect_losses({"there": time.time() + 10, "also": float("inf")})
+    assert ledger.begin(CLIP, "generate", 60.0, "there").verdict == "leave"
+    assert ledger.begin(CLIP, "generate", 60.0, "also").verdict == "begin"
+    assert ledger.begin(OTHER, "generate", 5.0, "there").verdict == "begin"
+    ledger.expect_losses({})
+    assert ledger.begin("third", "generate", 60.0, "there").verdict == "begin"
+
+
+def test_clips_are_under_way_at_a_node_until_somebody_else_has_their_frames(ledger: LocalLedger) -> None:
+    ledger.begin_together([CLIP, OTHER], "load", "there")
+    assert ledger.under_way("there") == 0
+    ledger.begin(CLIP, "generate", node="there")
+    ledger.begin(OTHER, "generate", node="there")
+    ledger.end(CLIP, "generate")
+    assert ledger.under_way("there") == 2  # the frames are still there
+    ledger.begin(CLIP, "finish", node="here")
+    assert (ledger.under_way("there"), ledger.under_way("here")) == (1, 1)
+    ledger.leave(OTHER)
+    assert (ledger.under_way("there"), ledger.in_flight()) == (0, [CLIP])
+
+
+def test_a_node_is_gone_when_ray_does_not_list_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: set[str] = {"here"}
+    monkeypatch.setattr(nodes_module, "_alive_nodes", lambda: set(alive))
+    nodes = RayNodes()
+    assert [nodes.is_lost(node) for node in ("here", "there", "")] == [False, True, False]
+    alive.add("new")
+    assert not nodes.is_lost("new")  # which has joined since the last look
+    alive.clear()
+    monkeypatch.setattr(nodes_module, "_LOOK_INTERVAL_S", 0.0)
+    assert not nodes.is_lost("here")  # Ray does not answer, which says nothing
 
 
 class Actor:
@@ -178,3 +294,22 @@ def test_a_worker_does_not_tell_what_the_driver_has_to(remote: RemoteLedger) -> 
     copy = pickle.loads(pickle.dumps(remote))
     copy.flush()
     assert copy._actor.told == []
+
+
+def test_what_is_not_final_is_asked_again_when_ray_can_know(
+    remote: RemoteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [["give up", 1, "it died", 0, False], ["begin", 0, "", 0, True]]
+    asked: list[Any] = []
+    waited: list[float] = []
+    monkeypatch.setattr(remote, "_here", lambda: "here")
+
+    def answer(*call: Any) -> list[Any]:
+        asked.append(call)
+        return answers.pop(0)
+
+    monkeypatch.setattr(remote, "_wait_for", answer)
+    monkeypatch.setattr("actors.tries.remote_ledger.time.sleep", waited.append)
+    assert remote.begin(CLIP, "load") == Answer("begin")
+    assert asked == [("begin_after", [], [], CLIP, "load", 0.0, "here")] * 2
+    assert waited == [25.0]

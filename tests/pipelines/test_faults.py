@@ -36,7 +36,7 @@ from pipelines.driver.ray_private import KeepNoStatistics
 from pipelines.graph import Graph
 from pipelines.job import Job
 from pipelines.pools import Pools
-from tests.clusters import Head, another_node, ray_connected
+from tests.clusters import Head, another_node, lose, ray_connected
 from tests.jobs import write_null_config, write_pictures
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module and all that it needs
@@ -331,12 +331,6 @@ def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], head: 
 
 def alive_nodes() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-def lose(node: psutil.Process) -> None:
-    """End all processes of a node at once, as when its machine is switched off."""
-    for process in [node, *node.children(recursive=True)]:
-        process.kill()
 
 
 def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can_ends_the_run(

@@ -17,12 +17,20 @@ def test_every_place_is_where_it_always_was() -> None:
         "s3://b/out/data/part-00007/ab.mp4",
         "s3://b/out/failures/part-123456.parquet",
     ]
-    assert [layout.lease_generation(3), run.config, run.summary, run.log("ray.log"), run.work_file(2)] == [
+    assert [
+        layout.lease_generation(3),
+        run.config,
+        run.summary,
+        run.log("ray.log"),
+        run.work_file(2),
+        run.profile("k.txt"),
+    ] == [
         "s3://b/out/_lease/00000003.json",
         "s3://b/out/_runs/20260101T000000Z-abcdef/config.yaml",
         "s3://b/out/_runs/20260101T000000Z-abcdef/summary.json",
         "s3://b/out/_runs/20260101T000000Z-abcdef/ray.log",
         "s3://b/out/_runs/20260101T000000Z-abcdef/rows/work-00002.parquet",
+        "s3://b/out/_runs/20260101T000000Z-abcdef/profile/k.txt",
     ]
 
 

@@ -23,7 +23,15 @@ def test_commands_and_options_are_frozen() -> None:
     }
     both = ["--config", "--error-type", "--retry-failed", "--stage", "-c", "overrides"]
     of_status = ["--config", "--json", "--watch", "-c", "output"]
-    assert options == {"run": ["--break-lease", *both], "plan": ["--cluster", *both], "status": of_status}
+    of_board = ["--files", "--prometheus"]
+    of_plan = ["--cluster", *both]
+    assert options == {
+        "run": ["--break-lease", *both],
+        "plan": of_plan,
+        "status": of_status,
+        "board": of_board,
+        "drain": ["--address", "--deadline-s", "--node"],
+    }
 
 
 @pytest.mark.parametrize(

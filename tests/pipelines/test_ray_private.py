@@ -16,6 +16,7 @@ from ray._private import worker
 from ray._private.node import Node
 from ray.data import DataContext, Dataset
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.util.metrics import Counter
 
 from pipelines.driver import ray_private
 
@@ -109,6 +110,17 @@ def test_a_run_does_without_what_another_ray_lacks(
     lacks += ("downstream_capacity_backpressure_ratio", "custom_execution_callback_classes", "_py_driver_sys_path")
     for what in lacks:
         assert any(what in message for message in caplog.messages), what
+
+
+def test_a_counter_takes_zero_by_its_private_way_only(caplog: pytest.LogCaptureFixture) -> None:
+    counter = Counter("stillreel_test_only", "of a test", ("stage",))
+    with pytest.raises(ValueError, match="must be >0"):
+        counter.inc(0, {"stage": "load"})
+    ray_private.count(counter, 0, {"stage": "load"})
+    ray_private.count(counter, 2, {"stage": "load"})
+    assert not caplog.messages
+    ray_private.count(SimpleNamespace(), 0, {})
+    assert "Metric._record" in caplog.text
 
 
 def test_workers_search_our_code_first_and_not_the_drivers_folders() -> None:

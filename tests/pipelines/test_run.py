@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, svd_checkpoint: Path, rif
     rows += [{"uri": "images/broken.jpg", "caption": "broken"}, {"uri": "images/none.jpg", "caption": "none"}]
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     write_config(folder / "job.yaml", folder / "manifest.jsonl", folder / "out", svd_checkpoint, rife_weights)
-    done = stillreel("run", "--config", folder / "job.yaml")
+    done = stillreel("run", "--config", folder / "job.yaml", "run.profile=1")
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "log.txt").write_text(done.stdout)
     (folder / "errors.txt").write_text(done.stderr)
@@ -100,7 +100,11 @@ def test_the_log_is_plain_lines_and_ends_with_a_table(finished: Path) -> None:
 
 def test_the_run_leaves_its_config_and_summary_and_nothing_else(finished: Path) -> None:
     (run,) = (finished / "out/_runs").iterdir()
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "heartbeat.json", "summary.json", "ray.log"}
+    files = {"config.yaml", "heartbeat.json", "summary.json", "ray.log", "profile"}
+    assert {path.name for path in run.iterdir()} == files
+    assert sorted(path.name for path in (run / "profile").iterdir()) == [
+        "kernels.txt", "trace-0.json.gz", "trace-1.json.gz",
+    ]  # fmt: skip
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["made"], summary["failed"], summary["clips_wanted"]) == (4, 2, 6)
     assert {failure["error_type"] for failure in summary["failures"]} == {"ImageError", "NotFound"}

@@ -16,6 +16,7 @@ from pipelines.dataset.beats import Beat, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
 from pipelines.driver.cost import GpuClock, price_of
+from pipelines.driver.gpu_time import Reserved
 from pipelines.status import rows_of, to_json
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
@@ -139,12 +140,16 @@ def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hour=3.0, currency="EUR"))
     assert (clock.seconds(), clock.cost(), clock.shown(0)) == (0.0, 0.0, {})
-    clock.start(8.0, {})
+    clock.start({"generate": Reserved(8, 1.0)}, {})
     now += 1800
     assert clock.seconds() == 8 * 1800
     clock.stop()
     now += 1000
-    assert clock.shown(100) == {"GPU-hours": "4.00", "cost": "12.00 EUR, 120.00 per 1,000 clips"}
+    assert clock.shown(100) == {
+        "GPU-hours": "4.00",
+        "cost": "12.00 EUR, 120.00 per 1,000 clips",
+        "GPU time went into": "making 0%, starting 100%, failing 0%, retrying 0%, idling 0%",
+    }
     assert clock.described(0)["cost_per_1000_clips"] is None
 
 
@@ -156,12 +161,26 @@ def test_prices_by_accelerator() -> None:
     assert price_of(CostSettings(), {"H100": 2}) is None
 
 
-def test_a_price_below_zero_is_refused(tmp_path: Path) -> None:
-    config = write_null_config(tmp_path / "job.yaml", tmp_path, tmp_path / "out", cost={"gpu_hour": -1})
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (
+            {"gpu_hour": -1},
+            "cost.gpu_hour: a price is a number from 0 on, and not -1: give what an hour of",
+        ),
+        ({"gpu_hours": {"H100": -0.5}}, "cost.gpu_hours.H100: a price is a number from 0 on, and not -0.5: give"),
+        ({"gpu_hour": float("inf")}, "cost.gpu_hour: a price is a number from 0 on, and not inf: give"),
+        (
+            {"gpu_hours": {"NVIDIA H100": 2}},
+            "cost.gpu_hours: an accelerator type is one word, as Ray calls it: e.g.",
+        ),
+    ],
+)
+def test_a_price_that_is_none_is_refused(cost: dict[str, Any], said: str, tmp_path: Path) -> None:
+    config = write_null_config(tmp_path / "job.yaml", tmp_path, tmp_path / "out", cost=cost)
     done = in_process("plan", "--config", config)
     assert done.returncode == 2
-    assert "cost.gpu_hour" in done.stderr
-    assert "greater than or equal to 0" in done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.slow

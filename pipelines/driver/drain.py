@@ -1,0 +1,153 @@
+"""`stillreel drain`: tell Ray that a node goes away, and wait until no clip is under way there."""
+
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from actors.errors import ConfigError, RunError
+from actors.tries.remote_ledger import NAMESPACE
+from pipelines.driver import ray_private
+from pipelines.driver.address import ADDRESS_VARIABLE, Address
+from pipelines.driver.refusals import not_connected
+
+_LOOK_INTERVAL_S = 1.0
+# Between two clips of a worker, and before the driver has heard of the notice, none may be under way.
+_EMPTY_LOOKS = 4
+# A ledger answers within a millisecond; one whose run is ending may not at all.
+_LEDGER_ANSWERS_S = 5.0
+_HEAD = "node:__internal_head__"  # as Ray names it among a node's resources
+
+
+def drain(address: str | None, node: str | None, deadline_s: float, console: Console) -> None:
+    """Tell the cluster that a node goes away in `deadline_s`; wait until no clip is under way there, or till then.
+
+    `address` of the cluster: None is that of RAY_ADDRESS, or of the Ray on this machine. `node`: its id, or how that
+    begins; None is the one of this machine.
+
+    Raises:
+        ConfigError: no Ray here, no such cluster or node, or the head, with which the run would go.
+        RunError: it goes away already, or Ray does not listen.
+    """
+    ends = time.monotonic() + deadline_s
+    leaves_at = time.time() + deadline_s
+    with _connected(_address(address)):
+        chosen = _chosen(node)
+        _announce(chosen, leaves_at)
+        clips = _under_way(chosen)
+        _say(console, f"Node {chosen[:8]} goes away in {deadline_s:g} s; {_clips(clips)} under way there")
+        empty_looks = 0
+        while time.monotonic() < ends and empty_looks < _EMPTY_LOOKS:
+            if chosen not in _alive():
+                _say(console, "The node has ended")
+                return
+            clips = _under_way(chosen)
+            if clips is None:
+                break
+            empty_looks = 0 if clips else empty_looks + 1
+            time.sleep(_LOOK_INTERVAL_S)
+        left = f"The time is up: {_clips(clips)} under way, and made again elsewhere"
+        _say(console, left if clips else "Nothing is under way there any more")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False)
+
+
+def _clips(count: int | None) -> str:
+    return "1 clip is" if count == 1 else f"{count or 'no'} clips are"
+
+
+def _address(given: str | None) -> Address:
+    if given:
+        return Address(given, f"--address={given}")
+    if variable := os.environ.get(ADDRESS_VARIABLE, "").strip():
+        return Address(variable, f"{ADDRESS_VARIABLE}={variable}")
+    return Address("auto", "--address=auto")
+
+
+@contextmanager
+def _connected(address: Address) -> Iterator[None]:
+    """This process as a driver of the cluster, which finds the runs there by their ledgers."""
+    address.check_reachable()
+    import ray
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        try:
+            ray.init(address=address.text, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
+        except ConnectionError as error:
+            if address.text == "auto":
+                raise ConfigError(
+                    "no Ray runs on this machine: call this on a node of the cluster, or name the cluster by --address "
+                    "and the node by --node"
+                ) from error
+            raise not_connected(error, address) from error
+        except Exception as error:
+            raise not_connected(error, address) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _alive() -> dict[str, dict[str, Any]]:
+    import ray
+
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def _chosen(given: str | None) -> str:
+    """The node's id."""
+    import ray
+
+    nodes = _alive()
+    if given is None:
+        here = ray.get_runtime_context().get_node_id()
+        host = nodes[here]["NodeManagerHostname"]
+        found = [name for name, node in nodes.items() if node["NodeManagerHostname"] == host]
+        where = f"this machine ({host}) has"
+    else:
+        found = [name for name in nodes if name.startswith(given)]
+        where = f"--node={given} means"
+    if len(found) != 1:
+        which = ", ".join(name[:8] for name in found) or "none"
+        raise ConfigError(f"{where} {len(found)} nodes of Ray ({which}): choose one by --node")
+    if _HEAD in nodes[found[0]]["Resources"]:
+        raise ConfigError(
+            f"node {found[0][:8]} is the cluster's head, and all that runs on it ends with that: stop the run instead"
+        )
+    return found[0]
+
+
+def _announce(node: str, leaves_at: float) -> None:
+    leaving = ray_private.leaving_nodes()
+    if node in leaving:
+        left = "" if math.isinf(leaving[node]) else f", in {max(0.0, leaving[node] - time.time()):.0f} s"
+        raise RunError(f"node {node[:8]} goes away already{left}: somebody has said so before")
+    refusal = ray_private.give_notice(node, leaves_at)
+    if refusal is None:
+        raise RunError("this version of Ray cannot be told that a node goes away: end the node without it")
+    if refusal:
+        raise RunError(f"Ray does not let node {node[:8]} go: {refusal}")
+
+
+def _under_way(node: str) -> int | None:
+    """The clips of all runs that the node has; None where no run is on the cluster."""
+    import ray
+    from ray.exceptions import RayError
+    from ray.util import list_named_actors
+
+    counts = []
+    for name in list_named_actors():
+        try:
+            counts.append(ray.get(ray.get_actor(name).under_way.remote(node), timeout=_LEDGER_ANSWERS_S))
+        except (RayError, ValueError):  # its run has ended
+            continue
+    return sum(counts) if counts else None

@@ -1,0 +1,98 @@
+"""What becomes of the cluster's nodes while a run goes on: they go away with notice or without, and others come."""
+
+import math
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+
+from actors import logs
+from pipelines.driver import ray_private
+
+# A notice is of 30 s or more; a look is two calls of Ray's head.
+_LOOK_INTERVAL_S = 2.0
+# A head that is lost may never answer.
+_LAST_LOOK_S = 5.0
+
+
+class Tries(Protocol):
+    """What is told of nodes (`actors.tries.ledger`)."""
+
+    def expect_losses(self, leave_at: dict[str, float]) -> None:
+        """These nodes go away, each at its time."""
+
+    def flush(self) -> None:
+        """Tell what is known of clips, on which somebody may wait who takes a node away."""
+
+
+class NodeWatch:
+    """A context manager: a thread tells the user and the ledger, in a line each, what becomes of nodes."""
+
+    def __init__(self, tries: Tries, console: Console) -> None:
+        self._tries, self._console = tries, console
+        self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
+        self._leave_at: dict[str, float] = {}
+        self._announced: set[str] = set()
+        self._has_left = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._has_left.set()
+        self._thread.join(_LAST_LOOK_S)
+
+    def _watch(self) -> None:
+        import ray
+
+        while not self._has_left.wait(_LOOK_INTERVAL_S):
+            with suppress(Exception):  # Ray is gone, or does not answer now: others say so
+                self.look(ray.nodes(), ray_private.leaving_nodes())
+
+    def look(self, nodes: list[dict[str, Any]], leave_at: dict[str, float]) -> None:
+        """Say what is new: `nodes` as `ray.nodes()` has them, and when those go away that do."""
+        if leave_at or self._leave_at:
+            self._tries.expect_losses(leave_at)
+            self._tries.flush()
+        alive = {node["NodeID"]: _name(node) for node in nodes if node["Alive"]}
+        before = alive if self._alive is None else self._alive
+        for node, name in alive.items():
+            if node not in before:
+                self._say(f"a node has joined: {name}")
+            if node in leave_at and node not in self._announced:
+                self._announced.add(node)
+                self._leaves(name, leave_at[node])
+        reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
+        for node in before.keys() - alive.keys():
+            self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)
+        self._alive, self._leave_at = alive, leave_at
+
+    def _leaves(self, name: str, at: float) -> None:
+        when = "soon" if math.isinf(at) else f"in {max(0.0, at - time.time()):.0f} s"
+        said = f"node {name} goes away {when}: clips under way there end before that, or are made again elsewhere"
+        logs.logger.warning(said)
+        self._say(said)
+
+    def _is_gone(self, name: str, reason: int | None, *, was_announced: bool) -> None:
+        if reason == ray_private.WAS_IDLE:
+            self._say(f"node {name} was idle and was given back")
+            return
+        how = "has gone away, as was announced" if was_announced else "was lost without notice"
+        logs.degraded("node lost", f"node {name} {how}: what it had is made again elsewhere, and counts as no death")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text[0].upper() + text[1:], markup=False, highlight=False)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """How it is called, and what it has to work with, such as `10.0.0.7 (3f2a91bc: 8 GPU, 96 CPU)`."""
+    held = [f"{node['Resources'][kind]:g} {kind}" for kind in ("GPU", "CPU") if node["Resources"].get(kind)]
+    return f"{node['NodeManagerAddress']} ({node['NodeID'][:8]}{': ' if held else ''}{', '.join(held)})"

@@ -1,0 +1,159 @@
+"""What the dataset tells of how long clips of the same settings took: its own rows, and what its runs say.
+
+It costs a listing of `data/` and one of `_runs/`, and at most `_PARTS` + `_RUNS` files, read beside each other.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from actors.errors import StorageError
+from actors.storage import Storage
+from pipelines.config import Config
+from pipelines.dataset.layout import Layout, RunFolder, metadata_in, part_of
+from pipelines.dataset.records import read_records
+from pipelines.planning.identity import Identity
+
+# The last parts and runs alone: machines and versions change. 8 parts are 4,096 clips.
+_PARTS = 8
+_RUNS = 8
+# Settings of the model that change no clip, nor how fast it is made.
+_NOT_SPEED = {"source", "revision", "cache_dir"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Of a clip in the stages that hold a model, on average over so many clips of one device."""
+
+    generate_s: float
+    finish_s: float
+    clips: int
+    device: str
+
+
+class PastRun(BaseModel):
+    """What a run's `summary.json` says of its speed.
+
+    Attributes:
+        settings: `settings_of` that run.
+        elapsed_s, making_s: of the whole run, and from its first clip to its last one.
+        actors, gpu_types: that it had.
+        mean_stage_s: seconds of a clip, by step.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: str
+    made: int = Field(ge=2)
+    elapsed_s: float
+    making_s: float = Field(gt=0)
+    actors: dict[str, int]
+    gpu_types: dict[str, float]
+    mean_stage_s: dict[str, float]
+
+    @property
+    def interval_s(self) -> float:
+        """Between two clips."""
+        return self.making_s / (self.made - 1)
+
+    @property
+    def seconds(self) -> Seconds:
+        """Of a clip."""
+        steps = self.mean_stage_s
+        finish_s = sum(steps.get(name, 0.0) for name in ("interpolate_s", "encode_s", "upload_s"))
+        return Seconds(steps.get("generate_s", 0.0), finish_s, self.made, ", ".join(self.gpu_types) or "cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Clips of the same settings, by the device that made them, the most frequent first; and runs, the last first."""
+
+    clips: list[Seconds] = field(default_factory=list)
+    runs: list[PastRun] = field(default_factory=list)
+
+
+def settings_of(config: Config, revisions: tuple[str, str]) -> str:
+    """What runs have in common whose clips take as long on the same machines."""
+    shares = [config.workers.generate.num_gpus, config.workers.finish.num_gpus]
+    held = config.model.model_dump(mode="json", exclude=_NOT_SPEED)
+    text = json.dumps([Identity(config, *revisions).settings, held, shares], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_history(config: Config, layout: Layout, storage: Storage, revisions: tuple[str, str]) -> History:
+    """Look at the last parts and runs; what cannot be read is passed over, because nothing depends on it."""
+    settings = settings_of(config, revisions)
+    with ThreadPoolExecutor(_PARTS + _RUNS) as readers:
+        parts = readers.submit(_last, layout.data, storage, _PARTS, lambda uri: part_of(uri) is not None)
+        runs = readers.submit(_last, layout.runs, storage, _RUNS, lambda _: True)
+        tables = readers.map(lambda uri: _quietly(lambda: read_records(metadata_in(uri), storage)), parts.result())
+        pasts = readers.map(lambda uri: _quietly(lambda: _past(RunFolder(uri), storage)), runs.result())
+        clips = [_alike(table, config, revisions[0]) for table in tables if table is not None]
+        return History(_means(clips), [past for past in pasts if past is not None and past.settings == settings])
+
+
+def _last(folder: str, storage: Storage, count: int, is_ours: Callable[[str], bool]) -> list[str]:
+    """The last folders of a folder, by name, the last first."""
+    found = _quietly(lambda: storage.list_folders(folder)) or []
+    return sorted(filter(is_ours, found), reverse=True)[:count]
+
+
+def _quietly(read: Callable[[], T]) -> T | None:
+    with suppress(StorageError, ValidationError, pa.ArrowException):
+        return read()
+    return None
+
+
+def _past(run: RunFolder, storage: Storage) -> PastRun:
+    return PastRun.model_validate_json(storage.read_bytes(run.summary))
+
+
+def _alike(table: pa.Table, config: Config, revision: str) -> pa.Table:
+    """Device and seconds of those clips that were made as this configuration would make them."""
+    for name, value in _expected(config, revision).items():
+        if name in table.column_names and table.num_rows:
+            table = table.filter(pc.equal(table[name], pa.scalar(value, table.schema.field(name).type)))
+    sizes = config.image.sizes
+    if {"width", "height"} <= {*table.column_names}:
+        sized = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
+        table = table.filter(pa.array([size in sizes for size in sized], pa.bool_()))
+    names = ("device", "generate_s", "finish_s")
+    return table.select(names) if {*names} <= {*table.column_names} else pa.table({name: [] for name in names})
+
+
+def _expected(config: Config, revision: str) -> dict[str, Any]:
+    """What the records of such clips say."""
+    parameters = config.parameters_of_all()
+    frames = parameters.pop("num_frames")
+    model: Mapping[str, Any] = {name: value for name, value in config.model.described().items() if name != "model"}
+    fixed = {"generator": config.generator, "model_revision": revision, "generated_frames": frames}
+    fixed["codec"] = config.video.codec
+    if (factor := config.interpolation.factor) is not None:  # else each clip's own
+        fixed["interpolation_factor"] = float(factor)
+    return {**parameters, **model, **fixed}
+
+
+def _means(tables: Sequence[pa.Table]) -> list[Seconds]:
+    columns = (table.to_pydict() for table in tables)
+    rows = chain.from_iterable(zip(one["device"], one["generate_s"], one["finish_s"], strict=True) for one in columns)
+    counts: Counter[str] = Counter()
+    generate: Counter[str] = Counter()
+    finish: Counter[str] = Counter()
+    for device, generate_s, finish_s in rows:
+        if None not in (device, generate_s, finish_s):  # of a row that was recovered, the file knows no times
+            counts[device] += 1
+            generate[device] += generate_s
+            finish[device] += finish_s
+    return [Seconds(generate[name] / count, finish[name] / count, count, name) for name, count in counts.most_common()]

@@ -1,0 +1,104 @@
+"""What the driver says of nodes that come and go."""
+
+import io
+import logging
+import time
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipelines.driver.nodes import NodeWatch
+
+
+class Tries:
+    """What is told to the ledger."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def expect_losses(self, leave_at: dict[str, float]) -> None:
+        self.told.append(leave_at)
+
+    def flush(self) -> None:
+        self.told.append("flush")
+
+
+def node(name: str, *, alive: bool = True, reason: int = 0) -> dict[str, Any]:
+    resources = {"GPU": 1.0, "CPU": 8.0, "memory": 1e9} if alive else {}
+    return {
+        "NodeID": name * 8,
+        "Alive": alive,
+        "NodeManagerAddress": "10.0.0.7",
+        "Resources": resources,
+        "DeathReason": reason,
+    }
+
+
+@pytest.fixture
+def screen() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def tries() -> Tries:
+    return Tries()
+
+
+@pytest.fixture
+def watch(tries: Tries, screen: io.StringIO) -> NodeWatch:
+    return NodeWatch(tries, Console(file=screen, width=200))
+
+
+def test_a_node_that_joins_late_is_said(watch: NodeWatch, tries: Tries, screen: io.StringIO) -> None:
+    watch.look([node("a")], {})
+    assert screen.getvalue() == ""  # it was there
+    watch.look([node("a"), node("b")], {})
+    assert screen.getvalue() == "A node has joined: 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU)\n"
+    assert tries.told == []
+
+
+def test_a_notice_is_said_once_with_its_time_and_told_to_the_ledger(
+    watch: NodeWatch, tries: Tries, screen: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.look([node("a"), node("b")], {})
+    leave_at = {"b" * 8: time.time() + 120.2}
+    for _ in range(2):
+        watch.look([node("a"), node("b")], leave_at)
+    said = (
+        "ode 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) goes away in 120 s: clips under way there end before that, or are made "
+    )
+    assert screen.getvalue() == "N" + said + "again elsewhere\n"
+    assert [said in message for message in caplog.messages] == [True]  # warnings.log has it, too
+    assert tries.told == [leave_at, "flush"] * 2
+    watch.look([node("a"), node("b", alive=False)], {})
+    assert tries.told[4:] == [{}, "flush"]
+    assert "has gone away, as was announced: what it had is made again elsewhere" in caplog.messages[-1]
+    watch.look([node("a"), node("b", alive=False)], {})
+    assert len(tries.told) == 6
+    assert len(caplog.messages) == 2
+
+
+def test_a_notice_without_a_time(watch: NodeWatch, screen: io.StringIO) -> None:
+    watch.look([node("a")], {"a" * 8: float("inf")})
+    assert "goes away soon: " in screen.getvalue()
+
+
+def test_a_node_that_is_lost_without_notice_is_a_degradation(
+    watch: NodeWatch, screen: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.look([node("a"), node("b")], {})
+    watch.look([node("a"), node("b", alive=False, reason=2)], {})
+    (record,) = caplog.records
+    assert (record.levelno, record.__dict__["kind"]) == (logging.WARNING, "node lost")
+    assert "node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) was lost without notice" in record.getMessage()
+    assert screen.getvalue() == ""  # WorkerLog shows it
+
+
+def test_a_node_that_was_idle_is_no_loss(
+    watch: NodeWatch, screen: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.look([node("a"), node("b")], {})
+    watch.look([node("a"), node("b", alive=False, reason=4)], {})
+    assert screen.getvalue() == "Node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) was idle and was given back\n"
+    assert caplog.messages == []
