@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,16 @@ def test_the_dockerfile_has_no_faults() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for name in ("actors", "pipelines")
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert sorted(listed) == sorted(there)
 
 
 def test_the_dockerfile_copies_what_is_there() -> None:
