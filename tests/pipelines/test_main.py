@@ -23,7 +23,8 @@ def test_commands_and_options_are_frozen() -> None:
     }
     both = ["--config", "--error-type", "--retry-failed", "--stage", "-c", "overrides"]
     of_status = ["--config", "--json", "--watch", "-c", "output"]
-    assert options == {"run": ["--break-lease", *both], "plan": both, "status": of_status}
+    of_drain = ["--address", "--deadline-s", "--node"]
+    assert options == {"run": ["--break-lease", *both], "plan": both, "status": of_status, "drain": of_drain}
 
 
 @pytest.mark.parametrize(
