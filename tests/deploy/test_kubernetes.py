@@ -13,8 +13,11 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import typer
 import yaml
+from ray._private import ray_constants
 
+from pipelines import __main__ as cli
 from pipelines.config import load_config
 from pipelines.config.sections import RunSettings
 from pipelines.placement.nodes import Node
@@ -96,6 +99,20 @@ def test_pods_get_longer_than_clips_under_way() -> None:
     assert grace_s < stop_s
     for group in GROUPS.values():
         assert stop_s < group["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_workers_hear_of_a_notice_and_get_the_time_that_it_tells() -> None:
+    for group in workers():
+        (container,) = group["template"]["spec"]["containers"]
+        program, command, option, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+        drain = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]  # a group's
+        assert (program, option in [name for parameter in drain.params for name in parameter.opts]) == (
+            "stillreel",
+            True,
+        )
+        left_s = group["template"]["spec"]["terminationGracePeriodSeconds"] - float(seconds)
+        assert left_s > ray_constants.RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S  # that Ray waits on SIGTERM by itself
+    assert "lifecycle" not in GROUPS["head"]["template"]["spec"]["containers"][0]
 
 
 def test_rays_version_is_that_of_the_constraints() -> None:
