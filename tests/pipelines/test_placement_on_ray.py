@@ -158,6 +158,7 @@ def test_a_plan_shows_it_and_a_type_that_is_not_there_is_refused(tmp_path: Path,
     assert ["1", "1", "x", "H100", "of", "80", "GB,", "3", "CPUs", "1", "-", "-", "-"] in rows
     assert ["1", "1", "x", "T4", "of", "16", "GB,", "4", "CPUs", "1", "-", "-", "-"] in rows
     assert ["1", "3", "CPUs", "-", "1", "2", "-"] in rows
+    assert any(row[:2] == ["estimate", "unknown:"] for row in rows)
     asks = "workers.generate.accelerator_types=[A100]"
     refusal = "workers.generate.accelerator_types asks for A100, and the cluster has 1 x H100, 1 x T4; where it grows"
     done = in_process("plan", "--cluster", "--config", run.path, *run.overrides, asks)
