@@ -119,7 +119,8 @@ def plan(
     stage: FailedStage = None,
     error_type: FailedType = None,
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="Also which nodes of the cluster get which actors; reserves nothing.")
+        bool,
+        typer.Option("--cluster", help="Also which nodes of the cluster get which actors, and how long it takes."),
     ] = False,
 ) -> None:
     """Say what a run would do, without starting a model."""
@@ -134,10 +135,10 @@ def plan(
     settings, console = load_config(config, overrides or []), Screen()
     planned = runs.plan_only(settings, _retry(retry_failed, stage, error_type))
     print_plan(planned, console)
-    print_estimate(estimated(planned, settings), console)
     if cluster:
-        show_cluster(settings, console)
+        show_cluster(settings, planned, console)
         return
+    print_estimate(estimated(planned, settings), console)
     try:
         check_machine(settings)
     except ConfigError as error:

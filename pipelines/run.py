@@ -113,7 +113,7 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
     placement = place(config, cluster.nodes)
     print_line(placement, console)
     pools = placement.pools
-    summary.hold(config, pools, cluster.gpu_types, console)
+    summary.hold(config, placement, console)
     with (
         job.log("warnings.log") as warnings,
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,

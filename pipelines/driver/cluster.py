@@ -22,7 +22,7 @@ from pipelines.driver import ray_private
 from pipelines.driver.address import Address, address_of
 from pipelines.driver.refusals import check_temporary_folder, not_connected, not_started
 from pipelines.own_code import search_path
-from pipelines.placement.nodes import Node, gpu_types, nodes_of
+from pipelines.placement.nodes import Node, nodes_of
 
 
 def check_machine(config: Config) -> None:
@@ -65,7 +65,6 @@ class Cluster:
 
     def __init__(self, nodes: list[Node], own_processes: list[Any]) -> None:
         self.nodes = nodes
-        self.gpu_types = gpu_types(nodes)  # how many GPUs of each accelerator type, as Ray calls it
         self._own_processes = own_processes  # `subprocess.Popen`s, of a local Ray only
 
     @contextmanager

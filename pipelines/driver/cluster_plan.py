@@ -8,13 +8,16 @@ from pipelines.config import Config
 from pipelines.driver.address import address_of
 from pipelines.driver.cluster import check_machine, connected
 from pipelines.driver.machine import this_machine
+from pipelines.driver.report import print_estimate
 from pipelines.placement.nodes import Node
 from pipelines.placement.placing import place
 from pipelines.placement.showing import print_placement
+from pipelines.planning.estimate import estimated
+from pipelines.planning.planner import Plan
 
 
-def show_cluster(config: Config, console: Console) -> None:
-    """Print the placement of a run on the configuration's cluster; without one, on this machine.
+def show_cluster(config: Config, plan: Plan, console: Console) -> None:
+    """Print the placement of a run on the configuration's cluster, and its time there; without one, on this machine.
 
     What `run` would refuse is a note here, because the cluster may be another one by then.
 
@@ -30,7 +33,10 @@ def show_cluster(config: Config, console: Console) -> None:
         console.print("ray.autoscaling: this is what the cluster has now; it may grow", highlight=False)
     try:
         check_machine(config)
-        print_placement(place(config, nodes), console)
+        placement = place(config, nodes)
+        print_placement(placement, console)
+        estimate = estimated(plan, config, placement.pools, placement.held, placement.generating_on)
+        print_estimate(estimate, console)
     except ConfigError as error:
         console.print(f"note: `run` would say: {error}", markup=False, highlight=False)
 

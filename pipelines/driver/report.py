@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import sqrt
@@ -21,9 +21,9 @@ from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
 from pipelines.driver.cost import GpuClock
 from pipelines.driver.pace import Pace
+from pipelines.placement.placing import Placement
 from pipelines.planning.estimate import Estimate, estimated
 from pipelines.planning.planner import Plan
-from pipelines.pools import Pools
 
 # Of each kind of failure, so many are shown in full.
 _EXAMPLES = 3
@@ -87,12 +87,13 @@ class Summary:
         if len(examples) < _EXAMPLES:
             examples.append(printable(f"{ending.row.image_uri}: {ending.error}"))
 
-    def hold(self, config: Config, pools: Pools, gpu_types: Mapping[str, float], console: Console) -> None:
+    def hold(self, config: Config, placement: Placement, console: Console) -> None:
         """The cluster is there: say what the run will take, and count GPUs from here on."""
-        estimate = estimated(self.plan, config, pools, gpu_types)
+        pools, types = placement.pools, placement.held
+        estimate = estimated(self.plan, config, pools, types, placement.generating_on)
         print_estimate(estimate, console)
-        self.pace.begin(pools, gpu_types, estimate)
-        self.gpus.start(pools.reserved, gpu_types)
+        self.pace.begin(pools, types, estimate)
+        self.gpus.start(pools.reserved, types)
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""

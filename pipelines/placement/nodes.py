@@ -52,15 +52,6 @@ def _node(resources: Mapping[str, float], labels: Mapping[str, str]) -> Node:
     return Node(resources.get("CPU", 0.0), gpus, label or accelerator, memory, is_labelled=label is not None)
 
 
-def gpu_types(nodes: Iterable[Node]) -> dict[str, float]:
-    """How many GPUs there are of each accelerator type."""
-    types: dict[str, float] = {}
-    for node in nodes:
-        if node.accelerator is not None:
-            types[node.accelerator] = types.get(node.accelerator, 0.0) + node.gpus
-    return types
-
-
 def listed(nodes: Iterable[Node]) -> str:
     """GPUs in words: `8 x H100, 2 x T4`, or `no GPU`."""
     counts: dict[str, int] = {}

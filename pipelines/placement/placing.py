@@ -6,7 +6,7 @@ GPUs that hold the generator generate; RIFE goes to the others first. What reser
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from actors.generators.base import MemoryWay
@@ -48,6 +48,24 @@ class Placement:
     pools: Pools
     shares: list[Share]
     notes: list[str]
+
+    @property
+    def generating_on(self) -> dict[str, float]:
+        """GPUs that the actors of `generate` reserve, by accelerator type; without those of no known type."""
+        return self._by_type(lambda share: share.generate * self.pools.generate_gpus)
+
+    @property
+    def held(self) -> dict[str, float]:
+        """The same of all actors."""
+        finish_gpus = self.pools.finish_gpus
+        return self._by_type(lambda share: share.generate * self.pools.generate_gpus + share.finish * finish_gpus)
+
+    def _by_type(self, gpus_of: Callable[[Share], float]) -> dict[str, float]:
+        types: dict[str, float] = {}
+        for share in self.shares:
+            if (name := share.node.accelerator) is not None and (gpus := gpus_of(share)):
+                types[name] = types.get(name, 0.0) + gpus
+        return types
 
 
 def place(config: Config, nodes: Sequence[Node]) -> Placement:

@@ -74,15 +74,23 @@ class Estimate:
 
 
 def estimated(
-    plan: Plan, config: Config, pools: Pools | None = None, types: Mapping[str, float] | None = None
+    plan: Plan,
+    config: Config,
+    pools: Pools | None = None,
+    types: Mapping[str, float] | None = None,
+    generating_on: Mapping[str, float] | None = None,
 ) -> Estimate:
-    """Of the clips of a plan; where the cluster is known, with its `pools` and its GPUs' accelerator `types`."""
+    """Of the clips of a plan.
+
+    Where the cluster is known: its `pools`, how many GPUs of each accelerator type they hold, and those of `generate`.
+    """
     clips, history = plan.to_do - plan.spoilt, plan.history
     on = _named(pools, config)
     if pools is None:
         pools = pools_without_cluster(config)
     runs = [run for run in history.runs if types is None or run.gpu_types == types]
-    seconds, source, accelerator = _seconds(config, history.clips, pools, types)
+    at_work = types if generating_on is None else generating_on
+    seconds, source, accelerator = _seconds(config, history.clips, pools, at_work)
     if seconds is None and runs:  # whose rows somebody has taken away
         seconds, source = runs[0].seconds, f"from {_counted(sum(run.made for run in runs), 'clip')} of earlier runs"
     if seconds is None:
@@ -105,9 +113,9 @@ def _seconds(
         one = known[0]
         named = [name for name in {**config.cost.gpu_hours, **(types or {})} if _is(name, one.device)]
         return one, f"from {_counted(one.clips, 'clip')} of this dataset ({one.device})", named[0] if named else None
-    if not pools.generate_gpus:
+    asked = {_reference(config.cost): 1.0} if types is None else types
+    if not pools.generate_gpus or not asked:
         return None, "", None
-    asked = types or {_reference(config.cost): 1.0}
     each = {name: measured.seconds_on(name, config) for name in asked}
     if any(one is None for one in each.values()):
         return None, "", None

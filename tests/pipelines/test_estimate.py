@@ -96,6 +96,14 @@ def test_of_a_measured_table(types: dict[str, float] | None, overrides: tuple[st
     assert told.source.startswith("from a measured table: H")
 
 
+def test_gpus_that_only_finish_have_a_price_and_no_say() -> None:
+    config = config_of("cost.gpu_hours={H100: 3, T4: 1}")
+    told = estimated(plan_of(3600), config, Pools(1, 1.0, 1, 1.0), {"H100": 1.0, "T4": 1.0}, {"H100": 1.0})
+    assert told.source == "from a measured table: H100"
+    assert told.gpu_hours is not None
+    assert told.cost == pytest.approx(told.gpu_hours * 2)
+
+
 def test_of_a_table_with_interpolation(rife_weights: Path) -> None:
     config = config_of(f"interpolation.weights={rife_weights}", "interpolation.factor=3")
     told = estimated(plan_of(10), config, Pools(1, 0.5, 1, 0.5), {"H100": 1.0})
@@ -107,6 +115,7 @@ def test_of_a_table_with_interpolation(rife_weights: Path) -> None:
     ("types", "overrides"),
     [
         ({"L4": 4.0}, ()),
+        ({}, ()),  # of no known type
         ({"H100": 2.0, "L4": 2.0}, ()),
         ({"H100": 4.0}, ("model.precision=fp32",)),
         ({"H100": 4.0}, ("model.tier=fast",)),

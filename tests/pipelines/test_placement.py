@@ -106,6 +106,15 @@ def test_no_cluster_gives_more_than_it_has() -> None:
     assert min(ends.values()) > CLUSTERS / 10, ends
 
 
+def test_gpus_that_are_held_are_told_by_their_type() -> None:
+    cluster = [*nodes(2, 32, 4, "H100"), *nodes(2, 8, 1, "T4"), *nodes(1, 8)]
+    placement = place(config(*RIFE, "workers.generate.accelerator_types=[H100]"), cluster)
+    assert placement.pools.gpus == sum(placement.held.values())
+    assert placement.generating_on == {"H100": 8.0}
+    assert placement.held == {"H100": 8.0, "T4": 1.0}  # one GPU of RIFE for eight that generate
+    assert place(config("workers.generate.num_gpus=0"), nodes(2, 8)).held == {}
+
+
 def test_what_is_set_is_not_changed() -> None:
     dice = random.Random(2)
     for _ in range(CLUSTERS):

@@ -156,11 +156,12 @@ def test_a_plan_shows_it_and_a_type_that_is_not_there_is_refused(tmp_path: Path,
     done = in_process("plan", "--cluster", "--config", run.path, *run.overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [re.sub(r" {2,}", " | ", line.strip()) for line in done.stdout.splitlines()]
-    assert rows[-3:] == [
+    assert {
         "1 | 1 x H100 of 80 GB, 2 CPUs | 1 | - | - | -",
         "1 | 1 x T4 of 16 GB, 2 CPUs | 1 | - | - | -",
         "1 | 2 CPUs | - | 1 | 1 | -",
-    ]
+    } <= {*rows}
+    assert any(row.startswith("estimate | unknown:") for row in rows)
     asks = "workers.generate.accelerator_types=[A100]"
     refusal = "workers.generate.accelerator_types asks for A100, and the cluster has 1 x H100, 1 x T4; where it grows"
     done = in_process("plan", "--cluster", "--config", run.path, *run.overrides, asks)
