@@ -78,7 +78,7 @@ class Guard:
         if answer.verdict == "leave":
             logs.logger.info("this node goes away sooner than a clip is made: this process ends, to begin elsewhere")
             time.sleep(_LAST_IS_GIVEN_OUT_S)
-            self._end_process(clip_id, stage, "its node goes away")
+            self._end_process(clip_id, stage, None)
         done: T | Failed
         begun = time.perf_counter()
         with logs.about(clip_id), self._watch(clip_id, stage):
@@ -146,12 +146,16 @@ class Guard:
 
         return watchdog.limit(limit_s, end)
 
-    def _end_process(self, key: str, stage: str, reason: str) -> NoReturn:
-        """End this process, whatever state the ledger is in: another thread tells it why, for so long as that helps."""
+    def _end_process(self, key: str, stage: str, reason: str | None) -> NoReturn:
+        """End this process, whatever state the ledger is in: another thread tells it why, for so long as that helps.
+
+        `reason`: of a death; None where it is none.
+        """
 
         def explain() -> None:
             with suppress(Exception):
-                self.ledger.explain(key, stage, reason)
+                if reason is not None:
+                    self.ledger.explain(key, stage, reason)
             with suppress(Exception):
                 scratch.clear()
 

@@ -44,14 +44,25 @@ class Leaving:
     def _watch(self, leaves: Callable[[], bool]) -> None:
         while True:
             time.sleep(_IDLE_S)
-            if self._is_idle() and _said(leaves) and self._is_idle():
-                logs.logger.info("this node goes away and has nothing to do: this process ends, to begin elsewhere")
-                scratch.clear()
-                os._exit(1)  # which Ray answers with a new process, as it does no other end
+            if not (self._is_idle() and _said(leaves)):
+                continue
+            with self._lock:  # which a call that comes now waits for
+                if self._has_been_idle():
+                    self._end()
+
+    def _end(self) -> None:
+        try:
+            logs.logger.info("this worker has nothing to do and its node goes away: it ends, to begin elsewhere")
+            scratch.clear()
+        finally:
+            os._exit(1)  # which Ray answers with a new process, as it does no other end
 
     def _is_idle(self) -> bool:
         with self._lock:
-            return not self._calls and time.monotonic() - self._idle_since >= _IDLE_S
+            return self._has_been_idle()
+
+    def _has_been_idle(self) -> bool:
+        return not self._calls and time.monotonic() - self._idle_since >= _IDLE_S
 
 
 def _said(leaves: Callable[[], bool]) -> bool:

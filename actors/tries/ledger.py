@@ -4,13 +4,14 @@ A plain object; in a run it lives in a Ray actor of its own, and driver and work
 """
 
 import os
+import time
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from actors import logs
 from actors.logs import Report
 from actors.stages import NAMES
-from actors.tries.nodes import Nodes
+from actors.tries.nodes import LOSS_IS_KNOWN_S, Nodes
 from actors.tries.spent import START_OF, Spent, SpentTime
 
 _UNKNOWN_REASON = "a library crashed, or the system killed it for want of memory"
@@ -100,6 +101,8 @@ class LocalLedger:
         self._is_draining = False
         self._refusal: tuple[str, str] | None = None
         self._reports: list[Report] = []
+        # Deaths of which Ray may yet say that their node was lost: when each was noticed, the node, the report.
+        self._doubtful: list[tuple[float, str, Report]] = []
         self._spent = SpentTime()
         self._claimed: set[str] = set()
 
@@ -118,7 +121,7 @@ class LocalLedger:
         if takes_s and takes_s > self._nodes.left_s(node):
             self._move(key, "")
             return Answer("leave")
-        self._notice_death(key, stage, tries)
+        self._notice_death(key, stage, tries, node)
         # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
         is_known = key in self._tries or key in self._left
         self._num_begun += stage == "load" and not is_known
@@ -127,7 +130,8 @@ class LocalLedger:
         tries.nodes.append(node)
         tries.last = node
         self._tries.setdefault(key, {})[stage] = tries
-        if stage == "generate" and key not in self._left:
+        # `finish`, too, for a ledger that began anew when `generate` had begun.
+        if stage in ("generate", "finish") and key not in self._left:
             self._in_flight[key] = node
         self._move(key, node)
         self._spent.begin(key, stage)
@@ -139,7 +143,7 @@ class LocalLedger:
         if before:
             if not any(self._nodes.is_lost(tries.last) for tries in before):
                 said = f"a worker died with one of {len(keys)} images: {_UNKNOWN_REASON}; they are loaded again"
-                self.report(["worker died", 1, logs.line(self._run_id, stage, "-", said)])
+                self._report_death(before[0].last, node, logs.line(self._run_id, stage, "-", said))
             return None
         answers = [self.begin(key, stage, node=node) for key in keys]
         for key in keys:
@@ -182,25 +186,39 @@ class LocalLedger:
         self._tries.pop(key, None)
         self._spent.leave(key)
         self._in_flight.pop(key, None)
+        if key in self._homes:  # a worker, and no clip
+            return
         self._left[key] = None
         if len(self._left) > _NUM_LEFT:
             del self._left[next(iter(self._left))]
 
-    def _notice_death(self, key: str, stage: str, tries: "_Tries") -> None:
+    def _notice_death(self, key: str, stage: str, tries: _Tries, node: str) -> None:
         """A worker begins again with what another one did not end."""
         if tries.nodes:
             said = f"a worker died: {tries.reason}; what it had is tried again"
-            self.report(["worker died", 1, logs.line(self._run_id, stage, key, said)])
-        elif stage.startswith(START_OF) and key in self._left and not self._nodes.is_lost(self._homes.get(key, "")):
+            self._report_death(tries.last, node, logs.line(self._run_id, stage, key, said))
+        elif stage.startswith(START_OF) and key in self._homes and not self._nodes.is_lost(self._homes[key]):
             said = "a worker was started again"
             self.report(["worker restarted", 1, logs.line(self._run_id, stage.removeprefix(START_OF), "-", said)])
+
+    def _report_death(self, node: str, seen_from: str, line: str) -> None:
+        """A worker died on a node: told at once where the one that noticed it is there, which the node has outlived."""
+        report: Report = ["worker died", 1, line]
+        if node in ("", seen_from):
+            self.report(report)
+        else:
+            self._doubtful.append((time.monotonic(), node, report))
 
     def report(self, report: Report) -> None:
         """As in `Ledger`."""
         self._reports.append(report)
 
     def take_reports(self) -> list[Report]:
-        """What was reported since the last time; what the ledger itself has noticed, too."""
+        """What was reported since the last time; what the ledger itself has noticed, too, when it is sure of it."""
+        known_before = time.monotonic() - LOSS_IS_KNOWN_S
+        sure = [one for one in self._doubtful if one[0] <= known_before]
+        self._doubtful = self._doubtful[len(sure) :]
+        self._reports += [report for _, node, report in sure if not self._nodes.is_lost(node)]
         reports, self._reports = self._reports, []
         return reports
 

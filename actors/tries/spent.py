@@ -15,7 +15,8 @@ _WITHOUT_GPU = "load"
 
 # As `SpentTime.take` gives it, in what Ray packs as it is. By stage unless said otherwise:
 #   age_s: since the ledger began (a number, of all stages)
-#   ready: workers that became ready for the first time; first_start_s: seconds of theirs, from the ledger's begin on
+#   ready: workers that became ready for the first time that the ledger knows of; first_start_s: seconds of their
+#     starts; first_wait_s: seconds from the ledger's begin until they started
 #   restart_s: seconds of starts after a death
 #   lost_s: of tries that came to nothing
 #   under_way_s: of clips that have not come out of the last stage (what is now, and not what is new)
@@ -32,7 +33,7 @@ class SpentTime:
         self._workers: set[str] = set()  # that were ready once
         self._restarted: dict[str, float] = {}  # when a worker of the stage began to start again, the last time
         self._ready: Counter[str] = Counter()
-        self._first, self._restart, self._lost = (defaultdict[str, float](float) for _ in range(3))
+        self._first, self._waited, self._restart, self._lost = (defaultdict[str, float](float) for _ in range(4))
 
     def begin(self, key: str, stage: str) -> None:
         """A worker begins; what was begun or done before under this key and stage came to nothing."""
@@ -83,7 +84,8 @@ class SpentTime:
             else:
                 self._workers.add(key)
                 self._ready[stage] += 1
-                self._first[stage] += now - self._since
+                self._first[stage] += now - begun
+                self._waited[stage] += begun - self._since
 
     def take(self) -> Spent:
         """What has come since the last time."""
@@ -100,11 +102,12 @@ class SpentTime:
             "age_s": now - self._since,
             "ready": dict(self._ready),
             "first_start_s": dict(self._first),
+            "first_wait_s": dict(self._waited),
             "restart_s": dict(self._restart),
             "lost_s": dict(self._lost),
             "under_way_s": dict(under_way),
         }
         self._ready.clear()
-        for seconds_by_stage in (self._first, self._restart, self._lost):
+        for seconds_by_stage in (self._first, self._waited, self._restart, self._lost):
             seconds_by_stage.clear()
         return taken

@@ -67,8 +67,11 @@ class GpuTime:
         """What the ledger knew a moment ago, and has not told before."""
         before_ledger_s = max(0.0, self._elapsed_s() - spent["age_s"])
         for stage, count in spent["ready"].items():
-            self._ready[stage] += count
-            self._started[stage] += spent["first_start_s"][stage] + count * before_ledger_s
+            # To a ledger that began anew, workers that started long ago are new when they start again.
+            new = min(count, max(0, self._reserved[stage].actors - self._ready[stage]))
+            self._ready[stage] += new
+            waited_s = spent["first_wait_s"][stage] + count * before_ledger_s
+            self._started[stage] += spent["first_start_s"][stage] + waited_s * new / count
         for stage in self._reserved:
             self._started[stage] += spent["restart_s"].get(stage, 0.0)
             self._lost[stage] += spent["lost_s"].get(stage, 0.0)

@@ -119,6 +119,7 @@ class Summary:
         if self.is_retry or self.failed_share <= max_failed_share:
             return False
         begun = num_begun() + sum(count for (stage, _), count in self.failures.items() if stage == "manifest")
+        begun = max(begun, self.ended)  # a ledger that began anew knows of fewer
         expected = max_failed_share * begun
         return begun >= _ROWS_THAT_TELL and self.failed > expected + _STANDARD_DEVIATIONS * sqrt(expected)
 

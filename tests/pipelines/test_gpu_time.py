@@ -1,6 +1,7 @@
 """What a run's GPU-seconds went into."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,14 @@ def after(monkeypatch: pytest.MonkeyPatch) -> Pass:
 
 
 def spent(age_s: float, **told: Any) -> Spent:
-    nothing: Spent = {"ready": {}, "first_start_s": {}, "restart_s": {}, "lost_s": {}, "under_way_s": {}}
+    nothing: Spent = {
+        "ready": {},
+        "first_start_s": {},
+        "first_wait_s": defaultdict(float),
+        "restart_s": {},
+        "lost_s": {},
+        "under_way_s": {},
+    }
     return nothing | {"age_s": age_s} | told
 
 
@@ -49,6 +57,9 @@ def test_each_second_of_a_gpu_is_in_one_share(after: Pass) -> None:
     assert held.shares() == pytest.approx({**dict.fromkeys(SHARES, 0.0), "starting": 1.0})
     # The ledger began 2 s after the GPUs were reserved.
     began = {"ready": {"generate": 2, "finish": 4}, "first_start_s": {"generate": 96.0, "finish": 12.0}}
+        "ready": {"generate": 2, "finish": 4},
+        "first_start_s": {"generate": 96.0, "finish": 12.0},
+    }  # began with it
     held._time.note(spent(98, **began))
     assert held.shares()["starting"] == pytest.approx((100 + (12 + 4 * 2) / 4) / 300)
     after(100)
@@ -88,6 +99,17 @@ def test_shares_that_were_measured_as_more_than_there_is_still_sum_to_one(after:
     held.add(Failed(row(), "generate", "GenerationError", "no", 2.0))
     shares = held.shares()
     assert shares == pytest.approx({"making": 0.75, "starting": 0, "failing": 0.25, "retrying": 0, "idling": 0})
+
+
+def test_workers_that_a_new_ledger_does_not_know_have_not_waited_since_the_run_began(after: Pass) -> None:
+    held = clock()
+    held._time.note(spent(0, ready={"generate": 2, "finish": 4}, first_start_s=dict.fromkeys(POOLS, 0.0)))
+    after(1000)
+    # The ledger began anew 100 s ago; one generator of two was started again within 30 s.
+    held._time.note(
+        spent(100, ready={"generate": 1}, first_start_s={"generate": 30.0}, first_wait_s={"generate": 60.0})
+    )
+    assert held.shares()["starting"] == pytest.approx(30 / 3000)
 
 
 def test_without_gpus_there_is_nothing_to_share(after: Pass) -> None:
