@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,10 @@ class Cluster:
 
     def add(self) -> str:
         """Another node, by its id; waits until Ray has it."""
-        import ray
-
         for _ in range(_TRIES_TO_JOIN):
             process = self._stack.enter_context(another_node(self._head, cpus=_NODE_CPUS))
             node = node_id(process)
-            if _comes(lambda node=node: any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())):
+            if _comes(partial(_is_alive, node)):
                 self.nodes[node] = process
                 return node
             lose(process)
@@ -218,6 +217,12 @@ def busy_node(
                 return mark.name
         time.sleep(0.01)
     return None
+
+
+def _is_alive(node: str) -> bool:
+    import ray
+
+    return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
 
 
 def _comes(sign: Callable[[], bool]) -> bool:

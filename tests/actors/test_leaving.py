@@ -1,5 +1,6 @@
 """Workers leave a node that goes away, and not before they have nothing to do."""
 
+import os
 import threading
 import time
 
@@ -21,7 +22,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         ended.set()
         threading.Event().wait()  # the thread does not go on after that
 
-    monkeypatch.setattr(leaving.os, "_exit", end)
+    monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(leaving, "_IDLE_S", 0.05)
     return ended
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from actors.tries import ledger as ledger_module
 from actors.tries import nodes as nodes_module
 from actors.tries.ledger import Answer, LocalLedger, RemoteLedger, _taken
 from actors.tries.nodes import Nodes, RayNodes
@@ -303,8 +302,13 @@ def test_what_is_not_final_is_asked_again_when_ray_can_know(
     asked: list[Any] = []
     waited: list[float] = []
     monkeypatch.setattr(remote, "_here", lambda: "here")
-    monkeypatch.setattr(remote, "_wait_for", lambda *call: asked.append(call) or answers.pop(0))
-    monkeypatch.setattr(ledger_module.time, "sleep", waited.append)
+
+    def answer(*call: Any) -> list[Any]:
+        asked.append(call)
+        return answers.pop(0)
+
+    monkeypatch.setattr(remote, "_wait_for", answer)
+    monkeypatch.setattr(time, "sleep", waited.append)
     assert remote.begin(CLIP, "load") == Answer("begin")
     assert asked == [("begin_after", [], [], CLIP, "load", 0.0, "here")] * 2
     assert waited == [25.0]
