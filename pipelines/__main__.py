@@ -41,6 +41,12 @@ def _known_stage(name: str | None) -> str | None:
     return name
 
 
+def _a_number(value: float) -> float:
+    if value != value:  # noqa: PLR0124 - nan, which lies in every range
+        raise typer.BadParameter("nan is no number of seconds")
+    return value
+
+
 ConfigFiles = Annotated[
     list[str], typer.Option("--config", "-c", metavar="FILE", help="YAML file; several are merged in order.")
 ]
@@ -207,7 +213,10 @@ def board(
 @app.command()
 def drain(
     deadline_s: Annotated[
-        float, typer.Option("--deadline-s", min=1, help="Seconds until the machine goes away.", show_default=True)
+        float,
+        typer.Option(
+            "--deadline-s", min=1, max=86_400, callback=_a_number, help="Seconds until the machine goes away."
+        ),
     ] = 120.0,
     node: Annotated[
         str | None, typer.Option("--node", metavar="ID", help="Another node than this machine's, by Ray's id of it.")

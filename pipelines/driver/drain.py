@@ -1,8 +1,8 @@
 """`stillreel drain`: tell Ray that a node goes away, and wait until no clip is under way there."""
 
 import logging
-import math
 import os
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.errors import ConfigError, RunError
+from actors.errors import ConfigError, RunError, first_line
+from actors.secrets import hidden
 from actors.tries.remote_ledger import NAMESPACE
 from pipelines.driver import ray_private
 from pipelines.driver.address import ADDRESS_VARIABLE, Address
@@ -22,6 +23,8 @@ _LOOK_INTERVAL_S = 1.0
 _EMPTY_LOOKS = 4
 # A ledger answers within a millisecond; one whose run is ending may not at all.
 _LEDGER_ANSWERS_S = 5.0
+# So long after the time is up nothing is waited for.
+_LATE_S = 2.0
 _HEAD = "node:__internal_head__"  # as Ray names it among a node's resources
 
 
@@ -31,29 +34,55 @@ def drain(address: str | None, node: str | None, deadline_s: float, console: Con
     `address` of the cluster: None is that of RAY_ADDRESS, or of the Ray on this machine. `node`: its id, or how that
     begins; None is the one of this machine.
 
+    Once Ray knows of it, nothing that goes wrong is an error: who takes the machine away is not to wait for that.
+
     Raises:
         ConfigError: no Ray here, no such cluster or node, or the head, with which the run would go.
-        RunError: it goes away already, or Ray does not listen.
+        RunError: Ray does not listen.
     """
-    ends = time.monotonic() + deadline_s
-    leaves_at = time.time() + deadline_s
+    ends_at = time.time() + deadline_s
     with _connected(_address(address)):
         chosen = _chosen(node)
-        _announce(chosen, leaves_at)
-        clips = _under_way(chosen)
-        _say(console, f"Node {chosen[:8]} goes away in {deadline_s:g} s; {_clips(clips)} under way there")
-        empty_looks = 0
-        while time.monotonic() < ends and empty_looks < _EMPTY_LOOKS:
-            if chosen not in _alive():
-                _say(console, "The node has ended")
-                return
-            clips = _under_way(chosen)
-            if clips is None:
-                break
-            empty_looks = 0 if clips else empty_looks + 1
-            time.sleep(_LOOK_INTERVAL_S)
-        left = f"The time is up: {_clips(clips)} under way, and made again elsewhere"
-        _say(console, left if clips else "Nothing is under way there any more")
+        ends_at = min(ends_at, _announced(chosen, ends_at, console))
+        with _ends_for_sure(ends_at):
+            try:
+                _wait(chosen, ends_at, console)
+            except Exception as error:  # noqa: BLE001 - the cluster ends before the node does, say
+                said = first_line(error) or type(error).__name__
+                _say(console, f"The cluster does not answer any more ({hidden(said)}): what is finished is kept")
+
+
+def _wait(node: str, ends_at: float, console: Console) -> None:
+    """Until no clip is under way on the node, it has ended, or the time is up."""
+    clips = _under_way(node)
+    _say(
+        console,
+        f"Node {node[:8]} goes away in {max(0.0, ends_at - time.time()):.0f} s; {_clips(clips)} under way there",
+    )
+    empty_looks = 0
+    while time.time() < ends_at and empty_looks < _EMPTY_LOOKS:
+        if node not in _alive():
+            _say(console, "The node has ended")
+            return
+        clips = _under_way(node)
+        if clips is None:
+            break
+        empty_looks = 0 if clips else empty_looks + 1
+        time.sleep(_LOOK_INTERVAL_S)
+    left = f"The time is up: {_clips(clips)} under way, and made again elsewhere"
+    _say(console, left if clips else "Nothing is under way there any more")
+
+
+@contextmanager
+def _ends_for_sure(ends_at: float) -> Iterator[None]:
+    """End this process a moment after that time, whatever call of Ray does not come back."""
+    timer = threading.Timer(max(0.0, ends_at - time.time()) + _LATE_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _say(console: Console, text: str) -> None:
@@ -110,6 +139,8 @@ def _chosen(given: str | None) -> str:
     nodes = _alive()
     if given is None:
         here = ray.get_runtime_context().get_node_id()
+        if here not in nodes:
+            raise ConfigError("this machine's node of Ray has ended: there is nothing to tell, or name one by --node")
         host = nodes[here]["NodeManagerHostname"]
         found = [name for name, node in nodes.items() if node["NodeManagerHostname"] == host]
         where = f"this machine ({host}) has"
@@ -126,28 +157,38 @@ def _chosen(given: str | None) -> str:
     return found[0]
 
 
-def _announce(node: str, leaves_at: float) -> None:
+def _announced(node: str, ends_at: float, console: Console) -> float:
+    """Tell Ray that the node goes away, unless it knows; when it does, as `time.time` has it.
+
+    Raises RunError where Ray does not listen.
+    """
     leaving = ray_private.leaving_nodes()
-    if node in leaving:
-        left = "" if math.isinf(leaving[node]) else f", in {max(0.0, leaving[node] - time.time()):.0f} s"
-        raise RunError(f"node {node[:8]} goes away already{left}: somebody has said so before")
-    refusal = ray_private.give_notice(node, leaves_at)
+    if node in leaving:  # a cloud's own watcher, or the autoscaler, was first
+        _say(console, f"Node {node[:8]} goes away already: somebody has said so before")
+        return leaving[node]
+    refusal = ray_private.give_notice(node, ends_at)
     if refusal is None:
         raise RunError("this version of Ray cannot be told that a node goes away: end the node without it")
     if refusal:
         raise RunError(f"Ray does not let node {node[:8]} go: {refusal}")
+    return ends_at
 
 
 def _under_way(node: str) -> int | None:
-    """The clips of all runs that the node has; None where no run is on the cluster."""
+    """The clips of all runs that the node has; None where no run is on the cluster.
+
+    Of a run whose ledger does not answer in time, at least one may be there.
+    """
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import GetTimeoutError, RayError
     from ray.util import list_named_actors
 
     counts = []
     for name in list_named_actors():
         try:
             counts.append(ray.get(ray.get_actor(name).under_way.remote(node), timeout=_LEDGER_ANSWERS_S))
+        except GetTimeoutError:
+            counts.append(1)
         except (RayError, ValueError):  # its run has ended
             continue
     return sum(counts) if counts else None

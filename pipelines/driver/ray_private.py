@@ -197,7 +197,7 @@ def give_notice(node: str, leaves_at: float) -> str | None:
     return "" if listens else str(why)
 
 
-# Of `ray.nodes()`, whose fields are not documented: why a node is gone (NodeDeathInfo.Reason in Ray's gcs.proto). It
+# Of `ray.nodes()`, whose fields are not documented: why a node is gone (NodeDeathInfo.Reason in Ray's common.proto). It
 # was idle, and the autoscaler gave it back. Without it: a node that was given back is said to be lost.
 WAS_IDLE = 4
 

@@ -1,5 +1,6 @@
 """Workers leave a node that goes away, and not before they have nothing to do."""
 
+import os
 import threading
 import time
 
@@ -9,9 +10,6 @@ from actors.tries import leaving
 from actors.tries.leaving import Leaving
 
 WAIT_S = 20.0
-
-# The thread ends where its process would have.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         ended.set()
         threading.Event().wait()  # the thread does not go on after that
 
-    monkeypatch.setattr("actors.tries.leaving.os._exit", end)
+    monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(leaving, "_IDLE_S", 0.05)
     return ended
 

@@ -309,7 +309,7 @@ def test_what_is_not_final_is_asked_again_when_ray_can_know(
         return answers.pop(0)
 
     monkeypatch.setattr(remote, "_wait_for", answer)
-    monkeypatch.setattr("actors.tries.remote_ledger.time.sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     assert remote.begin(CLIP, "load") == Answer("begin")
     assert asked == [("begin_after", [], [], CLIP, "load", 0.0, "here")] * 2
     assert waited == [25.0]

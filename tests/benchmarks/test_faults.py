@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import damaged, jobs, kills, store
+from benchmarks.faults import damaged, jobs, kills, nodes, store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -35,3 +35,9 @@ def test_damaged_images_become_records(tmp_path: Path, models: jobs.Models) -> N
     result = damaged.trial(tmp_path / "damaged", models, good=6, damaged=15, seed=0)
     assert result.faults == 0, result
     assert len(result.reasons) >= 1
+
+
+def test_nodes_that_are_lost_while_they_are_busy_lose_nothing(tmp_path: Path) -> None:
+    tally = nodes.trial(tmp_path / "nodes", count=2, seed=0, clips=14)
+    assert (tally.lost_nodes, tally.with_notice) == (2, 1)
+    assert tally.faults == 0, tally

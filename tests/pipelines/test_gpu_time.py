@@ -57,9 +57,6 @@ def test_each_second_of_a_gpu_is_in_one_share(after: Pass) -> None:
     assert held.shares() == pytest.approx({**dict.fromkeys(SHARES, 0.0), "starting": 1.0})
     # The ledger began 2 s after the GPUs were reserved.
     began = {"ready": {"generate": 2, "finish": 4}, "first_start_s": {"generate": 96.0, "finish": 12.0}}
-        "ready": {"generate": 2, "finish": 4},
-        "first_start_s": {"generate": 96.0, "finish": 12.0},
-    }  # began with it
     held._time.note(spent(98, **began))
     assert held.shares()["starting"] == pytest.approx((100 + (12 + 4 * 2) / 4) / 300)
     after(100)
