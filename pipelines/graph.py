@@ -116,7 +116,7 @@ class Graph:
         )
         return images.map_batches(
             as_actor("generate"),
-            fn_constructor_args=(generate, "generate", self._guard, self._job.profiling),
+            fn_constructor_args=(generate, self._guard, self._job.profiling),
             batch_size=config.workers.generate.batch_size,
             num_gpus=self._pools.generate_gpus,
             num_cpus=config.workers.generate.num_cpus,
@@ -133,7 +133,7 @@ class Graph:
         )
         return clips.map_batches(
             as_actor("finish"),
-            fn_constructor_args=(finish, "finish", self._guard),
+            fn_constructor_args=(finish, self._guard),
             batch_size=1,
             num_gpus=self._pools.finish_gpus,
             num_cpus=config.workers.finish.num_cpus,

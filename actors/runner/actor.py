@@ -42,12 +42,11 @@ def as_actor(name: str) -> type:
     """
 
     class Actor:
-        def __init__(self, *args: Any) -> None:
+        def __init__(self, make: MakeStage, guard: Guard, profiling: Profiling | None = None) -> None:
             end_with_parent()  # here: the thread in which Ray makes an actor lives as long as the process
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-            self._stage = self._thread.submit(StageInActor, *args).result()
+            self._stage = self._thread.submit(StageInActor, make, name, guard, profiling).result()
             self._leaving = Leaving()
-            guard: Guard = args[-1]
             if isinstance(guard.ledger, RemoteLedger):
                 self._leaving.watch(guard.ledger.leaves_here)
 

@@ -107,15 +107,15 @@ class Cluster:
         """End all of its processes at once."""
         lose(self.nodes.pop(node))
 
-    def give_notice(self, node: str, seconds: float) -> "subprocess.CompletedProcess[str]":
-        """`stillreel drain`."""
+    def give_notice(self, node: str, seconds: float) -> "subprocess.Popen[str]":
+        """`stillreel drain`, which is under way."""
         command = ["drain", "--address", self.address, "--node", node, "--deadline-s", f"{seconds:.1f}"]
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "pipelines", *command],
             env=environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
 
 
@@ -138,8 +138,8 @@ def _one(folder: Path, cluster: Cluster, rng: np.random.Generator, tally: Tally,
             if notice:
                 seconds = rng.uniform(*_NOTICE_S)
                 ends = time.monotonic() + seconds
-                given = cluster.give_notice(node, seconds)
-                (folder / "drain.txt").write_text(given.stdout + given.stderr)
+                said, _ = cluster.give_notice(node, seconds).communicate()
+                (folder / "drain.txt").write_text(said)
                 time.sleep(max(0.0, ends - time.monotonic()))
             cluster.lose(node)
             cluster.add()
@@ -188,7 +188,7 @@ def write_config(path: Path, images: Path, output: str, address: str) -> Path:
 
 
 def set_pace(marks: Path, seconds: float) -> None:
-    """How long each clip takes that begins from now on."""
+    """How long each clip takes that is under way, or begins."""
     marks.mkdir(parents=True, exist_ok=True)
     (marks / "new pace").write_text(str(seconds))
     (marks / "new pace").replace(marks / slow.PACE)

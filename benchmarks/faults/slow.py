@@ -3,7 +3,7 @@
     python -m benchmarks.faults.slow CONFIG MARKS [KEY=VALUE]...
 
 In the folder MARKS lies a file for each node whose worker has a clip, named by the node's id. The file `seconds` there
-says how long each clip takes, and may change.
+says how long each clip takes, and may change, for those that are under way, too.
 """
 
 import sys
@@ -25,7 +25,7 @@ PACE = "seconds"
 
 
 class SlowGenerate(Generate):
-    """Each clip takes so many seconds as the file says when it begins."""
+    """Each clip takes so many seconds as the file says."""
 
     def __init__(self, marks: Path, *arguments: Any) -> None:
         import ray
@@ -36,7 +36,9 @@ class SlowGenerate(Generate):
     def __call__(self, image: Loaded) -> Generated:
         """As in `Generate`."""
         self._mark.touch()
-        time.sleep(float(self._pace.read_text()))
+        begun = time.monotonic()
+        while time.monotonic() - begun < float(self._pace.read_text()):
+            time.sleep(0.05)
         made = super().__call__(image)
         self._mark.unlink(missing_ok=True)
         return made

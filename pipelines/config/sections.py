@@ -84,7 +84,9 @@ class RunSettings(Section):
         le=86_400,
         description="seconds without a sign of life after which another run may write to the output",
     )
-    max_deaths: int = Field(3, ge=1, description="a clip fails after so many deaths of the worker that has it")
+    max_deaths: int = Field(
+        3, ge=1, description="a clip fails after so many deaths of its worker; those with its node do not count"
+    )
     clip_timeout_s: float | None = Field(
         3600.0, gt=0, description="a worker that takes longer over one stage of a clip is ended; null: never"
     )

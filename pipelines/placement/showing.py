@@ -14,7 +14,7 @@ _GB = 10**9
 
 
 def print_placement(placement: Placement, console: Console) -> None:
-    """One row for each kind of node, and the notes."""
+    """One row for each kind of node that could get something, and the notes."""
     columns = ["nodes", "each with", "generate", "finish", "loading tasks", "memory_mode"]
     table = Table(*columns, title="who goes where", title_justify="left", box=None)
     for node, shares in _kinds(placement.shares).items():
@@ -56,7 +56,8 @@ def _described(node: Node) -> str:
 
 def _kinds(shares: Sequence[Share]) -> dict[Node, list[Share]]:
     kinds: dict[Node, list[Share]] = {}
-    for share in sorted(shares, key=lambda share: (-share.node.gpus, share.node.name, -share.node.cpus)):
+    useful = [share for share in shares if share.node.cpus or share.node.gpus]
+    for share in sorted(useful, key=lambda share: (-share.node.gpus, share.node.name, -share.node.cpus)):
         kinds.setdefault(share.node, []).append(share)
     return kinds
 

@@ -40,7 +40,7 @@ def bound_by(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_stage_is_made_and_called_in_one_thread(bound_by: list[int]) -> None:
-    stage = actor.as_actor("generate")(partial(Threads, "a"), "generate", ATTEMPTS)
+    stage = actor.as_actor("generate")(partial(Threads, "a"), ATTEMPTS)
     frames = []
 
     def call() -> None:
@@ -66,4 +66,4 @@ def test_what_a_start_raises_reaches_the_caller(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("os._exit", end)
     with pytest.raises(Ended):
-        actor.as_actor("generate")(partial(Threads, ""), "generate", ATTEMPTS)
+        actor.as_actor("generate")(partial(Threads, ""), ATTEMPTS, None)

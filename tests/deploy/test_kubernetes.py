@@ -6,14 +6,18 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
+import typer
 import yaml
+from ray._private import ray_constants
 
+from pipelines import __main__ as cli
 from pipelines.config import load_config
 from pipelines.config.sections import RunSettings
 from pipelines.placement.nodes import Node
@@ -97,6 +101,20 @@ def test_pods_get_longer_than_clips_under_way() -> None:
         assert stop_s < group["template"]["spec"]["terminationGracePeriodSeconds"]
 
 
+def test_workers_hear_of_a_notice_and_get_the_time_that_it_tells() -> None:
+    for group in workers():
+        (container,) = group["template"]["spec"]["containers"]
+        program, command, option, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+        drain = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]  # a group's
+        assert (program, option in [name for parameter in drain.params for name in parameter.opts]) == (
+            "stillreel",
+            True,
+        )
+        left_s = group["template"]["spec"]["terminationGracePeriodSeconds"] - float(seconds)
+        assert left_s > ray_constants.RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S  # that Ray waits on SIGTERM by itself
+    assert "lifecycle" not in GROUPS["head"]["template"]["spec"]["containers"][0]
+
+
 def test_rays_version_is_that_of_the_constraints() -> None:
     constraints = (ROOT / "constraints.txt").read_text()
     assert f"\nray=={JOB['rayClusterSpec']['rayVersion']}\n" in constraints
@@ -153,6 +171,16 @@ def test_the_dockerfile_has_no_faults() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for name in ("actors", "pipelines")
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert sorted(listed) == sorted(there)
 
 
 def test_the_dockerfile_copies_what_is_there() -> None:

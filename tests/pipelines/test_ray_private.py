@@ -12,8 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import ray
+from ray._private import state as state_module
 from ray._private import worker
 from ray._private.node import Node
+from ray._private.state import state
+from ray._raylet import InnerGcsClient
+from ray.core.generated import autoscaler_pb2, gcs_pb2
 from ray.data import DataContext, Dataset
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.util.metrics import Counter
@@ -47,6 +51,20 @@ def test_ray_data_reads_its_log_level_and_logs_under_its_name() -> None:
     source = (Path(ray.__file__).parent / "data/_internal/logging.py").read_text()
     assert "RAY_DATA_LOG_LEVEL" in source
     assert logging.getLogger("ray.data").name == "ray.data"
+
+
+def test_ray_tells_and_is_told_which_nodes_go_away() -> None:
+    """A notice that is given and heard: `tests/pipelines/test_spot.py`."""
+    assert callable(state.get_draining_nodes)
+    assert callable(InnerGcsClient.drain_node)  # to which GcsClient hands on
+    assert autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION
+    assert gcs_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE == ray_private.WAS_IDLE
+    assert b"DeathReason" in Path(ray._raylet.__file__).read_bytes()
+
+
+def test_when_nodes_leave_is_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_private, "_draining_nodes", lambda: lambda: {"a": 1_700_000_000_500, "b": 0})
+    assert ray_private.leaving_nodes() == {"a": 1_700_000_000.5, "b": float("inf")}
 
 
 def test_blocks_come_out_as_they_are() -> None:
@@ -99,6 +117,12 @@ def test_a_run_does_without_what_another_ray_lacks(
     monkeypatch.delattr(worker, "print_to_stdstream")
     monkeypatch.setattr(worker, "_global_node", SimpleNamespace())
     monkeypatch.setattr("ray.job_config.JobConfig", SimpleNamespace)
+    monkeypatch.setattr(state_module, "state", SimpleNamespace())
+    ray_private._draining_nodes.cache_clear()
+    for _ in range(2):  # which says it once
+        assert ray_private.leaving_nodes() == {}
+    ray_private._draining_nodes.cache_clear()
+    assert ray_private.give_notice("a", 0.0) is None
     assert ray_private.job_config("/ours") == SimpleNamespace()
     monkeypatch.setattr(DataContext, "get_current", lambda: SimpleNamespace(execution_options=SimpleNamespace()))
     with ray_private.reports_into(tmp_path / "ray.log"):
@@ -108,6 +132,7 @@ def test_a_run_does_without_what_another_ray_lacks(
     ray_private.set_data_context()
     lacks = ["print_to_stdstream", "_global_node.all_processes", "iter_internal_ref_bundles", "memory_usage_poll"]
     lacks += ("downstream_capacity_backpressure_ratio", "custom_execution_callback_classes", "_py_driver_sys_path")
+    lacks += ("get_draining_nodes",)
     for what in lacks:
         assert any(what in message for message in caplog.messages), what
 
