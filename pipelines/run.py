@@ -121,8 +121,8 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         summary.gpus.following(graph.ledger.take_spent),
         Metrics(summary, config, lease, pools, graph.ledger.counts) as metrics,
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
-        NodeWatch(graph.ledger, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
+        NodeWatch(graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console),
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
         try:

@@ -41,7 +41,7 @@ class Beat(BaseModel):
     Attributes:
         version: of this record.
         recent_s, recent_ended: a span until now, of some minutes, and the rows that ended within it.
-        gpus: that the run has reserved and that are there.
+        gpus: that the run has reserved and that are there now.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
         cost: of these, in `currency`; None where no price is set.
         gpu_time: what they went into (`pipelines.driver.gpu_time`), each 0..1; none where no GPU was held.

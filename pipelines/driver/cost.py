@@ -1,5 +1,6 @@
 """GPU-seconds of a run, and what they cost."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -13,11 +14,11 @@ from pipelines.driver.gpu_time import GpuTime, Reserved
 
 
 class GpuClock:
-    """Counts GPU-seconds from when a run holds GPUs until it lets them go.
+    """Counts GPU-seconds from when a run holds GPUs until it lets them go; several threads ask it.
 
     Attributes:
         is_on: whether it counts, also where there is no GPU.
-        held: GPUs that are held now.
+        reserved, held: GPUs that the run asks for, and of these those that are there now.
         currency: of `cost`.
     """
 
@@ -25,24 +26,50 @@ class GpuClock:
         self.currency = settings.currency
         self._settings = settings
         self._price: float | None = settings.gpu_hour
-        self.is_on, self.held = False, 0.0
+        self.is_on, self.reserved, self.held = False, 0.0, 0.0
+        self._types: Mapping[str, float] = {}
         self._since = 0.0
-        self._seconds = 0.0
+        self._seconds, self._cost, self._is_unpriced = 0.0, 0.0, False  # until `_since`
+        self._lock = threading.Lock()
         self._time = GpuTime()
 
     def start(self, reserved: Mapping[str, Reserved], types: Mapping[str, float]) -> None:
-        """From here on the actors of each stage hold so many GPUs; `types` are the cluster's, with how many of each."""
-        gpus = sum(one.actors * one.gpus for one in reserved.values())
-        self.is_on, self.held, self._since = True, gpus, time.monotonic()
+        """From here on the actors of each stage hold so many GPUs.
+
+        `types`: the accelerator types of these, with how many of each; of a cluster that is to grow, none.
+        """
+        self.reserved = self.held = sum(one.actors * one.gpus for one in reserved.values())
+        self.is_on, self._since, self._types = True, time.monotonic(), types
         self._price = price_of(self._settings, types)
         self._time.start(reserved)
 
+    def see(self, types: Mapping[str, float]) -> None:
+        """So many GPUs of each type are there now: no more of those that were reserved are held."""
+        with self._lock:
+            self._settle()
+            there = sum(count for name, count in types.items() if not self._types or name in self._types)
+            self.held = min(self.reserved, there) if self.is_on else 0.0
+            if not self._types:
+                self._price = price_of(self._settings, types)
+
     def stop(self) -> None:
         """No more are held."""
-        if self.is_on:
-            self._time.stop()
-        self._seconds = self.seconds()
-        self.is_on, self.held = False, 0.0
+        with self._lock:
+            if self.is_on:
+                self._time.stop()
+            self._settle()
+            self.is_on, self.held = False, 0.0
+
+    def _settle(self) -> None:
+        seconds, now = self._running_s(), time.monotonic()
+        self._seconds, self._since = self._seconds + seconds, now
+        if seconds and self._price is None:
+            self._is_unpriced = True
+        self._cost += seconds / S_PER_HOUR * (self._price or 0.0)
+
+    def _running_s(self) -> float:
+        """GPU-seconds since the number of GPUs changed last."""
+        return self.held * (time.monotonic() - self._since)
 
     def add(self, ending: Ending) -> None:
         """A row has ended, after some seconds in each stage."""
@@ -58,11 +85,15 @@ class GpuClock:
 
     def seconds(self) -> float:
         """GPU-seconds so far."""
-        return self._seconds + self.held * (time.monotonic() - self._since)
+        with self._lock:
+            return self._seconds + self._running_s()
 
     def cost(self) -> float | None:
         """What they come to; None without a price."""
-        return None if self._price is None else self.seconds() / S_PER_HOUR * self._price
+        with self._lock:
+            if self._is_unpriced or self._price is None:
+                return None
+            return self._cost + self._running_s() / S_PER_HOUR * self._price
 
     def described(self, clips: int) -> dict[str, Any]:
         """What `summary.json` says of it; `clips` were made."""

@@ -34,13 +34,15 @@ class Reserved:
 class GpuTime:
     """Counts seconds of actors, by stage, and weighs them with the GPUs that these hold.
 
-    Counted is what the run has reserved: an actor that waits for a node starts, and one whose node is lost idles until
-    it begins to start again.
+    An actor that has not started yet starts, as long as its GPU is there; one whose worker has ended idles until it
+    begins to start again.
     """
 
     def __init__(self) -> None:
         self._reserved: Mapping[str, Reserved] = {}
-        self._made, self._failed, self._started, self._lost = (defaultdict[str, float](float) for _ in range(4))
+        self._made, self._failed, self._started, self._waited, self._lost = (
+            defaultdict[str, float](float) for _ in range(5)
+        )
         self._under_way: Mapping[str, float] = {}
         self._ready: Counter[str] = Counter()
         self._since = 0.0
@@ -70,8 +72,8 @@ class GpuTime:
             # To a ledger that began anew, workers that started long ago are new when they start again.
             new = min(count, max(0, self._reserved[stage].actors - self._ready[stage]))
             self._ready[stage] += new
-            waited_s = spent["first_wait_s"][stage] + count * before_ledger_s
-            self._started[stage] += spent["first_start_s"][stage] + waited_s * new / count
+            self._started[stage] += spent["first_start_s"][stage]
+            self._waited[stage] += (spent["first_wait_s"][stage] + count * before_ledger_s) * new / count
         for stage in self._reserved:
             self._started[stage] += spent["restart_s"].get(stage, 0.0)
             self._lost[stage] += spent["lost_s"].get(stage, 0.0)
@@ -112,10 +114,13 @@ class GpuTime:
         has_ended = self._ended is not None
         parts = {
             "making": self._weighed(self._made) + (0.0 if has_ended else self._weighed(self._under_way)),
-            "starting": self._weighed(self._started) + self._weighed(waiting),
+            "starting": self._weighed(self._started),
             "failing": self._weighed(self._failed),
             "retrying": self._weighed(self._lost) + (self._weighed(self._under_way) if has_ended else 0.0),
         }
+        # Who waits for a node that is not there yet holds no GPU.
+        waited = self._weighed(self._waited) + self._weighed(waiting)
+        parts["starting"] += min(waited, max(0.0, gpu_s - sum(parts.values())))
         whole = max(gpu_s, sum(parts.values()))  # which were measured in different places
         return {name: part / whole for name, part in parts.items()} | {"idling": 1 - sum(parts.values()) / whole}
 

@@ -3,12 +3,12 @@
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from actors.errors import StorageError
+from actors.logs import logger
 from pipelines.dataset.beats import BEAT_S, Beat, Failures, Phase
 from pipelines.driver.report import Summary
 from pipelines.job import Job
@@ -54,9 +54,13 @@ class Heartbeat:
             self._stop.wait(BEAT_S)
 
     def _beat(self, phase: Phase) -> None:
-        beat = self._now(phase).model_dump_json(indent=2)
-        with suppress(StorageError):
+        try:
+            beat = self._now(phase).model_dump_json(indent=2)
             self._job.storage.put_bytes(self._job.folder.heartbeat, beat.encode())
+        except StorageError:
+            return
+        except Exception:  # noqa: BLE001 - a run does not end because nobody hears of it
+            logger.exception("the sign of life could not be told")
 
     def _now(self, phase: Phase) -> Beat:
         beat = Beat(run_id=self._job.run_id, phase=phase, started_at=self._started, beaten_at=datetime.now(UTC))

@@ -3,7 +3,8 @@
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from actors import logs
 from pipelines.driver import ray_private
+from pipelines.placement.nodes import nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
 _LOOK_INTERVAL_S = 2.0
@@ -29,11 +31,23 @@ class Tries(Protocol):
         """Tell what is known of clips, on which somebody may wait who takes a node away."""
 
 
+class Gpus(Protocol):
+    """What is told of GPUs (`pipelines.driver.cost`)."""
+
+    reserved: float
+
+    def see(self, types: Mapping[str, float]) -> None:
+        """So many of each type are there."""
+
+
 class NodeWatch:
     """A context manager: a thread tells the user and the ledger, in a line each, what becomes of nodes."""
 
-    def __init__(self, tries: Tries, console: Console) -> None:
-        self._tries, self._console = tries, console
+    def __init__(self, tries: Tries, gpus: Gpus, end: Callable[[], None], console: Console) -> None:
+        """`end`: what ends the run in good order; called where the driver's own node is to go away."""
+        self._tries, self._gpus, self._end, self._console = tries, gpus, end, console
+        self._own = ""  # the driver's node
+        self._has_gpus = True
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
         self._leave_at: dict[str, float] = {}
         self._announced: set[str] = set()
@@ -53,6 +67,7 @@ class NodeWatch:
     def _watch(self) -> None:
         import ray
 
+        self._own = ray.get_runtime_context().get_node_id()
         while not self._has_left.wait(_LOOK_INTERVAL_S):
             with suppress(Exception):  # Ray is gone, or does not answer now: others say so
                 self.look(ray.nodes(), ray_private.leaving_nodes())
@@ -70,10 +85,24 @@ class NodeWatch:
             if node in leave_at and node not in self._announced:
                 self._announced.add(node)
                 self._leaves(name, leave_at[node])
+                if node == self._own:
+                    self._say("the run itself is on that node: it ends in good order, the same command continues it")
+                    self._end()
         reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
         for node in before.keys() - alive.keys():
             self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)
         self._alive, self._leave_at = alive, leave_at
+        types: Counter[str] = Counter()
+        for one in nodes_of(nodes):
+            types[one.name] += one.gpus
+        self._gpus.see(types)
+        self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in leave_at])
+
+    def _say_if_no_gpu(self, staying: list[dict[str, Any]]) -> None:
+        has_gpus = any(node.gpus for node in nodes_of(staying))
+        if self._has_gpus and not has_gpus and self._gpus.reserved:
+            self._say("no node with a GPU is there: the run waits for one")
+        self._has_gpus = has_gpus
 
     def _leaves(self, name: str, at: float) -> None:
         when = "soon" if math.isinf(at) else f"in {max(0.0, at - time.time()):.0f} s"

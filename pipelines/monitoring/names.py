@@ -66,8 +66,8 @@ GPUS = Metric("gauge", "gpus", "GPUs that the run holds now")
 GPU_SECONDS = Metric(
     "counter",
     "gpu_seconds",
-    "GPU-seconds, by what became of them: held by the run in all; work, of the clips that ended",
-    ("state",),
+    "GPU-seconds of each stage's actors: held in all; work, of the clips that ended",
+    ("state", "stage"),
 )
 GPU_TIME_SHARE = Metric(
     "gauge",

@@ -58,19 +58,26 @@ class Metrics:
     ) -> None:
         """`counts` asks the ledger (`LocalLedger.counts`); with `run.metrics=false` all of this does nothing."""
         self._summary, self._lease, self._counts, self._is_on = summary, lease, counts, config.run.metrics
-        self._gpus_of = {"generate": pools.generate_gpus, "finish": pools.finish_gpus}
+        self._reserved = pools.reserved
         self._run_labels = dict(zip(RUN_LABELS, (summary.run_id, config.generator), strict=True))
         self._seconds: deque[tuple[str, float]] = deque()  # the run appends
-        self._bytes, self._work_s = 0, 0.0
+        self._bytes, self._work_s = 0, dict.fromkeys(self._reserved, 0.0)
         self._published: dict[tuple[str, tuple[str, ...]], float] = {}
         self._has_left = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="metrics", daemon=True)
 
     def __enter__(self) -> Self:
         if self._is_on:
+            self._start()
+        return self
+
+    def _start(self) -> None:
+        try:
             self._rays = {metric.name: _in_ray(metric, self._run_labels) for metric in METRICS}
             self._thread.start()
-        return self
+        except Exception as error:  # noqa: BLE001 - the run goes on without
+            self._is_on = False
+            logger.warning("no metrics are published: %s", error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,7 +101,8 @@ class Metrics:
             seconds = columns.get(column)
             if seconds is not None:
                 self._seconds.append((stage, seconds))
-                self._work_s += seconds * self._gpus_of.get(stage, 0.0)
+                if stage in self._reserved:
+                    self._work_s[stage] += seconds * self._reserved[stage].gpus
         if isinstance(ending, Made):
             self._bytes += columns.get("bytes") or 0
         return ending
@@ -141,8 +149,10 @@ class Metrics:
         for reason, count in degradations.items():
             yield names.DEGRADATIONS, {"reason": reason}, count
         yield names.UPLOADED_BYTES, {}, self._bytes
-        yield names.GPU_SECONDS, {"state": "held"}, gpus.seconds()
-        yield names.GPU_SECONDS, {"state": "work"}, self._work_s
+        for stage, one in self._reserved.items():
+            held_s = gpus.seconds() * one.actors * one.gpus / gpus.reserved if gpus.reserved else 0.0
+            yield names.GPU_SECONDS, {"state": "held", "stage": stage}, held_s
+            yield names.GPU_SECONDS, {"state": "work", "stage": stage}, self._work_s[stage]
         for status in get_args(Status):
             yield names.RUNS, {"ended": status}, 0
 

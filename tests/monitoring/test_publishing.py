@@ -110,8 +110,11 @@ def test_a_run_in_figures(noted: Noted) -> None:
     assert noted.of("stage_seconds") == {
         ("load",): 1.25, ("generate",): 18, ("finish",): 4, ("interpolate",): 1, ("encode",): 0.5, ("upload",): 0.5,
     }  # fmt: skip
-    assert noted.of("gpu_seconds")[("work",)] == 18 + 4 / 4
-    assert noted.of("gpu_seconds")[("held",)] > 0
+    assert noted.of("gpu_seconds")["work", "generate"] == 18
+    assert noted.of("gpu_seconds")["work", "finish"] == 4 / 4
+    held_s = noted.of("gpu_seconds")
+    assert held_s["held", "generate"] == pytest.approx(4 * held_s["held", "finish"], rel=0.2)
+    assert held_s["held", "finish"] > 0
     assert noted.of("gpus") == {(): 1.25}
     assert sum(noted.of("gpu_time_share").values()) == pytest.approx(1)
     assert 0 < noted.of("cost")[("EUR",)] < 1

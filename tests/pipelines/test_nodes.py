@@ -3,6 +3,7 @@
 import io
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,6 +23,22 @@ class Tries:
 
     def flush(self) -> None:
         self.told.append("flush")
+
+
+class Gpus:
+    """What is told of GPUs; and whether the run was told to end."""
+
+    reserved = 2.0
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+        self.has_ended = False
+
+    def see(self, types: Mapping[str, float]) -> None:
+        self.seen.append(dict(types))
+
+    def end(self) -> None:
+        self.has_ended = True
 
 
 def node(name: str, *, alive: bool = True, reason: int = 0) -> dict[str, Any]:
@@ -46,8 +63,36 @@ def tries() -> Tries:
 
 
 @pytest.fixture
-def watch(tries: Tries, screen: io.StringIO) -> NodeWatch:
-    return NodeWatch(tries, Console(file=screen, width=200))
+def gpus() -> Gpus:
+    return Gpus()
+
+
+@pytest.fixture
+def watch(tries: Tries, gpus: "Gpus", screen: io.StringIO) -> NodeWatch:
+    return NodeWatch(tries, gpus, gpus.end, Console(file=screen, width=200))
+
+
+def test_gpus_are_counted_where_nodes_stay_and_it_is_said_when_none_is_left(
+    watch: NodeWatch, gpus: Gpus, screen: io.StringIO
+) -> None:
+    watch.look([node("a"), node("b")], {})
+    watch.look([node("a"), node("b")], {"a" * 8: time.time() + 100})
+    watch.look([node("a", alive=False), node("b", alive=False)], {})
+    unknown = "GPU of an unknown type"
+    assert gpus.seen == [{unknown: 2}, {unknown: 2}, {}]  # one that goes away is paid for until then
+    assert screen.getvalue().count("No node with a GPU is there: the run waits for one") == 1
+    watch.look([node("c")], {})
+    watch.look([node("c", alive=False)], {})
+    assert screen.getvalue().count("No node with a GPU is there") == 2
+
+
+def test_a_run_whose_own_node_goes_away_ends_in_good_order(watch: NodeWatch, gpus: Gpus, screen: io.StringIO) -> None:
+    watch._own = "a" * 8
+    watch.look([node("a"), node("b")], {"b" * 8: time.time() + 100})
+    assert not gpus.has_ended
+    watch.look([node("a"), node("b")], {"a" * 8: time.time() + 100})
+    assert gpus.has_ended
+    assert "The run itself is on that node" in screen.getvalue()
 
 
 def test_a_node_that_joins_late_is_said(watch: NodeWatch, tries: Tries, screen: io.StringIO) -> None:

@@ -153,6 +153,41 @@ def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -
     assert clock.described(0)["cost_per_1000_clips"] is None
 
 
+def test_gpus_are_paid_for_while_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = GpuClock(CostSettings(gpu_hours={"L4": 1.0, "H100": 4.0}))
+    clock.start({"generate": Reserved(8, 1.0)}, {})  # of a cluster that is to grow
+    clock.see({})
+    now += 3600
+    assert (clock.held, clock.seconds()) == (0, 0)
+    clock.see({"L4": 2.0})
+    now += 3600
+    assert (clock.seconds(), clock.cost()) == (2 * 3600, 2.0)
+    clock.see({"L4": 2.0, "H100": 100.0})  # no more than were asked for
+    assert clock.held == 8
+    clock.see({"H100": 1.0})
+    now += 3600
+    clock.stop()
+    assert clock.cost() == 2.0 + 4.0
+    unknown = GpuClock(CostSettings(gpu_hours={"L4": 1.0}))
+    unknown.start({"generate": Reserved(1, 1.0)}, {})
+    unknown.see({"T4": 1.0})
+    now += 1
+    unknown.see({"L4": 1.0})
+    assert unknown.cost() is None
+
+
+def test_of_a_cluster_that_was_there_other_types_of_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = GpuClock(CostSettings(gpu_hours={"H100": 4.0}))
+    clock.start({"generate": Reserved(2, 1.0)}, {"H100": 2.0})
+    clock.see({"H100": 1.0, "T4": 9.0})
+    now += 3600
+    assert (clock.held, clock.cost()) == (1, 4.0)
+
+
 def test_prices_by_accelerator() -> None:
     prices = CostSettings(gpu_hour=1.0, gpu_hours={"H100": 3.0})
     assert price_of(prices, {}) == 1.0
