@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -16,11 +17,14 @@ import pytest
 import typer
 import yaml
 from ray._private import ray_constants
+from ray.autoscaler._private.kuberay.autoscaling_config import _get_labels_from_group_spec
+from ray.job_submission import JobStatus
+from ray.util.accelerators import accelerators
 
 from pipelines import __main__ as cli
 from pipelines.config import load_config
 from pipelines.config.sections import RunSettings
-from pipelines.placement.nodes import Node
+from pipelines.placement.nodes import TYPE_LABEL, Node
 from pipelines.placement.placing import place
 from tests.deploy.manifests import FOLDER, ROOT, documents, groups, ray_job
 
@@ -28,6 +32,8 @@ from tests.deploy.manifests import FOLDER, ROOT, documents, groups, ray_job
 SCHEMAS = Path(os.environ.get("KUBERAY_SCHEMAS", ROOT.parent / "shared" / "kuberay"))
 JOB = ray_job()
 GROUPS = groups(JOB)
+DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+TYPES_OF_RAY = {value for name, value in vars(accelerators).items() if name.isupper()}
 ENTRYPOINT = shlex.split(JOB["entrypoint"])
 
 
@@ -93,26 +99,71 @@ def test_the_configmap_holds_the_run() -> None:
     assert all((FOLDER / name).is_file() for name in [*kustomization["resources"], *generator["files"]])
 
 
+def container_of(group: dict[str, Any]) -> dict[str, Any]:
+    (container,) = group["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def hook_of(group: dict[str, Any]) -> list[str]:
+    """The command of its `preStop`."""
+    command = container_of(group)["lifecycle"]["preStop"]["exec"]["command"]
+    return [str(word) for word in command]
+
+
 def test_pods_get_longer_than_clips_under_way() -> None:
     grace_s = RunSettings().grace_s
     stop_s = float(yaml.safe_load(JOB["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"])
     assert grace_s < stop_s
-    for group in GROUPS.values():
-        assert stop_s < group["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert hasattr(ray_constants, DRAIN_VARIABLE)  # Ray itself reads it by this name
+    for name, group in GROUPS.items():
+        (drain_s,) = [float(one["value"]) for one in container_of(group)["env"] if one["name"] == DRAIN_VARIABLE]
+        hook_s = stop_s if name == "head" else float(hook_of(group)[-1])
+        assert grace_s < min(hook_s, drain_s)  # each alone is enough, where the other does not work
+        assert hook_s + drain_s < group["template"]["spec"]["terminationGracePeriodSeconds"]
 
 
-def test_workers_hear_of_a_notice_and_get_the_time_that_it_tells() -> None:
+def test_workers_hear_of_a_notice() -> None:
     for group in workers():
-        (container,) = group["template"]["spec"]["containers"]
-        program, command, option, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+        program, command, option, _ = hook_of(group)
         drain = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]  # a group's
-        assert (program, option in [name for parameter in drain.params for name in parameter.opts]) == (
-            "stillreel",
-            True,
-        )
-        left_s = group["template"]["spec"]["terminationGracePeriodSeconds"] - float(seconds)
-        assert left_s > ray_constants.RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S  # that Ray waits on SIGTERM by itself
-    assert "lifecycle" not in GROUPS["head"]["template"]["spec"]["containers"][0]
+        assert program == "stillreel"
+        assert option in [name for parameter in drain.params for name in parameter.opts]
+
+
+def test_the_end_of_the_head_stops_the_run_that_is_at_work_and_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses = {"done": [JobStatus.SUCCEEDED], "run": [JobStatus.RUNNING] * 3 + [JobStatus.STOPPED]}
+    stopped: list[str] = []
+    waited: list[float] = []
+
+    class Client:
+        def __init__(self, address: str) -> None:
+            assert address == "http://127.0.0.1:8265"
+
+        def list_jobs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(submission_id=name) for name in (None, *statuses)]  # None: a driver without a job
+
+        def get_job_status(self, name: str) -> JobStatus:
+            left = statuses[name]
+            return left.pop(0) if len(left) > 1 else left[0]
+
+        def stop_job(self, name: str) -> None:
+            stopped.append(name)
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Client)
+    monkeypatch.setattr("time.sleep", waited.append)
+    python, option, script = hook_of(GROUPS["head"])
+    assert (python, option) == ("python", "-c")
+    exec(script, {})  # noqa: S102 - the manifest's own
+    assert (stopped, waited) == (["run"], [1, 1])
+    assert statuses["run"] == [JobStatus.STOPPED]
+
+
+def test_a_group_with_gpus_says_of_which_type_before_it_has_a_node() -> None:
+    for group in workers():
+        labels = _get_labels_from_group_spec(group, group["groupName"])  # as Ray's autoscaler reads them
+        kind = labels.get(TYPE_LABEL)
+        assert (kind in TYPES_OF_RAY) if held(group, "gpu") else (kind is None)
 
 
 def test_rays_version_is_that_of_the_constraints() -> None:
@@ -153,10 +204,24 @@ def test_the_head_makes_no_clips_and_stands_on_no_spot_machine() -> None:
     (term,) = head["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"
     ]
-    assert {rule["key"] for rule in term["matchExpressions"]} == {
-        "karpenter.sh/capacity-type",
-        "cloud.google.com/gke-spot",
+    refused = {rule["key"]: rule.get("values") for rule in term["matchExpressions"]}
+    assert {rule["operator"] for rule in term["matchExpressions"]} == {"NotIn", "DoesNotExist"}
+    assert refused == {
+        "karpenter.sh/capacity-type": ["spot"],
+        "eks.amazonaws.com/capacityType": ["SPOT"],
+        "cloud.google.com/gke-spot": None,
+        "cloud.google.com/gke-provisioning": ["spot"],
+        "kubernetes.azure.com/scalesetpriority": ["spot"],
     }
+
+
+def test_the_group_of_spot_machines_stands_on_those_that_the_head_refuses() -> None:
+    selector = GROUPS["gpu-spot"]["template"]["spec"]["nodeSelector"]
+    (term,) = GROUPS["head"]["template"]["spec"]["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]["nodeSelectorTerms"]
+    refused = {(rule["key"], value) for rule in term["matchExpressions"] for value in rule.get("values", ["true"])}
+    assert set(selector.items()) & refused
 
 
 def test_no_file_holds_a_secret_or_runs_as_root() -> None:
