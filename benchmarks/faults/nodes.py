@@ -138,8 +138,9 @@ def _one(folder: Path, cluster: Cluster, rng: np.random.Generator, tally: Tally,
             if notice:
                 seconds = rng.uniform(*_NOTICE_S)
                 ends = time.monotonic() + seconds
-                said, _ = cluster.give_notice(node, seconds).communicate()
-                (folder / "drain.txt").write_text(said)
+                drain = cluster.give_notice(node, seconds)
+                (folder / "drain.txt").write_text(drain.communicate()[0])
+                tally.unsaid += drain.returncode != 0
                 time.sleep(max(0.0, ends - time.monotonic()))
             cluster.lose(node)
             cluster.add()
@@ -164,7 +165,7 @@ def _look(folder: Path, output: str, tally: Tally, *, notice: bool) -> None:
     degradations = summary["degradations"]
     tally.counted += len(result.failures) + degradations.get("worker died", 0)
     said = (folder / "log.txt").read_text()
-    tally.unsaid += "was lost without notice" not in said and ("goes away in" not in said or not notice)
+    tally.unsaid += ("goes away in" if notice else "was lost without notice") not in said
     warnings = "".join(path.read_text() for path in Path(output).rglob("warnings.log"))
     tally.made_again["notice" if notice else "none"] += warnings.count("its node was lost, or goes away")
 
