@@ -38,10 +38,10 @@ def _advice(config: Config, pools: Pools) -> str:
     shares = f"num_gpus of {' or '.join(names)}"
     if not set_ones:
         return f"lower {shares}"
-    left = [name for name in names if name not in set_ones]
-    nothing = f" leaves {left[0]} too little for one actor" if left else ""
     numbers = " or ".join(f"{name}.actors" for name in set_ones)
-    return f"{f'{numbers}{nothing}; ' if nothing else ''}lower {numbers} or set it to auto, or lower {shares}"
+    lower = f"lower {numbers} or set {'it' if len(set_ones) == 1 else 'them'} to auto, or lower {shares}"
+    left = [name for name in names if name not in set_ones]
+    return f"{numbers} leaves {left[0]} too little for one actor; {lower}" if left else lower
 
 
 def as_placed(

@@ -215,6 +215,11 @@ def test_a_tighter_way_is_said() -> None:
             nodes(3, 8, 1, "P4"),
             "no GPU of the cluster (3 x P4) holds the generator: svd needs 13.5 GB at least",
         ),
+        (
+            ["workers.generate.num_gpus=0.5"],
+            nodes(1, 8, 1, "P100"),
+            "svd needs 6.7 GB at least (model.memory=sequential); raise workers.generate.num_gpus, lower image.width",
+        ),
         ([], nodes(2, 1.5, 1, "H100"), "no node has 1 CPUs left for loading beside the actors: lower workers.*.num_c"),
     ],
 )
@@ -287,7 +292,7 @@ def test_halves_of_a_single_gpu_are_filled() -> None:
         ),
         (
             ["workers.generate.actors=16", "workers.finish.actors=4"],
-            "has 16: lower workers.generate.actors or workers.finish.actors or set it to auto, or lower num_gpus of",
+            "has 16: lower workers.generate.actors or workers.finish.actors or set them to auto, or lower num_gpus of",
         ),
         (["workers.generate.num_gpus=32"], "has 16: lower num_gpus of workers.generate or workers.finish"),
     ],
@@ -295,6 +300,18 @@ def test_halves_of_a_single_gpu_are_filled() -> None:
 def test_what_nothing_is_left_for_is_said(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         place(config(*RIFE, *overrides), nodes(2, 64, 8, "H100"))
+
+
+def test_a_small_gpu_that_rife_could_leave_more_of_is_told_how() -> None:
+    (note,) = place(config(*RIFE), nodes(1, 8, 1, "P100")).notes
+    assert note == (
+        "P100 (12 GB): clips may fit in no way there (resident needs 22.0 GB); interpolation.pairs_per_batch=1 leaves "
+        "enough of a GPU that is shared with RIFE"
+    )
+    (share,) = place(config(*RIFE, "interpolation.pairs_per_batch=1"), nodes(1, 8, 1, "P100")).shares
+    assert share.way == "sequential"
+    (note,) = place(config(*RIFE), nodes(1, 8, 1, "P4")).notes
+    assert "pairs_per_batch" not in note  # there it would be too little all the same
 
 
 def test_types_are_rays() -> None:

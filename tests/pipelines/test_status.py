@@ -101,7 +101,7 @@ def test_what_is_no_dataset_and_what_is_of_a_newer_version(tmp_path: Path) -> No
         with pytest.raises(RunError, match="is of a newer version of stillreel: use that one"):
             read_state(layout, STORAGE)
         STORAGE.put_bytes(layout.run("r").heartbeat, b"{")
-        with pytest.raises(RunError, match="heartbeat.json is damaged, or of another version"):
+        with pytest.raises(RunError, match=r"heartbeat\.json is damaged, or of another version"):
             read_state(layout, STORAGE)
 
 
