@@ -80,8 +80,9 @@ def for_generator(config: Config, nodes: Sequence[Node], ways: Sequence[MemoryWa
         fits_alone = any(_holds(node, ways, 1.0) for node in small)
         more = "raise workers.generate.num_gpus, " if fits_alone else ""
         raise ConfigError(
-            f"no GPU of the cluster ({listed(nodes)}) holds the generator: {needs}; {more}lower image.width and height or "
-            "generation.num_frames, or name the type in workers.generate.accelerator_types to try it all the same"
+            f"no GPU of the cluster ({listed(nodes)}) holds the generator: {needs}; {more}lower image.width and "
+            "height or generation.num_frames, or name the type in workers.generate.accelerator_types to try it "
+            "all the same"
         )
     avoidable = [node for node in small if node.is_labelled]
     return Site(_types(avoidable), is_without=bool(avoidable)), [*notes, f"{listed(small)}: too small, {needs}"]

@@ -17,7 +17,6 @@ from ray._private import worker
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray._private.node import Node
 from ray._private.state import state
-from ray._raylet import InnerGcsClient
 from ray.core.generated import autoscaler_pb2, common_pb2
 from ray.data import DataContext, Dataset
 from ray.data._internal.execution.execution_callback import ExecutionCallback
@@ -57,7 +56,7 @@ def test_ray_data_reads_its_log_level_and_logs_under_its_name() -> None:
 def test_ray_tells_and_is_told_which_nodes_go_away() -> None:
     """A notice that is given and heard: `tests/pipelines/test_spot.py`."""
     assert callable(state.get_draining_nodes)
-    assert callable(InnerGcsClient.drain_node)  # to which GcsClient hands on
+    assert callable(vars(ray._raylet)["InnerGcsClient"].drain_node)  # to which GcsClient hands on
     assert autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION
     assert common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE == ray_private.WAS_IDLE
     assert b"DeathReason" in Path(ray._raylet.__file__).read_bytes()
