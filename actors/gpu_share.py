@@ -16,7 +16,7 @@ from typing import Any, Literal
 # and cuBLAS hold. An assumption, on the safe side: it was not measured here.
 CONTEXT_BYTES = 800_000_000
 
-_ROUNDING = 1e-6  # 1/3 may be written as 0.3333333
+ROUNDING = 1e-6  # of shares: 1/3 may be written as 0.3333333
 
 Sharer = Literal["generate", "finish"]
 
@@ -73,14 +73,14 @@ class GpuShares:
     def _of_generate(self, total: int) -> float:
         """The least that any number of generators on one GPU leaves to each: Ray decides who comes together."""
         share = self.generate_gpus
-        together = range(1, min(floor(1 / share + _ROUNDING), max(self.generate_actors, 1)) + 1)
+        together = range(1, min(floor(1 / share + ROUNDING), max(self.generate_actors, 1)) + 1)
         return min(share * total + self._finish_beside(number) * self._left(total) / number for number in together)
 
     def _finish_beside(self, generators: int) -> int:
         """Workers of `finish` that are on a GPU with so many generators, where there are enough."""
         if not 0 < self.finish_gpus < 1:
             return 0
-        room = floor((1 - generators * self.generate_gpus) / self.finish_gpus + _ROUNDING)
+        room = floor((1 - generators * self.generate_gpus) / self.finish_gpus + ROUNDING)
         return min(room, self.finish_actors)
 
     def _left(self, total: int) -> float:

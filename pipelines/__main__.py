@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 import traceback
 from typing import TYPE_CHECKING, Annotated
 
@@ -165,10 +164,10 @@ def status(
     """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale."""
     from actors.settings import StorageSettings
     from actors.storage import Storage
-    from pipelines.dataset.beats import BEAT_S, read_state
+    from pipelines.dataset.beats import read_state
     from pipelines.dataset.layout import Layout
     from pipelines.driver.screen import Screen
-    from pipelines.status import EXIT_CODES, print_status, to_json
+    from pipelines.status import EXIT_CODES, next_state, print_status, to_json
 
     settings = StorageSettings()
     if config:
@@ -177,15 +176,15 @@ def status(
         settings = load_config(config, ["manifest=none", "output=none"]).storage
     storage = Storage(settings.options, tries=settings.tries)
     layout, console = Layout(Storage.absolute(output)), Screen()
+    state = read_state(layout, storage)
     while True:
-        state = read_state(layout, storage)
         if as_json:
             print(to_json(state, layout))
         else:
             print_status(state, layout, console)
         if not watch or state.word != "running":
             raise typer.Exit(EXIT_CODES[state.word])
-        time.sleep(BEAT_S)
+        state = next_state(layout, storage)
 
 
 @app.command()

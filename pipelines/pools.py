@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, floor
 from typing import Any
 
-from actors.gpu_share import GpuShares
+from actors.gpu_share import ROUNDING, GpuShares
 from pipelines.config import ActorPool, Config
 from pipelines.driver.gpu_time import Reserved
 
@@ -51,7 +51,8 @@ def divide(config: Config, gpus: float, *, for_generate: float = 0.0, for_finish
     """Turn `actors: auto` into numbers.
 
     A single GPU is shared half and half. On more, one GPU in nine (rounded up) carries RIFE and the others generate;
-    RIFE goes to those first that cannot generate. Without RIFE weights the last stage only encodes, and takes no GPU.
+    RIFE goes to those first that cannot generate. Where one pool is a number, the other gets of what that leaves.
+    Without RIFE weights the last stage only encodes, and takes no GPU.
 
     Args:
         gpus: that can do both.
@@ -66,18 +67,27 @@ def divide(config: Config, gpus: float, *, for_generate: float = 0.0, for_finish
     alone = (gpus, for_generate, for_finish) == (1, 0, 0)
     if automatic and alone and generate.num_gpus == 1 and finish.num_gpus > 0:
         return Pools(1, 0.5, 1, 0.5)
-    taken = wanted = 0.0  # of the GPUs that could generate; of all that RIFE can have
-    if finish.num_gpus:
-        behind = gpus + for_generate - _GENERATOR_GPUS_PER_RIFE_GPU * for_finish
-        taken = min(max(ceil(behind / (_GENERATOR_GPUS_PER_RIFE_GPU + 1)), 0), gpus)
-        generating = gpus + for_generate - taken
-        wanted = taken + min(for_finish, max(ceil(generating / _GENERATOR_GPUS_PER_RIFE_GPU) - taken, 0))
-    return Pools(
-        _actors(generate, gpus + for_generate - taken),
-        generate.num_gpus,
-        _actors(finish, wanted),
-        finish.num_gpus,
-    )
+    if generate.actors != "auto":
+        generating = generate.actors * generate.num_gpus
+        wanted = float(ceil(generating / _GENERATOR_GPUS_PER_RIFE_GPU))
+        if not config.ray.autoscaling:  # else the GPUs of either may be still to come
+            wanted = min(wanted, for_finish + gpus - max(generating - for_generate, 0.0))
+        return Pools(generate.actors, generate.num_gpus, _actors(finish, wanted), finish.num_gpus)
+    taken = _taken_by_rife(config, gpus, for_generate, for_finish)
+    generating = gpus + for_generate - taken
+    wanted = taken + min(for_finish, max(ceil(generating / _GENERATOR_GPUS_PER_RIFE_GPU) - taken, 0))
+    return Pools(_actors(generate, generating), generate.num_gpus, _actors(finish, wanted), finish.num_gpus)
+
+
+def _taken_by_rife(config: Config, gpus: float, for_generate: float, for_finish: float) -> float:
+    """GPUs of those that could generate."""
+    finish = config.workers.finish
+    if not finish.num_gpus:
+        return 0.0
+    if finish.actors != "auto" and not config.ray.autoscaling:
+        return min(max(finish.actors * finish.num_gpus - for_finish, 0.0), gpus)
+    behind = gpus + for_generate - _GENERATOR_GPUS_PER_RIFE_GPU * for_finish
+    return min(max(ceil(behind / (_GENERATOR_GPUS_PER_RIFE_GPU + 1)), 0), gpus)
 
 
 def pools_without_cluster(config: Config) -> Pools:
@@ -89,4 +99,4 @@ def _actors(pool: ActorPool, gpus: float) -> int:
     """Actors of a pool that `gpus` carry; one where the stage runs on the CPU."""
     if pool.actors != "auto":
         return pool.actors
-    return max(1, int(gpus / pool.num_gpus)) if pool.num_gpus else 1
+    return max(1, floor(gpus / pool.num_gpus + ROUNDING)) if pool.num_gpus else 1

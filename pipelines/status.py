@@ -1,14 +1,18 @@
 """`stillreel status`: how the last run of a dataset is, asked of the dataset itself."""
 
 import json
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from actors.errors import StorageError
 from actors.printable import printable
-from pipelines.dataset.beats import State
+from actors.storage import Storage
+from pipelines.dataset.beats import BEAT_S, State, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.driver.bill import shown
 
@@ -51,6 +55,20 @@ def print_status(state: State, layout: Layout, console: Console) -> None:
     for name, value in ({"dataset": layout.root} | rows_of(state)).items():
         table.add_row(printable(name), Text(printable(value)))
     console.print(table)
+
+
+def next_state(layout: Layout, storage: Storage) -> State:
+    """At the next beat, or at a later one where the store does not answer, which is said once. Raises RunError."""
+    is_told = False
+    while True:
+        time.sleep(BEAT_S)
+        try:
+            return read_state(layout, storage)
+        except StorageError as error:
+            if not is_told:
+                # Not among the answers on standard output, which programs may read.
+                print(f"stillreel: {error}; asking again every {BEAT_S:g} s", file=sys.stderr)  # noqa: T201
+                is_told = True
 
 
 def to_json(state: State, layout: Layout) -> str:

@@ -1,15 +1,13 @@
 """The sections that are the driver's own: workers, run and ray. Those that workers need, too, are `actors.settings`."""
 
-import re
 from math import inf
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from actors import accelerators
+from actors.gpu_share import ROUNDING
 from actors.settings import Section
-from pipelines.placement import accelerators
-
-_ROUNDING = 1e-6  # 1/3 may be written as 0.3333333
 
 
 class TaskPool(Section):
@@ -28,14 +26,18 @@ class ActorPool(Section):
         [], description="GPUs of these types alone, as Ray calls them, e.g. [H100, A100]; empty: any that fits"
     )
 
+    @field_validator("accelerator_types", mode="before")
+    @classmethod
+    def _is_a_list(cls, names: object) -> object:
+        if isinstance(names, str):
+            raise ValueError("should be a list, such as [H100]")  # noqa: TRY004 - pydantic explains a ValueError
+        return names
+
     @field_validator("accelerator_types")
     @classmethod
     def _are_rays_names(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if spelling := accelerators.spelling_of(name):
-                raise ValueError(f"Ray has no such accelerator type; did you mean {spelling!r}?")
-            if not re.fullmatch(r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", name, re.ASCII):
-                raise ValueError("an accelerator type is a name such as H100 or GeForce-RTX-4090")
+        if mistake := accelerators.mistake_in(names):
+            raise ValueError(mistake)
         return names
 
     @model_validator(mode="after")
@@ -44,7 +46,7 @@ class ActorPool(Section):
             raise ValueError("actors must be 1 or more")
         # Ray cannot place fractions such as 0.3 on several nodes without stranding the rest (ray-project/ray#52133).
         share = self.num_gpus if self.num_gpus >= 1 or self.num_gpus == 0 else 1 / self.num_gpus
-        if abs(share - round(share)) > _ROUNDING:
+        if abs(share - round(share)) > ROUNDING:
             raise ValueError("num_gpus must be a whole number or exactly 1/n (0.5, 0.25, ...)")
         if self.accelerator_types and not self.num_gpus:
             raise ValueError("accelerator_types would be ignored, because num_gpus is 0: remove it")
@@ -122,9 +124,8 @@ class CostSettings(Section):
     @field_validator("gpu_hours")
     @classmethod
     def _are_types(cls, prices: dict[str, float]) -> dict[str, float]:
-        # As Ray makes one of a device's name, whichever that is (`ray._private.accelerators`).
-        if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) for name in prices):
-            raise ValueError("an accelerator type is one word, as Ray calls it: e.g. H100, and not NVIDIA H100")
+        if mistake := accelerators.mistake_in(prices):
+            raise ValueError(mistake)
         return prices
 
 

@@ -5,13 +5,14 @@ what the run of that lease says of itself.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from actors.errors import RunError
+from actors.errors import RunError, StorageError
 from actors.storage import NotFound, Storage
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import Holder, last_holder
@@ -97,11 +98,16 @@ def read_state(layout: Layout, storage: Storage) -> State:
     """Ask a dataset how its last run is.
 
     Raises:
-        RunError: this is no dataset, or of a newer version.
+        RunError: this is no dataset, or of a newer version, or its run's record is damaged.
         StorageError: the store does not answer.
     """
-    holder = last_holder(layout, storage)
+    try:
+        holder = last_holder(layout, storage)
+    except StorageError:
+        _check_no_file(layout, storage)
+        raise
     if holder is None:
+        _check_no_file(layout, storage)
         raise RunError(f"{layout.root} is no dataset of stillreel: no run has ever written there")
     beat = _read(layout.run(holder.run_id).heartbeat, storage)
     if beat is not None and beat.phase in ENDED:
@@ -113,6 +119,13 @@ def read_state(layout: Layout, storage: Storage) -> State:
     return State("stale" if is_stale else "running", holder, beat)
 
 
+def _check_no_file(layout: Layout, storage: Storage) -> None:
+    """Raise RunError where the place of the dataset is a file's."""
+    with suppress(StorageError):  # a folder, or nothing
+        storage.size(layout.root)
+        raise RunError(f"{layout.root} is a file and no dataset: give the folder that `output` names")
+
+
 def _read(uri: str, storage: Storage) -> Beat | None:
     try:
         data = storage.read_bytes(uri)
@@ -121,7 +134,9 @@ def _read(uri: str, storage: Storage) -> Beat | None:
     try:
         beat = Beat.model_validate_json(data)
     except ValidationError as error:
-        raise RunError(f"{uri} is no sign of life that this version can read: use the version that made it") from error
+        raise RunError(
+            f"{uri} is damaged, or of another version of stillreel: nothing can be said of its run"
+        ) from error
     if beat.version > VERSION:
         raise RunError(f"{uri} is of a newer version of stillreel: use that one to ask for its status")
     return beat

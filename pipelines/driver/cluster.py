@@ -112,7 +112,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
     """
     address = address_of(config)
     place = hidden(address.text) if address else "on this machine"
-    console.print(f"Starting Ray ({place}) ...", highlight=False, markup=False)
+    console.print(f"{'Connecting to' if address else 'Starting'} Ray ({place}) ...", highlight=False, markup=False)
     with (
         scratch.folder() as links,
         _last_words(),

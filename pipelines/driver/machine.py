@@ -3,6 +3,7 @@
 import os
 
 from pipelines.config import Config
+from pipelines.driver import ray_private
 from pipelines.placement.nodes import Node
 
 
@@ -16,8 +17,7 @@ def this_machine(config: Config) -> Node:
     if not torch.cuda.is_available():
         return Node(cpus)
     first = torch.cuda.get_device_properties(0)
-    name = first.name.removeprefix("NVIDIA ").replace(" ", "-")
-    return Node(cpus, torch.cuda.device_count(), name, first.total_memory)
+    return Node(cpus, torch.cuda.device_count(), ray_private.accelerator_type(first.name), first.total_memory)
 
 
 def _cores() -> int:

@@ -202,6 +202,21 @@ def give_notice(node: str, leaves_at: float) -> str | None:
 WAS_IDLE = 4
 
 
+def accelerator_type(device: str) -> str | None:
+    """What a node of Ray's calls its GPUs (H100), by the driver's name of one (NVIDIA H100 80GB HBM3).
+
+    None: this Ray does not tell. Without it: `plan --cluster` knows no type of this machine's own GPUs; `run` does.
+    """
+    try:
+        from ray._private.accelerators import nvidia_gpu
+
+        named: str | None = nvidia_gpu.NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(device)
+    except (ImportError, AttributeError):
+        _note("_gpu_name_to_accelerator_type", "the type of this machine's GPUs is not known before Ray runs")
+        return None
+    return named
+
+
 def blocks_of(dataset: Any) -> Iterator[pa.Table]:
     """What a Ray Data pipeline gives out, block by block, as it comes.
 

@@ -22,7 +22,7 @@ from pipelines.dataset.layout import Layout
 from pipelines.driver.cost import GpuClock
 from pipelines.driver.pace import Pace
 from pipelines.placement.placing import Placement
-from pipelines.planning.estimate import Estimate, estimated
+from pipelines.planning.estimate import Estimate, estimated_or_unknown
 from pipelines.planning.planner import Plan
 
 # Of each kind of failure, so many are shown in full.
@@ -90,7 +90,7 @@ class Summary:
     def hold(self, config: Config, placement: Placement, console: Console) -> None:
         """The cluster is there: say what the run will take, and count GPUs from here on."""
         pools, types = placement.pools, placement.held
-        estimate = estimated(self.plan, config, pools, types, placement.generating_on)
+        estimate = estimated_or_unknown(self.plan, config, pools, types, placement.generating_on)
         print_estimate(estimate, console)
         self.pace.begin(pools, types, estimate)
         self.gpus.start(pools.reserved, types)

@@ -1,6 +1,5 @@
-"""Who goes where: which actors and tasks of a run each node of the cluster gets. Arithmetic alone; no Ray.
+"""Who goes where: which actors and tasks of a run each node of the cluster gets, and how people are told. Without Ray.
 
-accelerators   types of GPUs by Ray's names, and their memory
 nodes          what a cluster has
 rooms          what is free on nodes while actors are put there
 fitting        which GPUs hold which stage

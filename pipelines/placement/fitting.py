@@ -77,9 +77,12 @@ def for_generator(config: Config, nodes: Sequence[Node], ways: Sequence[MemoryWa
         return ANYWHERE, notes
     needs = f"{config.generator} needs {ways[-1].needed_bytes / _GB:.1f} GB at least (model.memory={ways[-1].name})"
     if len(small) == len(with_gpus) and not config.ray.autoscaling:
+        fits_alone = any(_holds(node, ways, 1.0) for node in small)
+        more = "raise workers.generate.num_gpus, " if fits_alone else ""
         raise ConfigError(
-            f"no GPU of the cluster ({listed(nodes)}) holds the generator: {needs}; lower image.width and height or "
-            "generation.num_frames, or name the type in workers.generate.accelerator_types to try it all the same"
+            f"no GPU of the cluster ({listed(nodes)}) holds the generator: {needs}; {more}lower image.width and "
+            "height or generation.num_frames, or name the type in workers.generate.accelerator_types to try it "
+            "all the same"
         )
     avoidable = [node for node in small if node.is_labelled]
     return Site(_types(avoidable), is_without=bool(avoidable)), [*notes, f"{listed(small)}: too small, {needs}"]

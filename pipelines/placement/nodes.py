@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.placement import accelerators
+from actors import accelerators
 
 # The label that Ray gives a node by itself where it finds a GPU, and the resource that says the same.
 TYPE_LABEL = "ray.io/accelerator-type"

@@ -104,7 +104,7 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
         for index, room in enumerate(rooms)
     ]
     each = [replace(one, way=fitting.way_name(one.node, ways, gpu_shares)) if one.generate else one for one in each]
-    return Placement(placed, each, [*notes, *short, *_tighter(each, ways), *_idle(each)])
+    return Placement(placed, each, [*notes, *short, *_tighter(config, each, ways, gpu_shares), *_idle(each)])
 
 
 def _numbers(config: Config, nodes: Sequence[Node], for_generate: Site, for_finish: Site) -> Pools:
@@ -166,7 +166,9 @@ def _gpu_shares(config: Config, pools: Pools, *, needs_memory: bool) -> GpuShare
     )
 
 
-def _tighter(shares: Sequence[Share], ways: Sequence[MemoryWay]) -> list[str]:
+def _tighter(
+    config: Config, shares: Sequence[Share], ways: Sequence[MemoryWay], gpu_shares: GpuShares | None
+) -> list[str]:
     """Where clips are made in another way than the settings ask for."""
     making = {share.node: share.way for share in shares if share.way}
     is_mixed = len(set(making.values())) > 1
@@ -176,9 +178,19 @@ def _tighter(shares: Sequence[Share], ways: Sequence[MemoryWay]) -> list[str]:
             continue
         what = "may fit in no way there" if way == fitting.IN_NO_WAY else f"are expected to be made {way} there"
         advice = "; to leave those to RIFE, name the others in workers.generate.accelerator_types" if is_mixed else ""
+        if way == fitting.IN_NO_WAY and _fits_beside_less(config, node, ways, gpu_shares):
+            advice = f"; interpolation.pairs_per_batch=1 leaves enough of a GPU that is shared with RIFE{advice}"
         needs = f"{ways[0].name} needs {ways[0].needed_bytes / _GB:.1f} GB"
         notes.append(f"{node.name} ({node.gpu_bytes / _GB:.0f} GB): clips {what} ({needs}){advice}")
     return list(dict.fromkeys(notes))
+
+
+def _fits_beside_less(config: Config, node: Node, ways: Sequence[MemoryWay], shares: GpuShares | None) -> bool:
+    """Whether the generator would fit where RIFE takes one pair of frames at a time."""
+    if shares is None or not shares.finish_bytes:
+        return False
+    less = replace(shares, finish_bytes=needed_bytes(config.image.width, config.image.height, 1))
+    return fitting.way_name(node, ways, less) != fitting.IN_NO_WAY
 
 
 def _idle(shares: Sequence[Share]) -> list[str]:

@@ -17,7 +17,7 @@ def check_sums(config: Config, pools: Pools, nodes: Sequence[Node]) -> None:
             f"the actor pools need {pools.gpus:g} GPUs "
             f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
             f"{pools.finish_actors} x {pools.finish_gpus:g} for workers.finish) and the cluster has "
-            f"{cluster_gpus:g}: lower workers.*.actors or num_gpus, or set them to auto"
+            f"{cluster_gpus:g}: {_advice(config, pools)}"
         )
     actor_cpus = pools.generate_actors * workers.generate.num_cpus + pools.finish_actors * workers.finish.num_cpus
     task_cpus = workers.load.num_cpus
@@ -28,6 +28,20 @@ def check_sums(config: Config, pools: Pools, nodes: Sequence[Node]) -> None:
             f"workers.finish), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
             "lower workers.*.num_cpus (0 shares)"
         )
+
+
+def _advice(config: Config, pools: Pools) -> str:
+    """What to do about too few GPUs: numbers that are set can be lower, `auto` has come to the least already."""
+    workers = {"generate": config.workers.generate, "finish": config.workers.finish}
+    names = [f"workers.{stage}" for stage, one in pools.reserved.items() if one.gpus]
+    set_ones = [name for name in names if workers[name.removeprefix("workers.")].actors != "auto"]
+    shares = f"num_gpus of {' or '.join(names)}"
+    if not set_ones:
+        return f"lower {shares}"
+    numbers = " or ".join(f"{name}.actors" for name in set_ones)
+    lower = f"lower {numbers} or set {'it' if len(set_ones) == 1 else 'them'} to auto, or lower {shares}"
+    left = [name for name in names if name not in set_ones]
+    return f"{numbers} leaves {left[0]} too little for one actor; {lower}" if left else lower
 
 
 def as_placed(
@@ -60,10 +74,15 @@ def as_placed(
                 replace(pools, generate_actors=placed) if stage == "generate" else replace(pools, finish_actors=placed)
             )
         else:
+            is_auto = pool.actors == "auto"
+            advice = "num_gpus or num_cpus" if is_auto else "actors, num_gpus or num_cpus, or set actors to auto"
+            other = config.workers.finish if stage == "generate" else config.workers.generate
+            others = "generate" if stage == "finish" else "finish"
+            also = f", or workers.{others}.actors" if is_auto and other.actors != "auto" else ""
             raise ConfigError(
                 f"only {placed} of {actors} actors of workers.{stage} have room: each needs {each} on one node, and "
                 f"what is left on several ({len(nodes)} nodes, {listed(nodes)}) does not add up: lower "
-                f"workers.{stage}.actors, num_gpus or num_cpus, or set actors to auto"
+                f"workers.{stage}.{advice}{also}"
             )
     return pools, notes
 

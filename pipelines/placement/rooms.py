@@ -7,9 +7,8 @@ a fraction goes to the GPU with the least room that holds it, whole numbers go t
 from collections.abc import Callable, Sequence
 from math import floor
 
+from actors.gpu_share import ROUNDING
 from pipelines.placement.nodes import Node
-
-_ROUNDING = 1e-6  # 1/3 may be written as 0.3333333
 
 
 class Room:
@@ -22,9 +21,9 @@ class Room:
 
     def take(self, gpus: float, cpus: float) -> bool:
         """Put an actor here that reserves so much; False where there is no room."""
-        if cpus > self.cpus + _ROUNDING:
+        if cpus > self.cpus + ROUNDING:
             return False
-        free = sorted(index for index, share in enumerate(self.gpus) if share >= min(gpus, 1.0) - _ROUNDING)
+        free = sorted(index for index, share in enumerate(self.gpus) if share >= min(gpus, 1.0) - ROUNDING)
         if gpus >= 1:
             if len(free) < round(gpus):
                 return False
@@ -39,12 +38,12 @@ class Room:
 
     def tasks(self, cpus: float) -> int:
         """How many tasks that reserve so many CPUs have room."""
-        return max(floor((self.cpus + _ROUNDING) / cpus), 0)
+        return max(floor((self.cpus + ROUNDING) / cpus), 0)
 
     @property
     def idle_gpus(self) -> int:
         """GPUs that nobody has a share of."""
-        return sum(share > 1 - _ROUNDING for share in self.gpus)
+        return sum(share > 1 - ROUNDING for share in self.gpus)
 
 
 def spread(

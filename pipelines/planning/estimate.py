@@ -8,6 +8,7 @@ a clip, divided by its actors: then neither the start nor a shortage of anything
 """
 
 import difflib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pipelines.planning import measured
 from pipelines.planning.history import PastRun, Seconds
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools, pools_without_cluster
+
+logger = logging.getLogger("stillreel.driver")
 
 # Where clips came at no less than this share of the rate that the actors could give, the actors were the limit.
 _ACTORS_WERE_THE_LIMIT = 0.7
@@ -73,6 +76,17 @@ class Estimate:
         return lines
 
 
+def estimated_or_unknown(
+    plan: Plan, config: Config, pools: Pools, types: Mapping[str, float], generating_on: Mapping[str, float]
+) -> Estimate:
+    """As `estimated`, for a run, which no estimate may end: whatever that raises is a line of the log."""
+    try:
+        return estimated(plan, config, pools, types, generating_on)
+    except Exception as error:  # noqa: BLE001 - it reads what earlier runs have left, and nothing depends on it
+        logger.warning("what this run takes is not known: the estimate failed (%s)", type(error).__name__)
+        return Estimate(plan.to_do - plan.spoilt, "unknown: the estimate failed")
+
+
 def estimated(
     plan: Plan,
     config: Config,
@@ -88,7 +102,7 @@ def estimated(
     on = _named(pools, config)
     if pools is None:
         pools = pools_without_cluster(config)
-    runs = [run for run in history.runs if types is None or run.gpu_types == types]
+    runs = [run for run in history.runs if types is None or {*run.gpu_types} == {*types}]
     at_work = types if generating_on is None else generating_on
     seconds, source, accelerator = _seconds(config, history.clips, pools, at_work)
     if seconds is None and runs:  # whose rows somebody has taken away

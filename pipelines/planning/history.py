@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from actors.errors import StorageError
 from actors.storage import Storage
@@ -31,6 +31,8 @@ _RUNS = 8
 _NOT_SPEED = {"source", "revision", "cache_dir"}
 
 T = TypeVar("T")
+_TIMES = pa.schema({"device": pa.string(), "generate_s": pa.float64(), "finish_s": pa.float64()})
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,11 @@ class PastRun(BaseModel):
 
     settings: str
     made: int = Field(ge=2)
-    elapsed_s: float
-    making_s: float = Field(gt=0)
-    actors: dict[str, int]
+    elapsed_s: _Seconds
+    making_s: _Seconds = Field(gt=0)
+    actors: dict[str, PositiveInt]
     gpu_types: dict[str, float]
-    mean_stage_s: dict[str, float]
+    mean_stage_s: dict[str, _Seconds]
 
     @property
     def interval_s(self) -> float:
@@ -98,9 +100,9 @@ def read_history(config: Config, layout: Layout, storage: Storage, revisions: tu
     with ThreadPoolExecutor(_PARTS + _RUNS) as readers:
         parts = readers.submit(_last, layout.data, storage, _PARTS, lambda uri: part_of(uri) is not None)
         runs = readers.submit(_last, layout.runs, storage, _RUNS, lambda _: True)
-        tables = readers.map(lambda uri: _quietly(lambda: read_records(metadata_in(uri), storage)), parts.result())
+        tables = readers.map(lambda uri: _quietly(lambda: _clips(uri, config, storage, revisions[0])), parts.result())
         pasts = readers.map(lambda uri: _quietly(lambda: _past(RunFolder(uri), storage)), runs.result())
-        clips = [_alike(table, config, revisions[0]) for table in tables if table is not None]
+        clips = [table for table in tables if table is not None]
         return History(_means(clips), [past for past in pasts if past is not None and past.settings == settings])
 
 
@@ -111,13 +113,20 @@ def _last(folder: str, storage: Storage, count: int, is_ours: Callable[[str], bo
 
 
 def _quietly(read: Callable[[], T]) -> T | None:
-    with suppress(StorageError, ValidationError, pa.ArrowException):
+    # Files of other versions, or of other hands: columns of other types and numbers that do not fit raise any of these.
+    with suppress(StorageError, pa.ArrowException, TypeError, ValueError, LookupError, ArithmeticError):
         return read()
     return None
 
 
 def _past(run: RunFolder, storage: Storage) -> PastRun:
     return PastRun.model_validate_json(storage.read_bytes(run.summary))
+
+
+def _clips(part: str, config: Config, storage: Storage, revision: str) -> pa.Table | None:
+    """Of a part, as `_TIMES`; None where it has no records."""
+    records = read_records(metadata_in(part), storage)
+    return None if records is None else _alike(records, config, revision)
 
 
 def _alike(table: pa.Table, config: Config, revision: str) -> pa.Table:
@@ -129,8 +138,7 @@ def _alike(table: pa.Table, config: Config, revision: str) -> pa.Table:
     if {"width", "height"} <= {*table.column_names}:
         sized = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
         table = table.filter(pa.array([size in sizes for size in sized], pa.bool_()))
-    names = ("device", "generate_s", "finish_s")
-    return table.select(names) if {*names} <= {*table.column_names} else pa.table({name: [] for name in names})
+    return table.select(_TIMES.names).cast(_TIMES) if {*_TIMES.names} <= {*table.column_names} else _TIMES.empty_table()
 
 
 def _expected(config: Config, revision: str) -> dict[str, Any]:

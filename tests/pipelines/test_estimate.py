@@ -14,7 +14,7 @@ from actors.records import clip_schema
 from actors.storage import Storage
 from pipelines.config import Config, load_config
 from pipelines.dataset.layout import Layout
-from pipelines.planning.estimate import estimated, span
+from pipelines.planning.estimate import estimated, estimated_or_unknown, span
 from pipelines.planning.history import History, PastRun, Seconds, read_history, settings_of
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools
@@ -149,6 +149,25 @@ def test_of_runs_on_other_numbers_of_actors() -> None:
     assert told.time_s == pytest.approx(300 + 100 * 20)
 
 
+def test_of_runs_on_other_numbers_of_gpus_of_the_same_types() -> None:
+    seconds = Seconds(10.0, 0.1, 300, H100)
+    busy = past(101, 1300.0, 1050.0, 1, generate_s=10.0, encode_s=0.1)
+    on = [busy.model_copy(update={"gpu_types": types}) for types in ({"H100": 1.0}, {"H100": 1.0, "L4": 1.0})]
+    told = estimated(plan_of(100, seconds, runs=on), config_of(), FOUR_GPUS, {"H100": 4.0})
+    assert told.lacks == ""
+    assert told.time_s == pytest.approx(250 + 100 * 10.5 / 4)
+    on_l4 = estimated(plan_of(100, seconds, runs=on), config_of(), FOUR_GPUS, {"L4": 4.0})
+    assert on_l4.time_s is None
+
+
+def test_no_estimate_ends_a_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("pipelines.planning.estimate._pace", lambda *_: 1 / 0)
+    plan = plan_of(10, Seconds(10.0, 1.0, 5, H100))
+    told = estimated_or_unknown(plan, config_of(), FOUR_GPUS, {"H100": 4.0}, {"H100": 4.0})
+    assert told.shown() == {"estimate": "unknown: the estimate failed"}
+    assert caplog.messages == ["what this run takes is not known: the estimate failed (ZeroDivisionError)"]
+
+
 @pytest.mark.parametrize(
     ("cost", "note"),
     [
@@ -158,7 +177,7 @@ def test_of_runs_on_other_numbers_of_actors() -> None:
             "{L4: 1}",
             "no cost is told: cost.gpu_hours has no price for H100, which this cluster has; add it there, or set",
         ),
-        ("{h100: 1}", "has no price for H100, which this cluster has: H100 is meant by h100?"),
+        ("{H10: 1}", "has no price for H100, which this cluster has: H100 is meant by H10?"),
     ],
 )
 def test_prices_that_leave_out_a_gpu_of_the_cluster_are_told(cost: str, note: str) -> None:
@@ -166,7 +185,7 @@ def test_prices_that_leave_out_a_gpu_of_the_cluster_are_told(cost: str, note: st
     assert note in told.note
     assert bool(note) == bool(told.note)
     with_usual = estimated(plan_of(1), config_of(f"cost.gpu_hours={cost}", "cost.gpu_hour=1"), FOUR_GPUS, {"H100": 4.0})
-    assert bool(with_usual.note) == ("h100" in cost)
+    assert bool(with_usual.note) == ("H10:" in cost)
 
 
 def test_lengths_of_time() -> None:
@@ -231,6 +250,42 @@ def test_it_reads_the_last_few_parts_and_runs(tmp_path: Path, monkeypatch: pytes
     assert history.clips == [Seconds(sum(range(12, 20)) / 8, 2.0, 8, "cpu")]
     assert [run.elapsed_s for run in history.runs] == [119.0, 118.0, 117.0, 116.0]
     assert len(read) == 16
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"actors": {"generate": 0, "finish": 1}},
+        {"actors": {"generate": -1, "finish": 1}},
+        {"elapsed_s": float("nan")},
+        {"making_s": float("inf")},
+        {"mean_stage_s": {"generate_s": -1.0}},
+    ],
+)
+def test_a_summary_of_other_hands_is_passed_over(tmp_path: Path, values: dict[str, Any]) -> None:
+    layout, config = Layout(str(tmp_path)), null_config()
+    write_summary(layout, "1", settings=settings_of(config, ("", "")))
+    write_summary(layout, "2", settings=settings_of(config, ("", "")), **values)
+    assert len(read_history(config, layout, STORAGE, ("", "")).runs) == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"generated_frames": ["x"]},
+        {"generated_frames": [[25]]},
+        {"width": ["1024"], "height": [None]},
+        {"device": [1], "generate_s": ["long"], "finish_s": [2.0]},
+        {"device": ["cpu"], "generate_s": [{"a": 1}], "finish_s": [2.0]},
+    ],
+)
+def test_a_part_with_columns_of_other_types_is_passed_over(tmp_path: Path, columns: dict[str, list[Any]]) -> None:
+    layout = Layout(str(tmp_path))
+    write_part(layout, 0, {})
+    path = Path(layout.metadata(1))
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table(columns), path)
+    assert read_history(null_config(), layout, STORAGE, ("", "")).clips == [Seconds(1.0, 2.0, 1, "cpu")]
 
 
 def test_an_empty_dataset_has_no_history(tmp_path: Path) -> None:

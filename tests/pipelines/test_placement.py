@@ -9,9 +9,9 @@ import pytest
 import ray.util.accelerators
 from rich.console import Console
 
+from actors import accelerators
 from actors.errors import ConfigError
 from pipelines.config import Config, load_config
-from pipelines.placement import accelerators
 from pipelines.placement.nodes import TYPE_LABEL, Node, nodes_of
 from pipelines.placement.placing import Placement, place
 from pipelines.placement.rooms import Room, spread
@@ -215,6 +215,11 @@ def test_a_tighter_way_is_said() -> None:
             nodes(3, 8, 1, "P4"),
             "no GPU of the cluster (3 x P4) holds the generator: svd needs 13.5 GB at least",
         ),
+        (
+            ["workers.generate.num_gpus=0.5"],
+            nodes(1, 8, 1, "P100"),
+            "svd needs 6.7 GB at least (model.memory=sequential); raise workers.generate.num_gpus, lower image.width",
+        ),
         ([], nodes(2, 1.5, 1, "H100"), "no node has 1 CPUs left for loading beside the actors: lower workers.*.num_c"),
     ],
 )
@@ -253,6 +258,62 @@ def test_auto_takes_what_has_room() -> None:
     assert "workers.finish gets 3 actors and not 4: no node has 0.25 GPUs and 2 CPUs left" in placement.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "actors"),
+    [
+        (["workers.generate.actors=12"], (12, 8)),
+        (["workers.generate.actors=15"], (15, 4)),
+        (["workers.generate.actors=1"], (1, 4)),
+        (["workers.finish.actors=16", "workers.finish.num_gpus=0.5"], (8, 16)),
+        (["workers.finish.actors=2"], (15, 2)),
+        (["workers.finish.num_gpus=0"], (16, 1)),
+    ],
+)
+def test_auto_gets_what_a_number_leaves(overrides: list[str], actors: tuple[int, int]) -> None:
+    pools = place(config(*RIFE, *overrides), nodes(2, 64, 8, "H100")).pools
+    assert (pools.generate_actors, pools.finish_actors) == actors
+
+
+def test_halves_of_a_single_gpu_are_filled() -> None:
+    asked = ["workers.generate.actors=1", "workers.generate.num_gpus=0.5"]
+    assert place(config(*RIFE, *asked), nodes(1, 8, 1, "H100")).pools.finish_actors == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["workers.generate.actors=16"],
+            (
+                "the actor pools need 16.25 GPUs (16 x 1 for workers.generate, 1 x 0.25 for workers.finish) and the "
+                "cluster has 16: workers.generate.actors leaves workers.finish too little for one actor; lower "
+                "workers.generate.actors or set it to auto, or lower num_gpus of workers.generate or workers.finish"
+            ),
+        ),
+        (
+            ["workers.generate.actors=16", "workers.finish.actors=4"],
+            "has 16: lower workers.generate.actors or workers.finish.actors or set them to auto, or lower num_gpus of",
+        ),
+        (["workers.generate.num_gpus=32"], "has 16: lower num_gpus of workers.generate or workers.finish"),
+    ],
+)
+def test_what_nothing_is_left_for_is_said(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        place(config(*RIFE, *overrides), nodes(2, 64, 8, "H100"))
+
+
+def test_a_small_gpu_that_rife_could_leave_more_of_is_told_how() -> None:
+    (note,) = place(config(*RIFE), nodes(1, 8, 1, "P100")).notes
+    assert note == (
+        "P100 (12 GB): clips may fit in no way there (resident needs 22.0 GB); interpolation.pairs_per_batch=1 leaves "
+        "enough of a GPU that is shared with RIFE"
+    )
+    (share,) = place(config(*RIFE, "interpolation.pairs_per_batch=1"), nodes(1, 8, 1, "P100")).shares
+    assert share.way == "sequential"
+    (note,) = place(config(*RIFE), nodes(1, 8, 1, "P4")).notes
+    assert "pairs_per_batch" not in note  # there it would be too little all the same
+
+
 def test_types_are_rays() -> None:
     """Each type of Ray's that its nodes offer as a GPU has a memory here, or is none of a stage's."""
     names = {value for name, value in vars(ray.util.accelerators).items() if name.isupper() and isinstance(value, str)}
@@ -279,7 +340,11 @@ def test_other_spellings_of_a_type_are_known(name: str, spelling: str | None) ->
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("workers.generate.accelerator_types=[h100]", "Ray has no such accelerator type; did you mean 'H100'?"),
+        ("workers.generate.accelerator_types=[T4,h100]", "no accelerator type as in entry 2; did you mean 'H100'?"),
+        ("workers.generate.accelerator_types=H100", "accelerator_types: should be a list, such as [H100] (override"),
+        ("cost.gpu_hours={L4: 1, h100: 2}", "cost.gpu_hours: Ray has no accelerator type as in entry 2; did you mean"),
+        ("cost.gpu_hours={NVIDIA H100: 2}", "no accelerator type as in entry 1; did you mean 'H100'?"),
+        ("cost.gpu_hours={-X: 2}", "entry 1 is no accelerator type, which is a name such as H100"),
         ("workers.generate.accelerator_types=['a b']", "is a name such as H100 or GeForce-RTX-4090"),
         ("workers.finish.accelerator_types=[T4]", "without interpolation.weights that stage takes no GPU"),
     ],

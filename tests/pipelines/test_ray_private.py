@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray._private import state as state_module
 from ray._private import worker
+from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray._private.node import Node
 from ray._private.state import state
 from ray.core.generated import autoscaler_pb2, common_pb2
@@ -64,6 +65,19 @@ def test_ray_tells_and_is_told_which_nodes_go_away() -> None:
 def test_when_nodes_leave_is_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_private, "_draining_nodes", lambda: lambda: {"a": 1_700_000_000_500, "b": 0})
     assert ray_private.leaving_nodes() == {"a": 1_700_000_000.5, "b": float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("device", "named"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA GeForce RTX 4090", "GeForce-RTX-4090"),
+    ],
+)
+def test_gpus_have_rays_names(device: str, named: str) -> None:
+    assert ray_private.accelerator_type(device) == named
 
 
 def test_blocks_come_out_as_they_are() -> None:
@@ -122,6 +136,8 @@ def test_a_run_does_without_what_another_ray_lacks(
         assert ray_private.leaving_nodes() == {}
     ray_private._draining_nodes.cache_clear()
     assert ray_private.give_notice("a", 0.0) is None
+    monkeypatch.delattr(NvidiaGPUAcceleratorManager, "_gpu_name_to_accelerator_type")
+    assert ray_private.accelerator_type("Tesla T4") is None
     assert ray_private.job_config("/ours") == SimpleNamespace()
     monkeypatch.setattr(DataContext, "get_current", lambda: SimpleNamespace(execution_options=SimpleNamespace()))
     with ray_private.reports_into(tmp_path / "ray.log"):
@@ -131,7 +147,7 @@ def test_a_run_does_without_what_another_ray_lacks(
     ray_private.set_data_context()
     lacks = ["print_to_stdstream", "_global_node.all_processes", "iter_internal_ref_bundles", "memory_usage_poll"]
     lacks += ("downstream_capacity_backpressure_ratio", "custom_execution_callback_classes", "_py_driver_sys_path")
-    lacks += ("get_draining_nodes",)
+    lacks += ("get_draining_nodes", "_gpu_name_to_accelerator_type")
     for what in lacks:
         assert any(what in message for message in caplog.messages), what
 

@@ -2,17 +2,20 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from actors.errors import RunError
+from actors.errors import RunError, StorageError
 from actors.storage import Storage
+from pipelines.__main__ import status as status_command
 from pipelines.config.sections import CostSettings
 from pipelines.dataset import beats
-from pipelines.dataset.beats import Beat, read_state
+from pipelines.dataset.beats import Beat, State, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
 from pipelines.driver.cost import GpuClock, price_of
@@ -98,8 +101,42 @@ def test_what_is_no_dataset_and_what_is_of_a_newer_version(tmp_path: Path) -> No
         with pytest.raises(RunError, match="is of a newer version of stillreel: use that one"):
             read_state(layout, STORAGE)
         STORAGE.put_bytes(layout.run("r").heartbeat, b"{")
-        with pytest.raises(RunError, match="no sign of life that this version can read"):
+        with pytest.raises(RunError, match=r"heartbeat\.json is damaged, or of another version"):
             read_state(layout, STORAGE)
+
+
+def test_a_file_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root")
+    code, said = status(tmp_path / "passwd")
+    whole = f"stillreel: {tmp_path}/passwd is a file and no dataset: give the folder that `output` names\n"
+    assert (code, said) == (1, whole)
+
+
+def test_who_watches_outlives_a_store_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r")
+        running = read_state(layout, STORAGE)
+        answers: list[State | None] = [running, None, None, running, None, replace(running, word="done")]
+
+        def answer(*_: object) -> State:
+            if (state := answers.pop(0)) is None:
+                raise StorageError("out/_lease could not be listed: no route")
+            return state
+
+        monkeypatch.setattr(beats, "read_state", answer)  # which the command asks first
+        monkeypatch.setattr("pipelines.status.read_state", answer)
+        monkeypatch.setattr("pipelines.status.BEAT_S", 0.01)
+        with pytest.raises(typer.Exit) as ended:
+            status_command(str(tmp_path), watch=True)
+    assert (ended.value.exit_code, answers) == (0, [])
+    line = "stillreel: out/_lease could not be listed: no route; asking again every 0.01 s"
+    assert capsys.readouterr().err.splitlines() == [line] * 2  # once for each time that it is away
+    monkeypatch.setattr(beats, "read_state", lambda *_: STORAGE.read_bytes(str(tmp_path / "none")))
+    with pytest.raises(StorageError):  # the first time it may be the wrong place
+        status_command(str(tmp_path), watch=True)
 
 
 def test_it_asks_a_store_three_times(
@@ -207,7 +244,7 @@ def test_prices_by_accelerator() -> None:
         ({"gpu_hour": float("inf")}, "cost.gpu_hour: a price is a number from 0 on, and not inf: give"),
         (
             {"gpu_hours": {"NVIDIA H100": 2}},
-            "cost.gpu_hours: an accelerator type is one word, as Ray calls it: e.g.",
+            "cost.gpu_hours: Ray has no accelerator type as in entry 1; did you mean 'H100'?",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Types of GPUs, as Ray calls them, and how much memory they have."""
 
 import re
+from collections.abc import Iterable
 
 _GB = 10**9
 
@@ -54,6 +55,8 @@ _MEMORY_GB: dict[str, float] = {
     "Intel-GPU-Max-1550": 128,
 }
 _BRANDS = re.compile(r"^(nvidia|tesla)+")
+# What Ray takes as a label's value, which a type becomes.
+_NAME = re.compile(r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
 def memory_bytes(accelerator: str) -> int | None:
@@ -67,6 +70,19 @@ def spelling_of(name: str) -> str | None:
     if name in _MEMORY_GB:
         return None
     return {_plain(known): known for known in _MEMORY_GB}.get(_BRANDS.sub("", _plain(name)))
+
+
+def mistake_in(names: Iterable[str]) -> str | None:
+    """What is wrong with the first name that is none of Ray's; it is told by its position, 1 for the first.
+
+    A name that is merely unknown here is none: Ray makes one of any device's name.
+    """
+    for position, name in enumerate(names, start=1):
+        if spelling := spelling_of(name):
+            return f"Ray has no accelerator type as in entry {position}; did you mean {spelling!r}?"
+        if not _NAME.fullmatch(name):
+            return f"entry {position} is no accelerator type, which is a name such as H100 or GeForce-RTX-4090"
+    return None
 
 
 def _plain(name: str) -> str:
