@@ -28,7 +28,7 @@ CLIPS = 40
 _SLOW_S, _FAST_S = 1.5, 0.1
 # Some of these notices are over before the clips under way have ended, and most are not.
 _NOTICE_S = (1.0, 10.0)
-_JOINS_WITHIN_S = 120.0
+_JOINS_WITHIN_S = 300.0
 _ENDS_WITHIN_S = 900.0
 # Where Ray starts so slowly on a busy machine that it gives up by itself.
 _TRIES_TO_JOIN = 5
@@ -112,7 +112,7 @@ class Cluster:
         command = ["drain", "--address", self.address, "--node", node, "--deadline-s", f"{seconds:.1f}"]
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines", *command],
-            env=environment(),
+            env=environment() | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
