@@ -31,6 +31,7 @@ from pipelines.dataset.work import WorkFile
 from pipelines.graph import Graph
 
 _MIN_SHARE = 0.97
+_READY = "ready"
 _SETTINGS = {"with": "true", "without": "false"}
 
 
@@ -56,11 +57,21 @@ def main() -> int:
 
 
 def _pair(rows: int, *, is_reversed: bool) -> dict[str, float]:
-    """Rows a second of both, while both are at work."""
+    """Rows a second of both, while both are at work. They start one after the other, and begin together."""
     names = list(reversed(_SETTINGS)) if is_reversed else list(_SETTINGS)
-    command = [sys.executable, "-m", "benchmarks.metrics_cost", f"--rows={rows}", "--one"]
-    processes = {name: subprocess.Popen([*command, _SETTINGS[name]], stdout=subprocess.PIPE) for name in names}
+    processes: dict[str, subprocess.Popen[str]] = {}
+    for name in names:
+        command = [sys.executable, "-m", "benchmarks.metrics_cost", f"--rows={rows}", "--one", _SETTINGS[name]]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes[name] = process
+        assert process.stdout is not None
+        while process.poll() is None and process.stdout.readline().strip() != _READY:
+            pass
     ended: dict[str, list[float]] = {}
+    for process in processes.values():
+        if process.stdin is not None and process.poll() is None:
+            process.stdin.write("begin\n")
+            process.stdin.flush()
     for name, process in processes.items():
         out, _ = process.communicate()
         if process.returncode:
@@ -81,11 +92,13 @@ def _one(rows: int, metrics: str) -> list[float]:
 
 @contextmanager
 def _noted() -> Iterator[list[float]]:
-    """The moments at which rows end within the block, of a clock that all processes share."""
+    """The moments at which rows end within the block, of a clock that all processes share; told when to begin."""
     moments: list[float] = []
     endings = Graph.endings
 
     def noted(graph: Graph, work: Sequence[WorkFile]) -> Iterator[Ending]:
+        print(_READY, flush=True)
+        sys.stdin.readline()
         for ending in endings(graph, work):
             moments.append(time.monotonic())
             yield ending
