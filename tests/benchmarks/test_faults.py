@@ -14,8 +14,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> jobs.Models:
     return jobs.make_models(tmp_path_factory.mktemp("models"))
 
 
-def test_killed_runs_are_continued(tmp_path: Path, models: jobs.Models) -> None:
+def test_killed_runs_are_continued(tmp_path: Path, models: jobs.Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of Ray's node process; tests/pipelines/test_resume.py kills a driver, test_faults.py there workers."""
+    monkeypatch.setattr(kills, "CLIPS", 16)
     tally = kills.trial(tmp_path / "kills", models, runs=1, seed=19, victims=["raylet"])
     assert tally.kills == {"driver": 0, "worker": 0, "raylet": 1, "none": 0}
     assert tally.faults == 0, tally
@@ -26,7 +27,7 @@ def test_killed_runs_are_continued(tmp_path: Path, models: jobs.Models) -> None:
 
 
 def test_a_faulty_store_loses_nothing(tmp_path: Path, models: jobs.Models) -> None:
-    result = store.trial(tmp_path / "store", models, clips=20, seed=0)
+    result = store.trial(tmp_path / "store", models, clips=12, seed=0)
     assert result.faults == 0, result
     assert {"503", "reset", "stall"} <= result.requests.keys()  # there were faults
 

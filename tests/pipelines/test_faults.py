@@ -16,7 +16,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from ray import cloudpickle
 from ray.data import DataContext
 
@@ -36,7 +35,7 @@ from pipelines.driver.ray_private import KeepNoStatistics
 from pipelines.graph import Graph
 from pipelines.job import Job
 from pipelines.pools import Pools
-from tests.clusters import Head, another_node, lose, ray_connected
+from tests.clusters import Head, ray_connected
 from tests.jobs import write_null_config, write_pictures
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module and all that it needs
@@ -300,37 +299,6 @@ def test_workers_killed_from_outside_lose_nothing(make_job: Callable[..., Work])
     assert all(isinstance(ending, Made) for ending in endings.values())
     assert [len(job.marks(stage)) for stage in ("generate", "finish")] == [2, 2]
     assert len(list(folder.rglob("*.mp4"))) == 4
-
-
-def test_a_node_that_is_lost_loses_nothing(make_job: Callable[..., Work], head: Head) -> None:
-    job = make_job(8)
-    folder = job.folder
-    # Room for one actor of `generate` on each node; what the lost one had waits until there is room on the other.
-    workers = job.config.workers
-    workers = workers.model_copy(update={"generate": workers.generate.model_copy(update={"num_cpus": 3})})
-    job.config = job.config.model_copy(update={"workers": workers})
-    first = alive_nodes()
-    with another_node(head, cpus=3) as process:
-        assert comes(lambda: alive_nodes() - first)
-        (node,) = alive_nodes() - first
-
-        class Traced(StillImages):
-            """Works when both nodes do."""
-
-            def __call__(self, image: Loaded) -> Generated:
-                mark(folder, ray.get_runtime_context().get_node_id())
-                assert comes((folder / node).exists)
-                time.sleep(0.5)
-                return super().__call__(image)
-
-        with after(lambda: job.marks(node), lambda: lose(process)):
-            endings = job.run({"generate": Traced, "finish": NoVideos}, Pools(2, 0, 1, 0))
-    assert job.marks(node), "nothing ran on the second node, so that nothing was tried"
-    assert all(isinstance(ending, Made) for ending in endings.values())
-
-
-def alive_nodes() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can_ends_the_run(
