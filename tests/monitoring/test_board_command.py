@@ -20,6 +20,12 @@ from tests.prometheus import MONITORING, running_prometheus
 NUMBER = len(read_queries(str(MONITORING)))
 
 
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logins of one test are no secrets of the next."""
+    monkeypatch.setattr(secrets, "_known", secrets._Known())
+
+
 def test_a_prometheus_that_is_not_there_is_one_sentence() -> None:
     port = free_port()
     done = in_process("board", "--prometheus", f"http://me:secret@127.0.0.1:{port}")
