@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from actors import secrets
 from pipelines.monitoring.board import read_queries
 from tests.clusters import free_port
 from tests.jobs import in_process
