@@ -20,7 +20,6 @@ from statistics import median
 from unittest.mock import patch
 
 from rich.console import Console
-from rich.table import Table
 
 from actors.contracts import Ending
 from benchmarks.null_model import null_stages
@@ -46,14 +45,13 @@ def main() -> int:
     if arguments.one:
         print(json.dumps(_one(arguments.rows, arguments.one)))
         return 0
-    table = Table("pair", *(f"rows/s {name}" for name in _SETTINGS), "ratio")
     shares = []
     for number in range(arguments.pairs):
         rates = _pair(arguments.rows, is_reversed=bool(number % 2))
         shares.append(rates["with"] / rates["without"])
-        table.add_row(str(number + 1), *(f"{rates[name]:.1f}" for name in _SETTINGS), f"{shares[-1]:.1%}")
-    table.add_row("median", "", "", f"{median(shares):.1%}")
-    Console().print(table, f"the aim: at least {_MIN_SHARE:.0%}")
+        said = ", ".join(f"{rates[name]:.1f} rows/s {name}" for name in _SETTINGS)
+        print(f"pair {number + 1}: {said} metrics: {shares[-1]:.1%}", flush=True)
+    print(f"median: {median(shares):.1%} (the aim: at least {_MIN_SHARE:.0%})")
     return int(median(shares) < _MIN_SHARE)
 
 
