@@ -77,8 +77,8 @@ def test_nothing_is_lost_or_doubled_where_a_worker_was_killed(run_seen: Promethe
     }
     assert summary["degradations"]
     assert {query: run_seen.ask(query) for query in counted} == {query: [count] for query, count in counted.items()}
-    (work,) = run_seen.ask('ray_stillreel_gpu_seconds_total{state="work"}')
-    (held,) = run_seen.ask('ray_stillreel_gpu_seconds_total{state="held"}')
+    (work,) = run_seen.ask('sum(ray_stillreel_gpu_seconds_total{state="work"})')
+    (held,) = run_seen.ask('sum(ray_stillreel_gpu_seconds_total{state="held"})')
     assert 0 < work < held == pytest.approx(summary["gpu_hours"] * 3600, abs=5)
 
 
