@@ -7,12 +7,19 @@ from typing import Any
 
 from actors.gpu_share import ROUNDING, GpuShares
 from pipelines.config import ActorPool, Config
-from pipelines.driver.gpu_time import Reserved
 
 # Clips are generated so much slower than they are encoded on the CPU: generators per encoding actor without RIFE.
 _GENERATORS_PER_ENCODER = 4
 # GPUs that generate for each GPU that interpolates: the two stages' pools are sized by it.
 _GENERATOR_GPUS_PER_RIFE_GPU = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The actors of a stage, and the GPUs that each holds."""
+
+    actors: int
+    gpus: float
 
 
 @dataclass(frozen=True, slots=True)

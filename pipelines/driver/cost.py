@@ -10,7 +10,8 @@ from actors.contracts import Ending
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
 from pipelines.driver.bill import S_PER_HOUR, per_1000, shown
-from pipelines.driver.gpu_time import GpuTime, Reserved
+from pipelines.driver.gpu_time import GpuTime
+from pipelines.pools import Reserved
 
 
 class GpuClock:

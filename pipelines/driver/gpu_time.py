@@ -4,31 +4,21 @@ What clips and failures took, their endings say. Of starts, of tries that came t
 ledger knows (`actors.tries.spent`). The rest is idling: waiting for images, for the other stage, for the end.
 """
 
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 
 from actors.contracts import Ending, Failed
 from actors.runner.contract import seconds_column
 from actors.tries.spent import Spent
+from pipelines.driver.looking import Looking
+from pipelines.pools import Reserved
 
 # Seconds between two looks at what the ledger knows; a look costs it a millisecond.
 _INTERVAL_S = 5.0
-# A ledger whose node is lost may never answer: it is not worth waiting for at the end of a run.
-_LAST_LOOK_S = 5.0
 
 SHARES = ("making", "starting", "failing", "retrying", "idling")
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """The actors of a stage, and the GPUs that each holds."""
-
-    actors: int
-    gpus: float
 
 
 class GpuTime:
@@ -82,26 +72,17 @@ class GpuTime:
     @contextmanager
     def followed(self, take: Callable[[], Spent]) -> Iterator[None]:
         """Within the block, `note` every few seconds, and at its end, what a ledger gives."""
-        has_left = threading.Event()
 
         def look() -> None:
-            try:
+            with suppress(Exception):  # Ray is gone, or its ledger starts again: others say so
                 self.note(take())
-            except Exception:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
-                return
 
-        def follow() -> None:
-            while not has_left.wait(_INTERVAL_S):
-                look()
-            look()
-
-        thread = threading.Thread(target=follow, name="gpu-time", daemon=True)
-        thread.start()
+        looking = Looking("gpu-time", look, _INTERVAL_S)
+        looking.start()
         try:
             yield
         finally:
-            has_left.set()
-            thread.join(_LAST_LOOK_S)
+            looking.stop()
 
     def of(self, gpu_s: float) -> dict[str, float]:
         """The share of each of `SHARES` in so many GPU-seconds, 0..1; they sum to 1. Nothing where there are none."""

@@ -1,7 +1,6 @@
 """What becomes of the cluster's nodes while a run goes on: they go away with notice or without, and others come."""
 
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,12 +12,11 @@ from rich.console import Console
 
 from actors import logs
 from pipelines.driver import ray_private
+from pipelines.driver.looking import Looking
 from pipelines.placement.nodes import nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
 _LOOK_INTERVAL_S = 2.0
-# A head that is lost may never answer.
-_LAST_LOOK_S = 5.0
 
 
 class Tries(Protocol):
@@ -51,26 +49,23 @@ class NodeWatch:
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
         self._leave_at: dict[str, float] = {}
         self._announced: set[str] = set()
-        self._has_left = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
+        self._looking = Looking("nodes", self._look_at_ray, _LOOK_INTERVAL_S, once_more=False)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._looking.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._has_left.set()
-        self._thread.join(_LAST_LOOK_S)
+        self._looking.stop()
 
-    def _watch(self) -> None:
+    def _look_at_ray(self) -> None:
         import ray
 
-        self._own = ray.get_runtime_context().get_node_id()
-        while not self._has_left.wait(_LOOK_INTERVAL_S):
-            with suppress(Exception):  # Ray is gone, or does not answer now: others say so
-                self.look(ray.nodes(), ray_private.leaving_nodes())
+        with suppress(Exception):  # Ray is gone, or does not answer now: others say so
+            self._own = self._own or ray.get_runtime_context().get_node_id()
+            self.look(ray.nodes(), ray_private.leaving_nodes())
 
     def look(self, nodes: list[dict[str, Any]], leave_at: dict[str, float]) -> None:
         """Say what is new: `nodes` as `ray.nodes()` has them, and when those go away that do."""

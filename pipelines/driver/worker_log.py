@@ -1,6 +1,5 @@
 """What workers report, while a run goes on: into the run's folder, and what degrades the run also to the user."""
 
-import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,10 @@ from actors import logs
 from actors.logs import Report
 from actors.retries import take_retries
 from actors.secrets import hidden
+from pipelines.driver.looking import Looking
 
 # A line about a worker that died should come while somebody still looks; a call a second costs nothing.
 _INTERVAL_S = 1.0
-# A ledger whose node is lost may never answer: it is not worth waiting for at the end of a run.
-_LAST_LOOK_S = 5.0
 # Of one kind the first lines are shown and the others only counted: a store that is down would fill the screen.
 _LINES_OF_A_KIND = 5
 
@@ -30,26 +28,19 @@ class WorkerLog:
     ) -> None:
         """`counts` is filled: degradations by their kind."""
         self._take, self._log, self._counts, self._console = take, log, counts, console
-        self._has_left = threading.Event()
         self._own: deque[Report] = deque()  # other threads append
         self._shown: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._watch, name="worker-log", daemon=True)
+        self._looking = Looking("worker-log", self._look, _INTERVAL_S)
         logs.start(run_id, "driver", self._own.append)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._looking.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._has_left.set()
-        self._thread.join(_LAST_LOOK_S)
-
-    def _watch(self) -> None:
-        while not self._has_left.wait(_INTERVAL_S):
-            self._look()
-        self._look()
+        self._looking.stop()
 
     def _look(self) -> None:
         try:

@@ -5,7 +5,6 @@ and whatever has died meanwhile. A counter in a worker would lose its last ten s
 process would leave series behind. The workers pay nothing, and the driver some 40 microseconds a row.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from actors.runner.contract import seconds_column
 from pipelines.config import Config
 from pipelines.dataset.lease import Lease
 from pipelines.driver import ray_private
+from pipelines.driver.looking import Looking
 from pipelines.driver.report import Status, Summary
 from pipelines.monitoring import names
 from pipelines.monitoring.names import METRICS, RUN_LABELS, STAGE_BUCKETS_S, Metric
@@ -27,8 +27,6 @@ from pipelines.pools import Pools
 # Ray exports what a process says every ten seconds (RAY_metrics_report_interval_ms), and forgets a gauge that was not
 # set again for two such intervals, of at least a second each.
 _INTERVAL_S = 2.0
-# A ledger whose node is lost may never answer: it is not worth waiting for at the end of a run.
-_LAST_LOOK_S = 5.0
 
 # Failures that are there with 0 from the start, so that the first of a kind counts as an increase.
 _USUAL_FAILURES = (
@@ -63,8 +61,8 @@ class Metrics:
         self._seconds: deque[tuple[str, float]] = deque()  # the run appends
         self._bytes, self._work_s = 0, dict.fromkeys(self._reserved, 0.0)
         self._published: dict[tuple[str, tuple[str, ...]], float] = {}
-        self._has_left = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="metrics", daemon=True)
+        self._has_told = False
+        self._looking = Looking("metrics", self._try_to_publish, _INTERVAL_S, at_once=True)
 
     def __enter__(self) -> Self:
         if self._is_on:
@@ -74,7 +72,7 @@ class Metrics:
     def _start(self) -> None:
         try:
             self._rays = {metric.name: _in_ray(metric, self._run_labels) for metric in METRICS}
-            self._thread.start()
+            self._looking.start()
         except Exception as error:  # noqa: BLE001 - the run goes on without
             self._is_on = False
             logger.warning("no metrics are published: %s", error)
@@ -85,9 +83,7 @@ class Metrics:
         """The last counts; Ray exports them when the driver leaves it."""
         if not self._is_on:
             return
-        self._has_left.set()
-        self._thread.join(_LAST_LOOK_S)
-        if not self._thread.is_alive():
+        if self._looking.stop():
             with suppress(Exception):
                 self._count(names.RUNS, {"ended": _ended(self._summary, kind)}, 1)
 
@@ -107,19 +103,13 @@ class Metrics:
             self._bytes += columns.get("bytes") or 0
         return ending
 
-    def _watch(self) -> None:
-        has_told = False
-        while True:
-            is_last = self._has_left.is_set()
-            try:
-                self._publish()
-            except Exception as error:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
-                if not has_told:
-                    logger.info("metrics could not be published: %s", error)
-                has_told = True
-            if is_last:
-                return
-            self._has_left.wait(_INTERVAL_S)
+    def _try_to_publish(self) -> None:
+        try:
+            self._publish()
+        except Exception as error:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
+            if not self._has_told:
+                logger.info("metrics could not be published: %s", error)
+            self._has_told = True
 
     def _publish(self) -> None:
         for metric, labels, total in self._totals():

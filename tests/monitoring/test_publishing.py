@@ -17,13 +17,12 @@ from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import Lease
 from pipelines.driver.cost import GpuClock
-from pipelines.driver.gpu_time import Reserved
 from pipelines.driver.report import Summary
 from pipelines.monitoring import publishing
 from pipelines.monitoring.names import METRICS
 from pipelines.monitoring.publishing import Metrics, backlog
 from pipelines.planning.planner import Plan
-from pipelines.pools import Pools
+from pipelines.pools import Pools, Reserved
 
 Series = tuple[str, ...]
 

@@ -11,7 +11,8 @@ from actors.contracts import Failed, Made, Row
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
 from pipelines.driver.cost import GpuClock
-from pipelines.driver.gpu_time import SHARES, Reserved
+from pipelines.driver.gpu_time import SHARES
+from pipelines.pools import Reserved
 
 POOLS = {"generate": Reserved(2, 1.0), "finish": Reserved(4, 0.25)}
 Pass = Callable[[float], None]

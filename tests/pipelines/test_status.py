@@ -19,7 +19,7 @@ from pipelines.dataset.beats import Beat, State, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
 from pipelines.driver.cost import GpuClock, price_of
-from pipelines.driver.gpu_time import Reserved
+from pipelines.pools import Reserved
 from pipelines.status import rows_of, to_json
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
