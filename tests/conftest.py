@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.servers", "tests.clusters"]  # s3_server, s3_storage, s3_bucket; head
+pytest_plugins = ["tests.servers", "tests.clusters", "tests.clock"]  # s3_server, s3_storage, s3_bucket; head; after
 
 # Tests compute tiny tensors, where a second thread only waits for the first: on a busy machine that costs tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

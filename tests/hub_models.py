@@ -3,12 +3,13 @@
 import hashlib
 import http.server
 import json
-import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from tests.web import serving
 
 MODEL = "someone/svd"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -41,19 +42,8 @@ class Hub:
             def do_GET(self) -> None:
                 hub._answer(self)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        self.endpoint = f"http://127.0.0.1:{server.server_port}"
-        try:
+        with serving(Handler) as self.endpoint:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         path = unquote(urlsplit(request.path).path)

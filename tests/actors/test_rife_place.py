@@ -2,7 +2,6 @@
 
 import http.server
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from actors.rife import weights
 from actors.rife.place import for_models, weights_file
 from actors.storage import Storage
 from tests.jobs import in_process, write_null_config, write_pictures
+from tests.web import serving
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -111,18 +111,8 @@ def site(rife_weights: Path, tmp_path: Path) -> Iterator[str]:
                 self.end_headers()
                 self.wfile.write((folder / name).read_bytes())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as address:
+        yield address
 
 
 def test_an_address_with_a_query_is_that_file(site: str, rife_weights: Path, tmp_path: Path) -> None:

@@ -1,30 +1,15 @@
 """What the ledger knows of workers' seconds that no finished clip tells of."""
 
 import time
-from collections.abc import Callable
-
-import pytest
 
 from actors.contracts import Failed, Row
 from actors.errors import ImageError
 from actors.tries.guard import Guard
 from actors.tries.ledger import LocalLedger
 from actors.tries.spent import START_OF, Spent
+from tests.clock import Pass
 
 CLIP, OTHER = "ab" * 32, "cd" * 32
-Pass = Callable[[float], None]
-
-
-@pytest.fixture
-def after(monkeypatch: pytest.MonkeyPatch) -> Pass:
-    """Let so many seconds pass."""
-    now = [100.0]
-
-    def advance(seconds: float) -> None:
-        now[0] += seconds
-
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return advance
 
 
 def told(spent: Spent) -> Spent:

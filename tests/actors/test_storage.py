@@ -13,6 +13,7 @@ from actors.errors import StorageError
 from actors.storage import NotFound, Storage
 from actors.store_options import STORES
 from actors.uris import common_scheme
+from tests.web import serving
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -281,12 +282,9 @@ def test_options_are_checked(options: dict[str, dict[str, object]], faults: list
 def web(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "a b.jpg").write_bytes(b"picture")
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Answering(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: object) -> None:
             super().__init__(*args, directory=str(tmp_path))  # type: ignore[arg-type]
-
-        def log_message(self, *_args: object) -> None:
-            pass
 
         def do_GET(self) -> None:
             if self.path == "/private.jpg":
@@ -294,10 +292,8 @@ def web(tmp_path: Path) -> Iterator[str]:
             else:
                 super().do_GET()
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(Answering) as address:
+        yield address
 
 
 def test_http(web: str) -> None:

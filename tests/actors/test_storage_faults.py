@@ -17,6 +17,7 @@ from actors.errors import StorageError
 from actors.retries import wait_s
 from actors.storage import NotFound, Storage
 from tests.faulty_proxy import Faults, faulty_proxy
+from tests.web import serving
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -49,22 +50,13 @@ def _server(answer: Handler) -> Iterator[str]:
     """A web server on a free port, every request of which goes to `answer`."""
 
     class Answering(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_args: object) -> None:
-            pass
-
         def do_GET(self) -> None:
             answer(self)
 
         do_HEAD = do_PUT = do_GET
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Answering) as address:
+        yield address
 
 
 def _send(handler: http.server.BaseHTTPRequestHandler, status: int, body: bytes, promised: int | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import http.server
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from actors.errors import StorageError
 from actors.fingerprint import fingerprint
 from actors.storage import Storage
 from actors.web import WebAccess, as_asked
+from tests.web import serving
 
 LOCAL = Storage(tries=1)
 MACHINE = "an image's URL must lead to another machine than this one, and to no cloud's metadata service"
@@ -35,9 +35,6 @@ def server() -> Iterator[Server]:
     state = Server()
 
     class Answering(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_args: object) -> None:
-            pass
-
         def do_GET(self) -> None:
             state.asked.append(self.path)
             state.headers.append(dict(self.headers))
@@ -52,13 +49,8 @@ def server() -> Iterator[Server]:
 
         do_HEAD = do_GET
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        state.url = f"http://127.0.0.1:{running.server_port}"
+    with serving(Answering) as state.url:
         yield state
-        running.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,6 +17,7 @@ from pipelines.monitoring.board import read_queries
 from tests.clusters import free_port
 from tests.jobs import in_process
 from tests.prometheus import MONITORING, running_prometheus
+from tests.web import serving
 
 NUMBER = len(read_queries(str(MONITORING)))
 
@@ -202,15 +203,5 @@ def _server(answer: Any, headers: Mapping[str, str] = {}) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as address:
+        yield address

@@ -14,6 +14,7 @@ from pipelines.config import load_config
 from pipelines.driver.address import Address, address_of
 from tests.clusters import free_port
 from tests.jobs import in_process, write_null_config, write_pictures
+from tests.web import serving
 
 
 @pytest.mark.parametrize(
@@ -77,15 +78,8 @@ def test_addresses_are_taken_apart() -> None:
 
 @contextmanager
 def web_server() -> Iterator[int]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(http.server.SimpleHTTPRequestHandler) as address:
+        yield int(address.rpartition(":")[2])
 
 
 def accept_and_close(listening: socket.socket) -> None:

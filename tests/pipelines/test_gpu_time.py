@@ -1,8 +1,6 @@
 """What a run's GPU-seconds went into."""
 
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,21 +11,9 @@ from pipelines.config.sections import CostSettings
 from pipelines.driver.cost import GpuClock
 from pipelines.driver.gpu_time import SHARES
 from pipelines.pools import Reserved
+from tests.clock import Pass
 
 POOLS = {"generate": Reserved(2, 1.0), "finish": Reserved(4, 0.25)}
-Pass = Callable[[float], None]
-
-
-@pytest.fixture
-def after(monkeypatch: pytest.MonkeyPatch) -> Pass:
-    """Let so many seconds pass."""
-    now = [100.0]
-
-    def advance(seconds: float) -> None:
-        now[0] += seconds
-
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return advance
 
 
 def spent(age_s: float, **told: Any) -> Spent:

@@ -3,7 +3,6 @@
 import base64
 import http.server
 import io
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from pipelines.planning.clips import open_manifest, wanted_clips
 from pipelines.planning.identity import Identity
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
+from tests.web import serving
 
 pytestmark = pytest.mark.slow
 
@@ -67,9 +67,6 @@ def web() -> Iterator[Web]:
     state = Web()
 
     class Answering(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_args: object) -> None:
-            pass
-
         def do_GET(self) -> None:
             state.asked.append(self.path)
             state.headers.append(dict(self.headers))
@@ -89,13 +86,8 @@ def web() -> Iterator[Web]:
 
         do_HEAD = do_GET
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        state.url = f"http://127.0.0.1:{server.server_port}"
+    with serving(Answering) as state.url:
         yield state
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
