@@ -211,6 +211,11 @@ def list_below(filesystem: Any, path: str) -> list[str]:
     return list(filesystem.find(path))
 
 
+def list_details(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
+    """All files below a folder, as the filesystem names them, in order of name, with what it knows of each."""
+    return dict(sorted(filesystem.find(path, detail=True).items()))
+
+
 def uris_of(found: Iterable[str], folder: str, filesystem: Any, path: str) -> list[str]:
     """URIs of what a filesystem has found in `folder`, which it calls `path`, sorted.
 

@@ -35,9 +35,15 @@ def version_of(store: str, filesystem: Any, path: str) -> str | None:
         FileNotFoundError: there is no such file.
     """
     if store == "local":
-        found = os.stat(path)  # noqa: PTH116 - a string, as all paths here
+        return version_in(store, os.stat(path))  # noqa: PTH116 - a string, as all paths here
+    return version_in(store, filesystem.info(path)) if store in _ETAG else None
+
+
+def version_in(store: str, found: Any) -> str | None:
+    """The version in what a store tells of a file: `os.stat_result` on this machine, else a dictionary."""
+    if store == "local":
         return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
-    return _unquoted(filesystem.info(path)[_ETAG[store]]) if store in _ETAG else None
+    return _unquoted(found[_ETAG[store]]) if store in _ETAG else None
 
 
 def put_if(store: str, uri: str, data: bytes, version: str) -> Put:

@@ -428,3 +428,29 @@ def test_s3_errors(s3_server: "S3Server", s3_storage: Storage, s3_bucket: str, m
     monkeypatch.setenv("HOME", "/nonexistent")
     with pytest.raises(StorageError, match="there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         Storage({"s3": {"client_kwargs": {"endpoint_url": s3_server.endpoint}}}).read_bytes(f"{s3_bucket}/a")
+
+
+def test_sizes_and_versions_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(b"123")
+    (tmp_path / "data" / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    (found,) = LOCAL.list_sized(str(tmp_path))
+    assert (found.uri, found.size) == (str(tmp_path / "data" / "a.mp4"), 3)
+    assert found.version == LOCAL.version(found.uri)
+    assert not list(LOCAL.list_sized(str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize(("scheme", "version"), [("gs", None), ("abfs", "0x1")])
+def test_other_stores_list_sizes(scheme: str, version: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = Mock()
+    filesystem.find.return_value = {f"b/{name}": {"size": size, "etag": "0x1"} for name, size in (("x/2", 2), ("1", 1))}
+    monkeypatch.setattr(Storage, "_locate", lambda *_, **__: (filesystem, "b"))
+    found = [(listed.uri, listed.size, listed.version) for listed in LOCAL.list_sized(f"{scheme}://b")]
+    assert found == [(f"{scheme}://b/1", 1, version), (f"{scheme}://b/x/2", 2, version)]
+
+
+def test_s3_lists_sizes_and_versions(s3_storage: Storage, s3_bucket: str) -> None:
+    s3_storage.put_bytes(f"{s3_bucket}/sized/a.bin", b"123")
+    (found,) = s3_storage.list_sized(f"{s3_bucket}/sized")
+    assert (found.uri, found.size) == (f"{s3_bucket}/sized/a.bin", 3)
+    assert found.version == s3_storage.version(found.uri)
