@@ -135,7 +135,7 @@ def plan(
     from pipelines.driver.cluster_plan import show_cluster
     from pipelines.driver.report import print_estimate, print_plan
     from pipelines.driver.screen import Screen
-    from pipelines.planning.estimate import estimated
+    from pipelines.money.estimate import estimated
 
     settings, console = load_config(config, overrides or []), Screen()
     planned = runs.plan_only(settings, _retry(retry_failed, stage, error_type))

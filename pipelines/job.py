@@ -20,7 +20,7 @@ from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
 from pipelines.dataset.lease import Lease, held
 from pipelines.manifest.image_uris import AllowedImages
-from pipelines.planning.history import read_history
+from pipelines.money.history import read_history
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan

@@ -14,7 +14,7 @@ from actors.printable import printable
 from actors.storage import Storage
 from pipelines.dataset.beats import BEAT_S, State, read_state
 from pipelines.dataset.layout import Layout
-from pipelines.driver.bill import shown
+from pipelines.money.bill import shown
 
 # By `State.word`. 2 stays usage, as everywhere.
 EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stale": 4}

@@ -45,7 +45,7 @@ class Beat(BaseModel):
         gpus: that the run has reserved and that are there now.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
         cost: of these, in `currency`; None where no price is set.
-        gpu_time: what they went into (`pipelines.driver.gpu_time`), each 0..1; none where no GPU was held.
+        gpu_time: what they went into (`pipelines.money.gpu_time`), each 0..1; none where no GPU was held.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -19,10 +19,10 @@ from actors.records import step_seconds
 from pipelines.config import Config
 from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
-from pipelines.driver.cost import GpuClock
-from pipelines.driver.pace import Pace
+from pipelines.money.cost import GpuClock
+from pipelines.money.estimate import Estimate, estimated_or_unknown
+from pipelines.money.pace import Pace
 from pipelines.placement.placing import Placement
-from pipelines.planning.estimate import Estimate, estimated_or_unknown
 from pipelines.planning.planner import Plan
 
 # Of each kind of failure, so many are shown in full.

@@ -20,9 +20,9 @@ from pipelines.config import Config
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
 from pipelines.dataset.work import WorkFile, WorkWriter
 from pipelines.manifest.rows import RowProblems
+from pipelines.money.history import History
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips
 from pipelines.planning.hashes import Hashes, contains, hashes_of, merge
-from pipelines.planning.history import History
 from pipelines.planning.holdings import FailedBefore, Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
 

@@ -18,7 +18,7 @@ from pipelines.dataset import beats
 from pipelines.dataset.beats import Beat, State, read_state
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
-from pipelines.driver.cost import GpuClock, price_of
+from pipelines.money.cost import GpuClock, price_of
 from pipelines.pools import Reserved
 from pipelines.status import rows_of, to_json
 from tests.clusters import Head
