@@ -110,6 +110,12 @@ def cross_check(config: Config) -> Iterator[tuple[PathTo, str]]:
     """Mistakes that only show when several settings, or a table of the encoder, are looked at together."""
     for problem in video.check(config.video):
         yield ("video",), problem
+    if config.video.c2pa is not None and (ending := video.extension(config.video.codec)) != ".mp4":
+        yield (
+            ("video", "c2pa"),
+            f"a signature (C2PA) has no place in {ending}, which {config.video.codec} is written to: set it to null, or "
+            "take another codec",
+        )
     if not config.sources:
         yield ("manifest",), "the list is empty: name at least one manifest, folder or image"
     if config.interpolation.target_fps is not None and config.video.fps is not None:
