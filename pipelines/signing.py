@@ -1,6 +1,6 @@
 """What clips are signed with (C2PA): read and tried by the driver, before anything else is done.
 
-Workers get it with the stage that signs: the paths are of the driver's machine, and only one machine has to hold the key.
+Workers get it with the stage that signs: the paths are of the driver's machine, and no other one has to hold the key.
 """
 
 import importlib.util

@@ -68,7 +68,10 @@ def _out_of_date(certificate: "Certificate", now: datetime) -> Iterator[tuple[st
     if now >= ends:
         yield "certificate", f"a certificate in it ended on {ends:%Y-%m-%d}: have it renewed"
     elif now < begins:
-        yield "certificate", f"a certificate in it begins only on {begins:%Y-%m-%d %H:%M} UTC: see to this machine's clock"
+        yield (
+            "certificate",
+            f"a certificate in it begins only on {begins:%Y-%m-%d %H:%M} UTC: see to this machine's clock",
+        )
 
 
 def _private_key(pem: bytes) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""Signing a clip's file (C2PA): who made it and how, bound to its content. By the library of c2pa-python (extra `c2pa`)."""
+"""Signing a clip's file (C2PA): who made it and how, bound to its content. By c2pa-python, the extra `c2pa`."""
 
 import hashlib
 from pathlib import Path

@@ -113,8 +113,7 @@ def cross_check(config: Config) -> Iterator[tuple[PathTo, str]]:
     if config.video.c2pa is not None and (ending := video.extension(config.video.codec)) != ".mp4":
         yield (
             ("video", "c2pa"),
-            f"a signature (C2PA) has no place in {ending}, which {config.video.codec} is written to: set it to null, or "
-            "take another codec",
+            f"{config.video.codec} makes {ending} files, which cannot be signed: set it to null, or take another codec",
         )
     if not config.sources:
         yield ("manifest",), "the list is empty: name at least one manifest, folder or image"

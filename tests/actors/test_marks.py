@@ -49,7 +49,7 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def properties(packet: bytes) -> dict[str, str]:
-    described = ET.fromstring(packet).find(f"{RDF}RDF/{RDF}Description")
+    described = ET.fromstring(packet).find(f"{RDF}RDF/{RDF}Description")  # noqa: S314 - our own
     assert described is not None
     return dict(described.attrib)
 
@@ -79,9 +79,7 @@ def test_marked_files_have_the_pictures_and_the_record_of_unmarked_ones(tmp_path
         with av.open(str(path)) as container:
             assert len(container.streams) == 1
             decoded.append(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
-        reader = imageio_ffmpeg.read_frames(str(path))
-        assert next(reader)["size"] == (64, 64)
-        assert sum(1 for _ in reader) == 5
+        assert imageio_ffmpeg.count_frames_and_secs(str(path)) == (5, pytest.approx(5 / 7, abs=0.01))
     np.testing.assert_array_equal(*decoded)
 
 
