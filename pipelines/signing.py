@@ -4,6 +4,7 @@ Workers get it with the stage that signs: the paths are of the driver's machine,
 """
 
 import importlib.util
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from actors import scratch, secrets, video
 from actors.errors import ConfigError, StorageError, VideoError
-from actors.marks.credentials import Credentials, mistakes_in
+from actors.marks.credentials import Credentials, mistakes_in, normal
 from actors.marks.source_types import MADE_BY_AI
 from actors.settings import C2paSettings, VideoSettings
 from actors.storage import Storage
@@ -44,10 +45,12 @@ def credentials_of(config: Config, storage: Storage) -> Credentials | None:
         settings.algorithm,
         settings.timestamp_url,
     )
-    _hide(credentials)
+    _hide(credentials.key)
     mistakes = [f"video.c2pa.{name}: {clause}" for name, clause in mistakes_in(credentials, datetime.now(UTC))]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    credentials = replace(credentials, key=normal(credentials.key))
+    _hide(credentials.key)
     _try(credentials)
     return credentials
 
@@ -64,15 +67,30 @@ def _read(name: str, uri: str, storage: Storage) -> bytes:
         raise ConfigError(f"video.c2pa.{name}: cannot be read ({error})") from error
 
 
-def _hide(credentials: Credentials) -> None:
+def _hide(key: bytes) -> None:
     """Have messages, here and in the workers, mask the key and each of its lines."""
-    text = credentials.key.decode(errors="replace")
-    lines = (line.strip() for line in text.splitlines())
-    secrets.remember(text, *(line for line in lines if len(line) >= _LEAST_CHARACTERS and not line.startswith("-----")))
+    text = key.decode(errors="replace")
+    lines = (line for line in text.split() if len(line) >= _LEAST_CHARACTERS and not line.startswith("-"))
+    secrets.remember(text, *lines)
 
 
 def _try(credentials: Credentials) -> None:
-    """Sign a file, as a worker would. Raises ConfigError where it fails: C2PA asks more of a certificate than dates."""
+    """Sign a file, as a worker would: C2PA asks more of a certificate than dates.
+
+    Raises:
+        ConfigError: that fails, for the certificate's sake or the time stamp's.
+    """
+    _sign_a_file(
+        replace(credentials, timestamp_url=None),
+        "video.c2pa.certificate: C2PA asks for one that an authority has given to sign with (key usage "
+        "digitalSignature, an extended key usage such as emailProtection), and not for one that vouches for itself; "
+        "a trial failed",
+    )
+    if credentials.timestamp_url:
+        _sign_a_file(credentials, "video.c2pa.timestamp_url: the service gave no time stamp (RFC 3161); a trial failed")
+
+
+def _sign_a_file(credentials: Credentials, problem: str) -> None:
     from actors.marks.signing import Signer
 
     frame_HWC = np.zeros((_SIDE, _SIDE, 3), np.uint8)
@@ -90,4 +108,4 @@ def _try(credentials: Credentials) -> None:
         try:
             Signer(credentials).sign(path, MADE_BY_AI)
         except VideoError as error:
-            raise ConfigError(f"video.c2pa: {error}") from error
+            raise ConfigError(f"{problem}: {error}") from error

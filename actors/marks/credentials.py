@@ -54,6 +54,19 @@ def mistakes_in(credentials: Credentials, now: datetime) -> Iterator[tuple[str, 
         yield "algorithm", f"{credentials.algorithm} needs {needs}, and the key is another: change one of them"
 
 
+def normal(key: bytes) -> bytes:
+    """The same key as PKCS #8 in lines, which is all that the signing library reads; of a key that `mistakes_in` knows.
+
+    OpenSSL's older commands write `BEGIN EC PRIVATE KEY`, and YAML may have made spaces of the ends of lines.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    private, problem = _private_key(key)
+    assert private is not None, problem
+    pem: bytes = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem
+
+
 def _certificates(pem: bytes) -> "list[Certificate]":
     from cryptography.x509 import load_pem_x509_certificates
 

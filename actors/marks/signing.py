@@ -8,6 +8,7 @@ from uuid import UUID
 from actors import __version__
 from actors.errors import ConfigError, VideoError
 from actors.marks.credentials import Credentials
+from actors.retries import retried
 
 _PROGRAM = {"name": "stillreel", "version": __version__}
 # The library would make a thumbnail of an image, and look for what a file refers to on the web.
@@ -15,6 +16,12 @@ _SETTINGS = {
     "builder": {"thumbnail": {"enabled": False}, "generate_c2pa_archive": False},
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
 }
+# A time stamping service may be busy. All else that keeps a file from being signed stays as it is.
+_TRIES = 5
+
+
+class _NotSignedError(ConnectionError):
+    """The library's own error, as one that may pass."""
 
 
 class Signer:
@@ -29,6 +36,7 @@ class Signer:
                 "video.c2pa needs a package that this worker does not have: pip install 'stillreel[c2pa]' on each node"
             ) from error
         self._c2pa = c2pa
+        self._tries = _TRIES if credentials.timestamp_url else 1
         url = credentials.timestamp_url
         info = c2pa.C2paSignerInfo(
             alg=credentials.algorithm.encode(),
@@ -49,14 +57,20 @@ class Signer:
         """
         signed = path.with_name(f".{path.name}.signed")
         try:
-            with path.open("rb") as source, signed.open("w+b") as target:
-                builder = self._c2pa.Builder(manifest(path.name, source_type), context=self._context)
-                builder.sign(self._signer, "video/mp4", source, target)
+            retried(lambda: self._write(path, signed, source_type), self._tries, of=_NotSignedError)
             signed.replace(path)
-        except self._c2pa.C2paError as error:
+        except _NotSignedError as error:
             raise VideoError(f"the file could not be signed: {error}") from error
         finally:
             signed.unlink(missing_ok=True)
+
+    def _write(self, path: Path, signed: Path, source_type: str) -> None:
+        with path.open("rb") as source, signed.open("w+b") as target:
+            try:
+                builder = self._c2pa.Builder(manifest(path.name, source_type), context=self._context)
+                builder.sign(self._signer, "video/mp4", source, target)
+            except self._c2pa.C2paError as error:
+                raise _NotSignedError(str(error)) from error
 
 
 def manifest(name: str, source_type: str) -> dict[str, Any]:

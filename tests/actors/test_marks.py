@@ -21,6 +21,7 @@ from actors.marks import xmp
 from actors.marks.source_types import ALTERED, MADE_BY_AI
 from actors.settings import VideoSettings
 
+EXIFTOOL = shutil.which("exiftool")
 IN_MP4 = ["h264", "h265", "av1", "vp9"]
 CREATOR = f"stillreel {__version__}"
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
@@ -100,11 +101,11 @@ def test_a_generator_without_a_model_is_no_ai() -> None:
     assert NullGenerator.source_type == ALTERED
 
 
-@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.skipif(EXIFTOOL is None, reason="exiftool is not installed")
 @pytest.mark.parametrize("codec", [*IN_MP4, "ffv1"])
 def test_exiftool_reads_it(tmp_path: Path, codec: str) -> None:
     path = encode(tmp_path / f"clip{video.extension(codec)}", codec)
-    command = ["exiftool", "-json", "-G", "-warning", "-all", str(path)]
+    command = [str(EXIFTOOL), "-json", "-G", "-warning", "-all", str(path)]
     (said,) = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     if codec == "ffv1":
         assert said["Matroska:DigitalSourceType"] == MADE_BY_AI
