@@ -1,12 +1,16 @@
 """Certificates as an authority gives them to somebody who signs media (C2PA specification 2.2, 14.5.1)."""
 
+import http.server
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -16,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.web import serving
 
 NOW = datetime.now(UTC)
 YEAR = timedelta(days=365)
@@ -72,6 +78,7 @@ class Authority:
         begins: datetime = NOW - YEAR,
         ends: datetime = NOW + YEAR,
         purpose: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.EMAIL_PROTECTION,
+        is_purpose_critical: bool = False,
     ) -> bytes:
         """A certificate in PEM for the holder of `key`."""
         public = key.public_key()
@@ -83,7 +90,7 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         if purpose is not None:
-            built = built.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            built = built.add_extension(x509.ExtendedKeyUsage([purpose]), critical=is_purpose_critical)
         return built.sign(self.key, SHA256()).public_bytes(Encoding.PEM)
 
 
@@ -93,3 +100,49 @@ def write_credentials(folder: Path) -> list[str]:
     (folder / "chain.pem").write_bytes(Authority().vouch(key))
     (folder / "key.pem").write_bytes(pem_of(key))
     return [f"video.c2pa.certificate={folder}/chain.pem", f"video.c2pa.key={folder}/key.pem"]
+
+
+_TSA = """[tsa]
+default_tsa = own
+[own]
+serial = {folder}/serial
+signer_cert = {folder}/tsa.pem
+signer_key = {folder}/tsa.key
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256, sha384, sha512
+ess_cert_id_alg = sha256
+"""
+
+
+@contextmanager
+def time_stamping_service(folder: Path) -> Iterator[str]:
+    """The URL of a service that gives time stamps (RFC 3161), by the command `openssl ts`."""
+    key = rsa.generate_private_key(65537, 2048)
+    purpose = ExtendedKeyUsageOID.TIME_STAMPING
+    (folder / "tsa.pem").write_bytes(Authority().vouch(key, purpose=purpose, is_purpose_critical=True))
+    (folder / "tsa.key").write_bytes(pem_of(key))
+    (folder / "serial").write_text("01\n")
+    (folder / "tsa.cnf").write_text(_TSA.format(folder=folder))
+
+    class Answering(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            (folder / "query").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            command = [
+                "openssl",
+                "ts",
+                "-reply",
+                "-config",
+                str(folder / "tsa.cnf"),
+                "-queryfile",
+                str(folder / "query"),
+            ]
+            answer = subprocess.run(command, check=True, capture_output=True).stdout
+            self.send_response(200)
+            self.send_header("Content-Type", "application/timestamp-reply")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    with serving(Answering) as url:
+        yield url

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import c2pa
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -11,11 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from actors import secrets
 from actors.errors import ConfigError
+from actors.marks.signing import Signer
+from actors.marks.source_types import MADE_BY_AI
 from actors.storage import Storage
 from pipelines import signing
 from pipelines.config import Config, load_config, to_yaml
 from pipelines.signing import credentials_of
-from tests.certificates import NOW, YEAR, Authority, locked, pem_of, write_credentials
+from tests.actors.test_marks import encode
+from tests.certificates import NOW, YEAR, Authority, locked, pem_of, time_stamping_service, write_credentials
 
 STORAGE = Storage()
 
@@ -151,6 +155,28 @@ def test_a_file_that_is_not_there_is_named_by_its_setting(tmp_path: Path, name: 
     overrides = write_credentials(tmp_path)
     said = refused(*overrides, f"video.c2pa.{name}={tmp_path}/nowhere.pem")
     assert said.startswith(f"video.c2pa.{name}: cannot be read")
+
+
+def test_a_time_stamp_is_of_the_service_that_is_named(tmp_path: Path) -> None:
+    overrides = write_credentials(tmp_path)
+    with time_stamping_service(tmp_path) as url:
+        credentials = credentials_of(config_for(*overrides, f"video.c2pa.timestamp_url={url}/tsr"), STORAGE)
+        assert credentials is not None
+        path = encode(tmp_path / "clip.mp4", "h264")
+        Signer(credentials).sign(path, MADE_BY_AI)
+    with c2pa.Reader(str(path)) as reader:
+        manifest = reader.get_active_manifest()
+        assert manifest is not None
+        assert manifest["signature_info"]["time"].startswith(f"{NOW:%Y-%m-%d}")
+
+
+def test_a_service_that_gives_no_time_stamps_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr("actors.retries.wait_s", lambda number: waited.append(number) or 0.0)
+    said = refused(*write_credentials(tmp_path), "video.c2pa.timestamp_url=http://me:hush-hush@127.0.0.1:9/tsr")
+    assert said.startswith("video.c2pa.timestamp_url: the service gave no time stamp (RFC 3161); a trial failed")
+    assert "hush" not in said
+    assert waited == [1, 2, 3, 4]
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
