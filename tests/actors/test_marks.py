@@ -81,7 +81,7 @@ def test_marked_files_have_the_pictures_and_the_record_of_unmarked_ones(tmp_path
             assert len(container.streams) == 1
             decoded.append(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
         assert imageio_ffmpeg.count_frames_and_secs(str(path)) == (5, pytest.approx(5 / 7, abs=0.01))
-    np.testing.assert_array_equal(*decoded)
+    np.testing.assert_array_equal(decoded[0], decoded[1])
 
 
 def test_matroska_says_it_in_tags(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import builtins
 import hashlib
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import av
 import c2pa
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from actors import __version__, video
 from actors.errors import ConfigError, VideoError
@@ -18,7 +20,7 @@ from actors.marks.credentials import Credentials
 from actors.marks.signing import Signer
 from actors.marks.source_types import MADE_BY_AI
 from tests.actors.test_marks import EXIFTOOL, IN_MP4, boxes, encode
-from tests.certificates import Authority, pem_of
+from tests.certificates import NOW, Authority, pem_of
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 AUTHORITY = Authority()
@@ -71,6 +73,20 @@ def test_a_signed_file_plays_as_before_and_keeps_record_and_mark(tmp_path: Path,
             frames.append([frame.to_ndarray().tobytes() for frame in container.decode(video=0)])
     assert len(frames[1]) == 5
     assert frames[0] == frames[1]
+
+
+def test_whoever_trusts_the_authority_trusts_the_file(tmp_path: Path) -> None:
+    root = AUTHORITY.certificate().public_bytes(Encoding.PEM).decode()
+    context = c2pa.Context.from_dict({"trust": {"user_anchors": root}})
+    with c2pa.Reader(str(signed(tmp_path)), context=context) as reader:
+        assert reader.get_validation_state() == "Trusted"
+
+
+def test_a_certificate_that_has_ended_meanwhile_is_said(tmp_path: Path) -> None:
+    ended = Credentials(AUTHORITY.vouch(KEY, ends=NOW - timedelta(seconds=1)), pem_of(KEY))
+    path = encode(tmp_path / "clip.mp4", "h264")
+    with pytest.raises(VideoError, match="could not be signed: .* not valid at time of signing"):
+        Signer(ended).sign(path, MADE_BY_AI)
 
 
 def test_a_change_of_a_picture_breaks_the_signature(tmp_path: Path) -> None:
