@@ -85,7 +85,7 @@ def test_whoever_trusts_the_authority_trusts_the_file(tmp_path: Path) -> None:
 def test_a_certificate_that_has_ended_meanwhile_is_said(tmp_path: Path) -> None:
     ended = Credentials(AUTHORITY.vouch(KEY, ends=NOW - timedelta(seconds=1)), pem_of(KEY))
     path = encode(tmp_path / "clip.mp4", "h264")
-    with pytest.raises(VideoError, match="could not be signed: .* not valid at time of signing"):
+    with pytest.raises(VideoError, match=r"could not be signed: .* not valid at time of signing"):
         Signer(ended).sign(path, MADE_BY_AI)
 
 
