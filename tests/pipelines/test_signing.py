@@ -15,7 +15,6 @@ from actors.errors import ConfigError
 from actors.marks.signing import Signer
 from actors.marks.source_types import MADE_BY_AI
 from actors.storage import Storage
-from pipelines import signing
 from pipelines.config import Config, load_config, to_yaml
 from pipelines.signing import credentials_of
 from tests.actors.test_marks import encode
@@ -172,7 +171,12 @@ def test_a_time_stamp_is_of_the_service_that_is_named(tmp_path: Path) -> None:
 
 def test_a_service_that_gives_no_time_stamps_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[int] = []
-    monkeypatch.setattr("actors.retries.wait_s", lambda number: waited.append(number) or 0.0)
+
+    def wait_s(number: int) -> float:
+        waited.append(number)
+        return 0.0
+
+    monkeypatch.setattr("actors.retries.wait_s", wait_s)
     said = refused(*write_credentials(tmp_path), "video.c2pa.timestamp_url=http://me:hush-hush@127.0.0.1:9/tsr")
     assert said.startswith("video.c2pa.timestamp_url: the service gave no time stamp (RFC 3161); a trial failed")
     assert "hush" not in said
@@ -180,5 +184,5 @@ def test_a_service_that_gives_no_time_stamps_is_named(tmp_path: Path, monkeypatc
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signing.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'stillreel[c2pa]'" in refused(*write_credentials(tmp_path))
