@@ -3,13 +3,14 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
+from actors.marks.credentials import Credentials
 from actors.records import clip_schema
 from actors.rife.place import weights_file
 from actors.runner.profiling import Profiling
@@ -24,6 +25,7 @@ from pipelines.money.history import read_history
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
+from pipelines.signing import credentials_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Job:
     Attributes:
         revisions: of the model's content, and of the interpolation weights'.
         run_id: of a run; of none, "-".
+        credentials: what clips are signed with; None: they are not.
     """
 
     config: Config
@@ -40,13 +43,14 @@ class Job:
     layout: Layout
     revisions: tuple[str, str]
     run_id: str = "-"
+    credentials: Credentials | None = None
 
     @classmethod
     def of(cls, config: Config) -> "Job":
         """Look up what the models are; paths are made absolute, and of a folder of RIFE weights its file is taken.
 
         Raises:
-            StillreelError: there is no such model.
+            StillreelError: there is no such model, or clips cannot be signed as they should.
         """
         storage = Storage(config.storage.options, tries=config.storage.tries)
         interpolation = config.interpolation
@@ -55,7 +59,7 @@ class Job:
         changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
         config = config.model_copy(update=changes | {"interpolation": interpolation})
         revisions = model_revisions(config, storage)
-        return cls(config, storage, Layout(config.output), revisions)
+        return cls(config, storage, Layout(config.output), revisions, credentials=credentials_of(config, storage))
 
     @classmethod
     def to_run(cls, config: Config) -> "Job":
@@ -68,7 +72,7 @@ class Job:
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        return cls(pinned, job.storage, job.layout, job.revisions, run_id)
+        return replace(job, config=pinned, run_id=run_id)
 
     @property
     def image_storage(self) -> Storage:
