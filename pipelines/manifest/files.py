@@ -9,7 +9,8 @@ import pyarrow as pa
 from actors.uris import file_name
 from pipelines.manifest.parquet_images import Embedded
 
-Format = Literal["parquet", "arrow", "tar", "csv", "tsv", "jsonl", "json", "text", "images"]
+TableFormat = Literal["delta", "iceberg", "lance"]
+Format = Literal["parquet", "arrow", "tar", "csv", "tsv", "jsonl", "json", "text", "images", TableFormat]
 
 EXTENSIONS: dict[str, Format] = {
     ".parquet": "parquet",

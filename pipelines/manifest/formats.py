@@ -6,12 +6,14 @@ from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest.arrow_files import ArrowManifest
 from pipelines.manifest.csv_files import CsvManifest
+from pipelines.manifest.delta_tables import delta_files
 from pipelines.manifest.files import Format, ManifestFile
 from pipelines.manifest.hive import bare, given_by_folders, with_partitions
 from pipelines.manifest.json_files import JsonManifest
 from pipelines.manifest.json_lines import JsonLinesManifest
 from pipelines.manifest.opening import is_utf8, spelled
 from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.tables import Wanted, is_table
 from pipelines.manifest.tar_files import Shards, TarManifest
 from pipelines.manifest.uri_lists import TextManifest
 
@@ -19,9 +21,14 @@ from pipelines.manifest.uri_lists import TextManifest
 class Opener:
     """Opens the files of one source, which are of one format."""
 
-    def __init__(self, storage: Storage, kind: Format, root: str | None, bytes_column: str | None) -> None:
-        """`root`: the folder below which names of folders give columns, if any; `bytes_column` as in the settings."""
-        self._storage, self._kind, self._root = storage, kind, root
+    def __init__(
+        self, storage: Storage, kind: Format, root: str | None, bytes_column: str | None, snapshot: Wanted
+    ) -> None:
+        """`root`: the folder below which names of folders give columns, if any; `bytes_column` as in the settings.
+
+        `snapshot`: of a table.
+        """
+        self._storage, self._kind, self._root, self._snapshot = storage, kind, root, snapshot
         self.shards = Shards(bytes_column)
         self._partitions: list[str] = []
 
@@ -30,6 +37,10 @@ class Opener:
 
         Raises ManifestError where no tar has any.
         """
+        if is_table(self._kind):
+            for table in files:
+                yield from self._of_table(table)
+            return
         last: TarManifest | None = None
         for uri in files:
             file = self(uri)
@@ -53,6 +64,15 @@ class Opener:
         file = with_partitions(file, self._root)
         self._partitions = self._partitions or given_by_folders(file)
         return file
+
+    def _of_table(self, uri: str) -> Iterator[ManifestFile]:
+        """The data files of a table; none is opened. Raises ManifestError where there is none."""
+        opened = {"delta": delta_files}[self._kind]
+        file = None
+        for file in opened(uri, self._storage, self._snapshot):
+            yield file
+        if file is None:
+            raise ManifestError(f"the manifest has no rows: {uri}")
 
     def notes(self, given: str) -> list[str]:
         """What the user may want to know, when all was read."""

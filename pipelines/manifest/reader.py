@@ -50,6 +50,7 @@ from pipelines.manifest.rows import (
     without_secrets,
 )
 from pipelines.manifest.sources import Found, find_files
+from pipelines.manifest.tables import Wanted, is_table
 from pipelines.manifest.uri_lists import ImageList
 
 # 10 to 50 MB of ordinary rows.
@@ -114,8 +115,10 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
                 closing.append(images.notes)
                 continue
             for one in alike:
-                opener = Opener(storage, kind, one.root, columns.bytes_column)
-                opened.append(_open_source(one, opener, columns, parameters, allow([one.given])))
+                allowed = allow([one.given])
+                snapshot = Wanted(columns.table_version, allowed)
+                opener = Opener(storage, kind, one.root, columns.bytes_column, snapshot)
+                opened.append(_open_source(one, opener, columns, parameters, allowed))
                 closing.append(partial(opener.notes, one.given))
         reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
         reader.closing = closing
@@ -259,6 +262,12 @@ class ManifestReader:
 
 
 def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -> None:
+    tables = sum(map(is_table, kinds))
+    if columns.table_version is not None and tables != 1:
+        raise ManifestError(
+            "columns.table_version is set, and the manifest "
+            + ("has several tables: read one at a time" if tables else "is no table: remove it")
+        )
     is_set = {name: getattr(columns, name) is not None for name in ("uri_column", "bytes_column")}
     if any(is_set.values()) and {"text", "images"}.issuperset(kinds):
         setting = next(name for name in is_set if is_set[name])
