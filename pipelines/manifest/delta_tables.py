@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +16,7 @@ from actors.storage import Storage
 from actors.uris import local_path
 from pipelines.manifest.opening import check_names
 from pipelines.manifest.parquet_files import plain_schema
-from pipelines.manifest.table_parquet import Deleted, TableColumns, TableParquet
+from pipelines.manifest.table_parquet import Deleted, TableParquet, View
 from pipelines.manifest.tables import Wanted, explained, no_version, reader_of
 
 # Features of the protocol that are followed here, or that say how a table is written or cleaned up. Others may change
@@ -36,11 +36,15 @@ class _Snapshot:
     """What the log says of one version.
 
     Attributes:
+        names: what the data files call each column.
+        unlike: columns whose inner fields have other names there.
         added: the data files: path, size_bytes, modification_time, partition.
         deleted: the rows that were deleted of a file, by its URI.
     """
 
-    columns: TableColumns
+    schema: pa.Schema
+    names: Mapping[str, str]
+    unlike: Collection[str]
     added: pa.Table
     deleted: dict[str, Deleted]
 
@@ -52,9 +56,9 @@ def delta_files(uri: str, storage: Storage, wanted: Wanted) -> Iterator[TablePar
         ManifestError: there is no such table or version, or something in it cannot be followed.
     """
     snapshot = _read(uri, storage, wanted.version)
-    columns = snapshot.columns
-    check_names(uri, columns.schema.names)
-    by_schema = hashlib.sha256(f"{columns.schema}{columns.names}".encode()).hexdigest()[:16]
+    schema = snapshot.schema
+    check_names(uri, schema.names)
+    by_schema = hashlib.sha256(f"{schema}{snapshot.names}".encode()).hexdigest()[:16]
     added = snapshot.added.sort_by([("modification_time", "ascending"), ("path", "ascending")])
     for batch in added.to_batches(_FILES_AT_ONCE):
         partitions = batch["partition"] if "partition" in batch.schema.names else pa.nulls(len(batch))
@@ -65,13 +69,14 @@ def delta_files(uri: str, storage: Storage, wanted: Wanted) -> Iterator[TablePar
             wanted.check_place(uri, file)
             deleted = snapshot.deleted.get(file)
             version = f"{size}-{modified}-{by_schema}"
+            view = View(snapshot.names, _constants(partition, schema), snapshot.unlike, deleted)
             yield TableParquet(
                 storage,
                 file,
-                columns,
+                schema,
                 version=version if deleted is None else f"{version}-{deleted.digest}",
-                constants=_constants(partition, columns.schema),
-                deleted=deleted,
+                base=uri,
+                view=lambda _file, view=view: view,
             )
 
 
@@ -93,7 +98,9 @@ def _read(uri: str, storage: Storage, version: int | str | None) -> _Snapshot:
         names = {name: name for name in schema.names} | dict(map(_physical, fields))
         unlike = [field["name"] for field in fields if _is_unlike(field["type"])]
         return _Snapshot(
-            TableColumns(uri, schema, names, unlike),
+            schema,
+            names,
+            unlike,
             added.select([name for name in (*_FACTS, "partition") if name in added.column_names]),
             _deleted(table, uri, added["path"]),
         )

@@ -1,7 +1,7 @@
 """A Parquet file of a table, which says what its columns are called, of what type they are, and what was deleted."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -38,19 +38,20 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
-class TableColumns:
-    """The columns of a table, and where its files have them.
+class View:
+    """How a data file shows its table.
 
     Attributes:
-        table: its folder.
-        names: what the files call each column.
-        unlike: columns whose inner fields have other names in the files.
+        names: what it calls each column of the table, as far as it has them.
+        constants: columns of one value, which is not in the file; all others that are not there are null.
+        unlike: columns whose inner fields have other names there.
+        deleted: rows that are there, and that the table has no longer.
     """
 
-    table: str
-    schema: pa.Schema
     names: Mapping[str, str]
+    constants: Mapping[str, pa.Scalar]
     unlike: Collection[str] = ()
+    deleted: Deleted | None = None
 
 
 class TableParquet:
@@ -65,16 +66,15 @@ class TableParquet:
         self,
         storage: Storage,
         uri: str,
-        columns: TableColumns,
+        schema: pa.Schema,
         *,
         version: str,
-        constants: Mapping[str, pa.Scalar],
-        deleted: Deleted | None = None,
+        base: str,
+        view: Callable[[ParquetManifest], View],
     ) -> None:
-        """`constants`: the columns whose values the partition says."""
-        self.uri, self.schema, self.version, self.base = uri, columns.schema, version, columns.table
-        self._storage, self._names, self._unlike = storage, columns.names, columns.unlike
-        self._constants, self._deleted = constants, deleted
+        """`view` is asked when the file was opened."""
+        self.uri, self.schema, self.version, self.base = uri, schema, version, base
+        self._storage, self._look = storage, view
 
     @cached_property
     def _file(self) -> ParquetManifest:
@@ -82,9 +82,13 @@ class TableParquet:
             return ParquetManifest(self._storage, self.uri)
         except NotFound as error:
             raise ManifestError(
-                f"{self.base}: the table's file {self.uri} is gone, as after a vacuum: read a newer version of the "
-                "table, or restore the file"
+                f"{self.base}: the table's file {self.uri} is gone, as after a clean-up of old versions: read a newer "
+                "version of the table, or restore the file"
             ) from error
+
+    @cached_property
+    def _view(self) -> View:
+        return self._look(self._file)
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
         """As in `ManifestFile`."""
@@ -95,8 +99,8 @@ class TableParquet:
 
     def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
         """As in `HoldsImages`."""
-        column = self._names[image]
-        if column not in self._file.schema.names:  # from before the table had it
+        column = self._in_file(image)
+        if column is None:  # it is from before the table had it
             raise ManifestError(
                 f"{self.uri}: this file of the table {self.base} is older than the column {image}, and so has no "
                 "images: rewrite the table, or leave these rows out"
@@ -104,9 +108,13 @@ class TableParquet:
         for batch in self._file.batches_with_images(self._own(names), column, max_rows, hashed=hashed):
             yield self._left(self._of_table(batch, names))
 
+    def _in_file(self, name: str) -> str | None:
+        """What the file calls a column; None where it has none."""
+        own = None if name in self._view.constants else self._view.names.get(name)
+        return own if own in self._file.schema.names else None
+
     def _own(self, names: Sequence[str]) -> list[str]:
-        there = set(self._file.schema.names)
-        return [self._names[name] for name in names if name not in self._constants and self._names[name] in there]
+        return [own for name in names if (own := self._in_file(name)) is not None]
 
     def _of_table(self, batch: Batch, names: Sequence[str]) -> Batch:
         """The columns `names` as the table has them."""
@@ -116,16 +124,17 @@ class TableParquet:
 
     def _column(self, name: str, batch: Batch) -> pa.Array:
         kind, size = self.schema.field(name).type, len(batch.rows)
-        if name in self._constants:
-            return pa.repeat(self._constants[name], size)
-        if self._names[name] not in batch.table.column_names:
+        if name in self._view.constants:
+            return pa.repeat(self._view.constants[name], size)
+        own = self._in_file(name)
+        if own is None:
             return pa.nulls(size, kind)
-        if name in self._unlike:
+        if name in self._view.unlike:
             raise ManifestError(
                 f"{self.base}: fields within column {name} were renamed, which is not followed here: leave it out of "
                 "columns.passthrough, or rewrite the table"
             )
-        column = batch.table[self._names[name]]
+        column = batch.table[own]
         try:
             return pc.cast(column, kind)
         except pa.ArrowException as error:
@@ -136,9 +145,9 @@ class TableParquet:
 
     def _left(self, batch: Batch) -> Batch:
         """Without the rows that were deleted."""
-        if self._deleted is None or not len(batch.rows):
+        if self._view.deleted is None or not len(batch.rows):
             return batch
-        kept = self._deleted.of(batch.rows[0].as_py() - 1, len(batch.rows))
+        kept = self._view.deleted.of(batch.rows[0].as_py() - 1, len(batch.rows))
         table = batch.table.filter(kept) if batch.table.num_columns else batch.table
         images = batch.images and batch.images.filter(kept)
         return replace(batch, table=table, rows=batch.rows.filter(kept), images=images)

@@ -262,8 +262,8 @@ def test_files_that_were_vacuumed(tmp_path: Path) -> None:
     assert not gone.exists()
     assert len(rows(read(table))) == 2
     assert refusal(table, table_version=0, uri_column="image_uri") == (
-        f"{table}: the table's file {gone} is gone, as after a vacuum: read a newer version of the table, or restore "
-        "the file"
+        f"{table}: the table's file {gone} is gone, as after a clean-up of old versions: read a newer version of the "
+        "table, or restore the file"
     )
 
 
