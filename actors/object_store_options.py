@@ -5,10 +5,13 @@ GOOGLE_APPLICATION_CREDENTIALS and so on).
 """
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors.errors import StorageError
+from actors.secrets import hidden, remember, secret_options
 from actors.store_options import STORES, names_of_one_store
 from actors.uris import common_scheme, is_local, root_of, scheme_in
 
@@ -34,6 +37,12 @@ _AZURE = {
     "client_secret": "azure_client_secret",
     "anon": "azure_skip_signature",
 }
+# Where no region is set, for a store that is not Amazon's, botocore takes this one. (Others take others.)
+_REGION = "us-east-1"
+_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+# `, /rustc/48a2/library/core/src/ops/function.rs:250:5`
+_PLACES = re.compile(r",? /\S+\.rs:\d+:\d+")
+_SAID_CHARACTERS = 500
 # How fsspec goes about it, which changes nothing of what is read.
 _OF_FSSPEC = frozenset(
     {
@@ -79,6 +88,13 @@ def object_store_options(uri: str, options: Mapping[str, Mapping[str, Any]]) -> 
     return translate(setting, {key: value for key, value in given.items() if key not in _OF_FSSPEC})
 
 
+def said_by(error: BaseException, options: Mapping[str, Mapping[str, Any]]) -> str:
+    """What such a library says: on one line and not too long, without secrets and without places in its own source."""
+    remember(*secret_options(options))  # of which the message may hold some
+    said = hidden(" ".join(_PLACES.sub("", str(error)).split()))  # before it is cut: half a secret is not known as such
+    return said[:_SAID_CHARACTERS] or type(error).__name__
+
+
 def in_common_scheme(uri: str) -> str:
     """`uri` with the one scheme of its store that such libraries know for sure: `s3://` for `s3a://`."""
     return uri if is_local(uri) else f"{common_scheme(scheme_in(uri))}://{uri[len(root_of(uri)) :]}"
@@ -112,6 +128,8 @@ def _of_s3(setting: str, given: Mapping[str, Any]) -> dict[str, str]:
             raise _unknown(setting, key)
     if found.get("aws_endpoint_url", "").startswith("http://"):
         found["allow_http"] = "true"
+    if "aws_endpoint_url" in found and not any(map(os.environ.get, _REGION_VARIABLES)):
+        found.setdefault("aws_region", _REGION)
     return found
 
 

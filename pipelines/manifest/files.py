@@ -87,6 +87,11 @@ class HoldsImages(ManifestFile, Protocol):
         """As `batches`, and where the images of the column `image` lie; `hashed`: read them for their SHA-256."""
 
 
+def images_uri(file: ManifestFile) -> str:
+    """Where workers find the images that a file holds: there, but for a table that must say of which version."""
+    return str(getattr(file, "images_uri", file.uri))
+
+
 def format_of(uri: str) -> Format | None:
     """By the extension; None where it says nothing. `.gz` and its like after a list's own is looked through."""
     stem, _, extension = file_name(uri).lower().rpartition(".")

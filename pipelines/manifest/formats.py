@@ -12,6 +12,7 @@ from pipelines.manifest.hive import bare, given_by_folders, with_partitions
 from pipelines.manifest.iceberg_tables import iceberg_files
 from pipelines.manifest.json_files import JsonManifest
 from pipelines.manifest.json_lines import JsonLinesManifest
+from pipelines.manifest.lance_tables import lance_files
 from pipelines.manifest.opening import is_utf8, spelled
 from pipelines.manifest.parquet_files import ParquetManifest
 from pipelines.manifest.tables import Wanted, is_table
@@ -68,7 +69,7 @@ class Opener:
 
     def _of_table(self, uri: str) -> Iterator[ManifestFile]:
         """The data files of a table; none is opened. Raises ManifestError where there is none."""
-        opened = {"delta": delta_files, "iceberg": iceberg_files}[self._kind]
+        opened = {"delta": delta_files, "iceberg": iceberg_files, "lance": lance_files}[self._kind]
         file = None
         for file in opened(uri, self._storage, self._snapshot):
             yield file

@@ -34,7 +34,7 @@ from pipelines.manifest.columns import (
     column_roles,
     only_uris,
 )
-from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile
+from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile, images_uri
 from pipelines.manifest.formats import Opener, may_lack_columns
 from pipelines.manifest.image_identity import by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
@@ -249,7 +249,7 @@ class ManifestReader:
             assert roles.uri is not None, file.uri
             columns = image_columns(uris, base, roles.uri, allowed, marks)
         else:
-            columns = embedded_columns(uris, batch.images, file.uri, base, allowed, marks)
+            columns = embedded_columns(uris, batch.images, images_uri(file), base, allowed, marks)
         if roles.identity is not None:
             columns["image_identity"] = by_column(roles.identity, given[roles.identity], marks)
         elif self._columns.identity == CONTENT:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from actors.errors import ManifestError, StillreelError
-from actors.secrets import hidden, remember, secret_options
+from actors.object_store_options import said_by
 from actors.storage import Storage
 from pipelines.manifest.files import Format, ManifestFile, TableFormat
 from pipelines.manifest.image_uris import AllowedImages
@@ -31,8 +31,6 @@ NAMES: dict[TableFormat, str] = {"delta": "a Delta table", "iceberg": "an Iceber
 DELTA_LOG, ICEBERG_METADATA, LANCE_VERSIONS = "_delta_log", "metadata", "_versions"
 # An Iceberg table may be named by one of its metadata files: `t/metadata/00003-6f2d.metadata.json`, `v3.metadata.json`.
 METADATA_FILE = re.compile(r"(.*)/metadata/([^/]+\.metadata\.json)")
-# Of what a library says.
-_SAID_CHARACTERS = 300
 
 
 @runtime_checkable
@@ -111,9 +109,7 @@ def explained(what: str, storage: Storage) -> Iterator[None]:
         # What goes wrong in Rust is no Exception where it was not foreseen.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        remember(*secret_options(storage.options))  # of which the message may hold some
-        said = hidden(one_line(str(error))) or type(error).__name__  # before it is cut: half a secret is not known
-        raise ManifestError(f"{what} ({said[:_SAID_CHARACTERS]})") from error
+        raise ManifestError(f"{what} ({said_by(error, storage.options)})") from error
 
 
 def no_version(uri: str, version: int | str, why: str) -> ManifestError:
