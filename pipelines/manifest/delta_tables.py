@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from actors.object_store_options import in_common_scheme, object_store_options
 from actors.storage import Storage
 from actors.uris import local_path
 from pipelines.manifest.opening import check_names
-from pipelines.manifest.parquet_files import plain_schema
+from pipelines.manifest.parquet_files import ParquetManifest, plain_schema
 from pipelines.manifest.table_parquet import Deleted, TableParquet, View
 from pipelines.manifest.tables import Wanted, explained, no_version, reader_of
 
@@ -76,7 +77,7 @@ def delta_files(uri: str, storage: Storage, wanted: Wanted) -> Iterator[TablePar
                 schema,
                 version=version if deleted is None else f"{version}-{deleted.digest}",
                 base=uri,
-                view=lambda _file, view=view: view,
+                view=partial(_as_logged, view),
             )
 
 
@@ -117,10 +118,17 @@ def _opened(uri: str, storage: Storage, version: int | str | None) -> Any:
         except deltalake.exceptions.TableNotFoundError as error:
             raise ManifestError(f"{uri} is no Delta table: there is no log of versions in its _delta_log") from error
         except deltalake.exceptions.DeltaError as error:
-            newest = None if version is None else deltalake.DeltaTable(**where).version()
-            if newest is not None and not 0 <= version <= newest:
+            if version is None:
+                raise
+            newest = deltalake.DeltaTable(**where).version()
+            if not 0 <= version <= newest:
                 raise no_version(uri, version, f"the newest version is {newest}") from error
             raise
+
+
+def _as_logged(view: View, _file: ParquetManifest) -> View:
+    """The log knows it, whatever is in the file."""
+    return view
 
 
 def _physical(field: Mapping[str, Any]) -> tuple[str, str]:

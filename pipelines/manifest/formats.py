@@ -1,6 +1,6 @@
 """Which class reads a file of which format. Column types never depend on which rows a block happens to hold."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from actors.errors import ManifestError
 from actors.storage import Storage
@@ -18,6 +18,12 @@ from pipelines.manifest.parquet_files import ParquetManifest
 from pipelines.manifest.tables import Wanted, is_table
 from pipelines.manifest.tar_files import Shards, TarManifest
 from pipelines.manifest.uri_lists import TextManifest
+
+_OF_TABLES: dict[Format, Callable[[str, Storage, Wanted], Iterator[ManifestFile]]] = {
+    "delta": delta_files,
+    "iceberg": iceberg_files,
+    "lance": lance_files,
+}
 
 
 class Opener:
@@ -69,11 +75,11 @@ class Opener:
 
     def _of_table(self, uri: str) -> Iterator[ManifestFile]:
         """The data files of a table; none is opened. Raises ManifestError where there is none."""
-        opened = {"delta": delta_files, "iceberg": iceberg_files, "lance": lance_files}[self._kind]
-        file = None
-        for file in opened(uri, self._storage, self._snapshot):
+        is_empty = True
+        for file in _OF_TABLES[self._kind](uri, self._storage, self._snapshot):
+            is_empty = False
             yield file
-        if file is None:
+        if is_empty:
             raise ManifestError(f"the manifest has no rows: {uri}")
 
     def notes(self, given: str) -> list[str]:

@@ -56,7 +56,7 @@ def find_files(given: str, wanted: Wanted, storage: Storage, datasets: OwnDatase
     if _stands_alone(uri, kind, storage):
         return Found(given, _known(uri, kind), iter([uri]))
     if storage.has_magic(uri) and not storage.exists(uri):
-        if is_table(wanted):
+        if wanted != "auto" and is_table(wanted):
             raise ManifestError(f"{given} is a pattern of files, and a table is a folder: name each, manifest=[A, B]")
         root = storage.glob_root(uri)
         datasets.refuse(given, root, is_folder=False)

@@ -182,7 +182,7 @@ def test_a_table_is_listed_without_opening_its_files(tmp_path: Path, monkeypatch
 def test_a_deletion_vector_and_a_new_column_change_the_version_of_a_file(tmp_path: Path) -> None:
     table = tmp_path / "t"
     data = uris(0, 3, n=[1, 2, 3])
-    begin = {"fields": FIELDS, "features": ["deletionVectors"]}
+    begin: dict[str, Any] = {"fields": FIELDS, "features": ["deletionVectors"]}
     by_hand.commit(table, 0, [by_hand.add(table, "a.parquet", data)], **begin)
     versions = [files_of(table)[0].version]
     vector: dict[str, Any] = {}
