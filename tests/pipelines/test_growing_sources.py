@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fsspec
+import lance
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import webdataset
 
 from actors.storage import Storage
@@ -14,7 +16,9 @@ from pipelines.config import load_config
 from pipelines.dataset.layout import Layout
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.planner import make_plan
+from tests.clusters import Head
 from tests.hub_datasets import hub
+from tests.jobs import in_process, write_null_config, write_pictures
 from tests.pipelines.test_embedded_images import picture
 from tests.pipelines.test_plan import commit
 from tests.pipelines.test_tars import tar_of
@@ -138,3 +142,25 @@ def test_a_dataset_of_the_hub_that_gets_new_files(tmp_path: Path) -> None:
         storage = Storage({"hf": {"endpoint": server.endpoint}})
         made = days("hf://datasets/org/name/data", tmp_path, [lambda: push(1, 2), lambda: push(2, 4)], storage)
     assert made == [3, 2, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_runs_of_two_days_over_a_table_with_images(tmp_path: Path, head: Head) -> None:
+    """The command line, workers and all: the second day makes what was appended to a Lance table of images."""
+    table = tmp_path / "t.lance"
+    photos = [path.read_bytes() for path in write_pictures(tmp_path / "photos", 5)]
+
+    def append(first: int, count: int) -> None:
+        data = {"image": photos[first : first + count], "asset": [f"photo {n}" for n in range(first, first + count)]}
+        lance.write_dataset(pa.table(data), table, mode="append" if table.exists() else "create")
+
+    config = write_null_config(tmp_path / "job.yaml", table, tmp_path / "out", columns={"identity": "asset"})
+    for first, count in ((0, 3), (3, 2)):
+        append(first, count)
+        lance.dataset(table).optimize.compact_files()  # which moves every image
+        done = in_process("run", "--config", config, f"ray.address={head.address}")
+        assert done.returncode == 0, done.stdout + done.stderr
+    clips = pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").to_pylist()
+    assert sorted(clip["asset"] for clip in clips) == [f"photo {number}" for number in range(5)]
+    assert len(list((tmp_path / "out").rglob("*.mp4"))) == 5
