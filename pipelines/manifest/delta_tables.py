@@ -84,7 +84,8 @@ def delta_files(uri: str, storage: Storage, wanted: Wanted) -> Iterator[TablePar
 def _read(uri: str, storage: Storage, version: int | str | None) -> _Snapshot:
     table = _opened(uri, storage, version)
     with explained(f"{uri}: the log of this Delta table cannot be read", storage):
-        features = set(table.protocol().reader_features or ()) - _FEATURES
+        needed = set(table.protocol().reader_features or ())
+        features = needed - _FEATURES
         mapping = table.metadata().configuration.get(_MAPPING_MODE, "none")
         if mapping not in ("none", "name"):
             features.add(f"{_MAPPING_MODE}={mapping}")
@@ -103,7 +104,7 @@ def _read(uri: str, storage: Storage, version: int | str | None) -> _Snapshot:
             names,
             unlike,
             added.select([name for name in (*_FACTS, "partition") if name in added.column_names]),
-            _deleted(table, uri, added["path"]),
+            _deleted(table, uri, added["path"]) if "deletionVectors" in needed else {},
         )
 
 
@@ -147,10 +148,10 @@ def _is_unlike(kind: Any) -> bool:
 
 def _place(table: str, path: str) -> str:
     """The URI of a data file, whose path in the log is percent-encoded."""
+    if Storage.scheme(path) == "file":
+        return Storage.absolute(path)  # which decodes it
     path = unquote(path)
-    if Storage.scheme(path):
-        return Storage.absolute(path)
-    return path if path.startswith("/") else f"{table}/{path}"
+    return path if Storage.scheme(path) or path.startswith("/") else f"{table}/{path}"
 
 
 def _constants(partition: pa.Scalar, schema: pa.Schema) -> dict[str, pa.Scalar]:

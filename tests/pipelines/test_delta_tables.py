@@ -11,7 +11,6 @@ from deltalake import DeltaTable, write_deltalake
 
 from actors.contracts import Loaded
 from actors.errors import ManifestError
-from actors.secrets import MASK
 from actors.storage import Storage
 from pipelines.manifest.files import ManifestFile
 from pipelines.manifest.formats import Opener
@@ -239,6 +238,15 @@ def test_no_table(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith(f"{tmp_path} cannot be read as a Delta table (")
 
 
+def test_files_of_a_table_by_their_whole_path(tmp_path: Path) -> None:
+    """As in a shallow clone of another table of this machine."""
+    other, table = tmp_path / "other, of 100%", tmp_path / "t"
+    data = by_hand.add(other, "a b.parquet", uris(0, 2, n=[1, 2]), deleted=[0])
+    data["add"]["path"] = (other / "a b.parquet").as_uri()
+    by_hand.commit(table, 0, [data], fields=FIELDS, features=["deletionVectors"])
+    assert rows(read(table))["n"].to_pylist() == [2]
+
+
 def test_a_table_without_rows(tmp_path: Path) -> None:
     DeltaTable.create(tmp_path / "t", uris(0, 1).schema)
     assert refusal(tmp_path / "t") == f"the manifest has no rows: {tmp_path}/t"
@@ -345,7 +353,6 @@ def test_a_table_in_a_store(tmp_path: Path, s3_server: S3Server, s3_bucket: str,
     wrong = Storage({"s3": s3_server.options(secret="a-wrong-secret-000")}, tries=1)
     message = refusal(uri, storage=wrong, format="delta")
     assert "a-wrong-secret-000" not in message
-    assert MASK not in message or "secret" not in message
 
 
 def test_options_that_the_reader_would_ignore_are_an_error(tmp_path: Path) -> None:
