@@ -54,13 +54,13 @@ _GROWTH, _LOST = 0.25, 0.1
 _FAIL_SHARE = 0.2
 _CLIP_S, _FLUSH_S = 0.004, 0.03
 _BETWEEN_KILLS_S = 0.25
-# One time in so many, a driver is started that is one too many.
-_ONE_TOO_MANY = 4
+# Of the kills, those that meet a driver which has its lease.
+_AT_WORK_SHARE = 0.8
+# Before such a share of kills, a driver is started that is one too many.
+_TOO_MANY_SHARE = 0.4
 _LEASE_S = 30
 # Of drivers that meet: a local disk is fast.
 _RACE_WAIT_S = 0.1
-# How long the kernel may take to end all threads of a process that was killed.
-_GONE_WITHIN_S = 5.0
 _ENDS_WITHIN_S = 300.0
 # Ways of a driver to end by itself.
 _DONE, _REFUSED, _BROKEN = 0, 1, 3
@@ -130,7 +130,10 @@ class Race:
             "run": {"lease_s": _LEASE_S},
         }
         (folder / "job.yaml").write_text(yaml.safe_dump(tree))
-        (folder / "locks").mkdir()
+        for name in ("locks", "at work"):
+            (folder / name).mkdir()
+        for name in ("killed.txt", "told.txt"):
+            (folder / name).touch()
         self._manifest.touch()
         load_config([str(folder / "job.yaml")], ["run.shard=1/1"])  # so that what this reads and imports is forked, too
 
@@ -155,12 +158,11 @@ class Race:
                 if shard not in done and shard not in self._drivers.values():
                     self._start(shard, retries=self._random.random() < 0.5)
             if killed < kills:
-                if self._random.randrange(_ONE_TOO_MANY) == 0:
+                if self._random.random() < _TOO_MANY_SHARE:
                     others = [self._random.choice(shards), WHOLE, Shard(2, 2)]
                     self._start(self._random.choice(others), retries=False)
                 time.sleep(self._random.uniform(0, _BETWEEN_KILLS_S))
-                victim = self._random.choice(list(self._drivers))
-                os.kill(victim, signal.SIGKILL)  # not reaped yet, so nobody else has its number
+                self._kill()
             else:
                 time.sleep(0.01)
             for shard, code in self._reap():
@@ -178,6 +180,18 @@ class Race:
             os._exit(_Driver(self._folder, shard, seed, retries=retries, fail_share=fail_share).run())
         self._drivers[pid] = shard
         return pid
+
+    def _kill(self) -> None:
+        """Some driver; it was not reaped yet, so nobody else has its number."""
+        victims = list(self._drivers)
+        if self._random.random() < _AT_WORK_SHARE:
+            at_work = {int(path.name) for path in (self._folder / "at work").iterdir()}
+            victims = [pid for pid in victims if pid in at_work]
+        if victims:
+            victim = self._random.choice(victims)
+            with (self._folder / "killed.txt").open("a") as file:
+                file.write(f"{victim}\n")
+            os.kill(victim, signal.SIGKILL)
 
     def _wait(self, pid: int) -> None:
         while pid in self._drivers:
@@ -226,6 +240,7 @@ class _Driver:
     def __init__(self, folder: Path, shard: Shard, seed: float, *, retries: bool, fail_share: float) -> None:
         self._folder, self._shard, self._retries, self._fail_share = folder, shard, retries, fail_share
         self._random = random.Random(seed)  # noqa: S311 - chance
+        self._at_work = folder / "at work" / str(os.getpid())
 
     def run(self) -> int:
         """To its end; the exit code."""
@@ -286,41 +301,42 @@ class _Driver:
     def _alone(self) -> Iterator[None]:
         """Tell of everybody else who is within this block and must not be, whatever the lease says."""
         locks = self._folder / "locks"
-        with (
-            (locks / "look").open("w") as look,
-            (locks / f"shard {self._shard.index} of {self._shard.count}").open("w") as shard,
-            (locks / f"division {self._shard.count}").open("w") as division,
-        ):
+        own = locks / f"{self._shard.index} of {self._shard.count}"
+        with (locks / "look").open("w") as look, own.open("a+") as mine:
             fcntl.flock(look, fcntl.LOCK_EX)  # one looks at a time
-            if not _comes_free(shard):
-                self._tell(together=f"two of shard {self._shard}")
-            fcntl.flock(division, fcntl.LOCK_SH)
-            for other in sorted(locks.glob("division *")):
-                if other.name != Path(division.name).name:
-                    with other.open("w") as file:
-                        if not _comes_free(file):
-                            self._tell(together=f"division {self._shard.count}, and {other.name}")
+            for path in locks.glob("* of *"):
+                index, _, count = path.name.partition(" of ")
+                other = Shard(int(index), int(count))
+                if other == self._shard:
+                    self._take(mine, other)
+                elif other.count != self._shard.count:
+                    with path.open("a+") as file:
+                        self._take(file, other)
+            mine.truncate(0)
+            mine.write(str(os.getpid()))
+            mine.flush()
             fcntl.flock(look, fcntl.LOCK_UN)
+            self._at_work.touch()
             yield
+
+    def _take(self, file: Any, of: Shard) -> None:
+        """The lock of a share, which nobody may have but who has just been killed."""
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                if file.read() not in (self._folder / "killed.txt").read_text().split():
+                    self._tell(together=f"{self._shard} and {of}")
+                    return
+                time.sleep(0.005)  # the kernel is about to end it
+            else:
+                return
 
     def _tell(self, **what: object) -> None:
         line = json.dumps({"shard": str(self._shard), "pid": os.getpid()} | what)
         with (self._folder / "told.txt").open("a") as file:
             file.write(line + "\n")
-
-
-def _comes_free(file: Any) -> bool:
-    """Whether a lock is given back by whoever had it, who may just have been killed; it is taken."""
-    until = time.monotonic() + _GONE_WITHIN_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.005)
-        else:
-            return True
 
 
 if __name__ == "__main__":
