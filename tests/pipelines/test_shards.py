@@ -23,10 +23,12 @@ from pipelines.config import Config, load_config
 from pipelines.dataset import lease as leases
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.generations import Generations
-from pipelines.dataset.layout import Layout, RunFolder, run_name
+from pipelines.dataset.layout import Layout, RunFolder, part_of, run_name
 from pipelines.dataset.lease import held
 from pipelines.dataset.recover import recover
 from pipelines.dataset.shard import WHOLE, Shard
+from pipelines.dataset.states import read_states
+from pipelines.dataset.work import read_work
 from pipelines.planning import holdings as holdings_module
 from pipelines.planning import planner
 from pipelines.planning.holdings import read_holdings
@@ -243,11 +245,11 @@ def config_for(manifest: Path, output: Path, shard: str | None, *overrides: str)
     )
 
 
-def plan_of(config: Config, *, retry: Retry | None = None) -> Plan:
+def plan_of(config: Config, *, retry: Retry | None = None, storage: Storage = STORAGE) -> Plan:
     layout = Layout(config.output)
     run = layout.run(run_name("r", config.run.share))
-    holdings = read_holdings(layout, STORAGE, beside_others=not config.run.share.is_whole)
-    return make_plan(config, STORAGE, holdings, ("rev", "weights"), run=run, retry=retry)
+    holdings = read_holdings(layout, storage, beside_others=not config.run.share.is_whole)
+    return make_plan(config, storage, holdings, ("rev", "weights"), run=run, retry=retry)
 
 
 def write_manifest(path: Path, rows: int) -> Path:
@@ -255,8 +257,9 @@ def write_manifest(path: Path, rows: int) -> Path:
     return path
 
 
-def work_rows(plan: Plan) -> list[dict[str, Any]]:
-    return [row for file in plan.work for row in pq.read_table(file.uri).to_pylist()]
+def work_rows(plan: Plan, storage: Storage = STORAGE) -> list[dict[str, Any]]:
+    names = ["clip_id", "part", "attempts", "image_uri", "seed", "fps"]
+    return [row for file in plan.work for row in read_work(file.uri, names, storage).to_pylist()]
 
 
 def ending(work: dict[str, Any], *, fails: bool) -> Ending:
@@ -380,6 +383,38 @@ def test_a_row_that_another_shard_moves_is_not_taken_for_a_new_one(
     monkeypatch.setattr(holdings_module, "read_records", move_and_read)
     assert plan_of(other).to_do == 0
     assert [uri.partition("/out/")[2].partition("/")[0] for uri in reads] == ["failures", "data", "failures"]
+
+
+def test_two_shards_write_at_once_to_s3(s3_storage: Storage, s3_bucket: str, tmp_path: Path) -> None:
+    output, manifest = f"{s3_bucket}/out", write_manifest(tmp_path / "m.parquet", 24)
+    layout = Layout(output)
+    configs = {
+        shard: load_config([], [f"manifest={manifest}", f"output={output}", "model.source=none", f"run.shard={shard}"])
+        for shard in Shard(1, 2).division
+    }
+    with ExitStack() as stack:
+        writers = {}
+        for shard, config in configs.items():
+            one = stack.enter_context(held(layout, s3_storage, run_id=f"r{shard.index}", lease_s=LEASE_S, shard=shard))
+            plan = plan_of(config, storage=s3_storage)
+            writer = Committer(layout, s3_storage, CLIP_SCHEMA, plan.extras, plan.rows_per_part, one.check)
+            writer.begin(plan.work)
+            writers[shard] = writer, work_rows(plan, s3_storage)
+        with pytest.raises(RunError, match="beside which the whole dataset cannot be written"):
+            stack.enter_context(held(layout, s3_storage, run_id="w", lease_s=LEASE_S))
+        for turn in range(2):
+            for writer, rows in writers.values():
+                for row in rows[turn::2]:
+                    s3_storage.put_bytes(layout.video(row["part"], f"{row['clip_id']}.mp4"), b"video")
+                    writer.add(ending(row, fails=row["image_uri"].endswith("3.jpg")))
+                writer.flush()
+        assert read_states(layout, s3_storage).word == "running"
+    numbers = {part_of(uri) for uri in s3_storage.list_folders(layout.data)}
+    assert numbers == {0, 1}
+    whole = load_config([], [f"manifest={manifest}", f"output={output}", "model.source=none"])
+    with held(layout, s3_storage, run_id="w", lease_s=LEASE_S):
+        found = plan_of(whole, storage=s3_storage)
+    assert (found.already_there, found.failed_before, found.duplicates, found.to_do) == (21, 3, 0, 0)
 
 
 def left_work(output: Path, shard: str, rows: int) -> Plan:
