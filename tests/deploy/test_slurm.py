@@ -1,6 +1,7 @@
 """The script for Slurm, with stand-ins for Slurm's own commands that start what they are given on this machine."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from actors.storage import Storage
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.states import read_states
+from pipelines.totals import Totals
 from tests.clusters import environment, free_port
 from tests.deploy.manifests import ROOT
 from tests.jobs import SLOW_CLIPS, write_null_config, write_pictures
@@ -29,9 +34,9 @@ exec "$@"
 
 
 @contextmanager
-def batch(folder: Path, nodes: int, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """The script as Slurm runs it: on the first node, in the folder that it was submitted from."""
-    bin_folder = folder / "bin"
+def batch(folder: Path, nodes: int, *arguments: str, task: int = 1) -> Iterator["subprocess.Popen[str]"]:
+    """The script as Slurm runs it: on the first node, in the folder that it was submitted from; a task of an array."""
+    bin_folder = folder / f"bin-{task}"
     bin_folder.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", "#!/bin/bash\necho 127.0.0.1\n")):
         (bin_folder / name).write_text(text)
@@ -41,6 +46,7 @@ def batch(folder: Path, nodes: int, *arguments: str) -> Iterator["subprocess.Pop
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": str(nodes),
         "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_ARRAY_TASK_ID": str(task),
         "STILLREEL": sys.prefix,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
@@ -83,3 +89,22 @@ def test_two_nodes_make_clips_until_the_time_ends(tmp_path: Path) -> None:
     assert process.returncode == 130, said
     assert 0 < made(tmp_path) < 30
     assert made(tmp_path) == len(list(tmp_path.glob("out/data/*/*.mp4")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_array_makes_a_dataset_in_shards(tmp_path: Path) -> None:
+    """Two tasks at once, as docs/slurm.md has them."""
+    said = (ROOT / "docs/slurm.md").read_text()
+    (shard,) = set(re.findall(r"'(run\.shard=\S+)/16'", said))
+    arguments = [*write_job(tmp_path, 8), f"{shard}/2"]
+    with batch(tmp_path, 1, *arguments, task=1) as first, batch(tmp_path, 1, *arguments, task=2) as second:
+        for process in (first, second):
+            told, _ = process.communicate(timeout=280)
+            assert process.returncode == 0, told
+    assert made(tmp_path) == 8
+    states = read_states(Layout(str(tmp_path / "out")), Storage())
+    assert (states.word, len(states.by_shard)) == ("done", 2)
+    assert [Totals.of([state]).made for state in states.known] == [
+        len(list(path.glob("*.mp4"))) for path in sorted(tmp_path.glob("out/data/part-*"))
+    ]
