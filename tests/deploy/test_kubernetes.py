@@ -265,9 +265,8 @@ def test_a_job_for_each_shard(tmp_path: Path) -> None:
     """The loop of docs/kubernetes.md, with a `kubectl` that keeps what it is given."""
     (loop,) = re.findall(r"    for k in .*?\n    done\n", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
     kubectl = tmp_path / "kubectl"
-    kubectl.write_text(
-        f'#!/bin/bash\n[[ "$*" == "create -f -" ]] && echo --- >> {tmp_path}/all && cat >> {tmp_path}/all\n'
-    )
+    kept = tmp_path / "all"
+    kubectl.write_text(f'#!/bin/bash\n[[ "$*" == "create -f -" ]] && (echo --- && cat) >> {kept}\n')
     kubectl.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     subprocess.run(["bash", "-ec", loop], cwd=ROOT, env={"PATH": path}, check=True)  # noqa: S607 - as a user does
