@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import damaged, jobs, kills, nodes, store
+from benchmarks.faults import damaged, jobs, kills, nodes, shards, store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -41,4 +41,10 @@ def test_damaged_images_become_records(tmp_path: Path, models: jobs.Models) -> N
 def test_nodes_that_are_lost_while_they_are_busy_lose_nothing(tmp_path: Path) -> None:
     tally = nodes.trial(tmp_path / "nodes", count=2, seed=0, clips=14)
     assert (tally.lost_nodes, tally.with_notice) == (2, 1)
+    assert tally.faults == 0, tally
+
+
+def test_shards_whose_drivers_are_killed_lose_nothing(tmp_path: Path) -> None:
+    tally = shards.trial(tmp_path / "shards", clips=12, kills=2, seed=0)
+    assert (tally.kills, tally.refused) == (2, 2), tally
     assert tally.faults == 0, tally

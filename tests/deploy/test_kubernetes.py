@@ -273,5 +273,5 @@ def test_a_job_for_each_shard(tmp_path: Path) -> None:
     jobs = [job for job in yaml.safe_load_all(kept.read_text()) if job]
     assert [job["metadata"]["generateName"] for job in jobs] == [f"stillreel-{k}-of-16-" for k in range(1, 17)]
     for k, job in enumerate(jobs, 1):
-        words = shlex.split(job["entrypoint"])
+        words = shlex.split(job["spec"]["entrypoint"])
         assert words == ["stillreel", "run", f"run.shard={k}/16", *ENTRYPOINT[2:]]
