@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,14 +20,15 @@ import yaml
 from actors.storage import Storage
 from benchmarks.faults import jobs
 from benchmarks.faults.dataset import Audit, audit
+from benchmarks.faults.nodes import set_pace, started_cluster
 from pipelines.dataset.layout import Layout, part_of
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.states import read_states
-from tests.clusters import another_node, environment, head_alone
+from tests.clusters import environment
 
 SHARDS = 4
-# Ray's resources: for every shard what a run asks for. They are not the machine's.
-_CLUSTER_CPUS = 8
+# A clip takes so long; and while another run is tried beside the shard, no clip comes to its end.
+_CLIP_S, _HELD_S = 0.3, 3600.0
 # One run in five is killed while it starts; the others after a random number of stored videos.
 _SHARE_AT_START = 0.2
 _START_S = 15.0
@@ -69,8 +70,10 @@ def trial(folder: Path, clips: int, kills: int, seed: int) -> Tally:
     """
     jobs.write_pictures(folder / "images", clips)
     tally = Tally(clips)
-    with _cluster() as address, ThreadPoolExecutor(SHARDS) as threads:
-        race = _Race(folder, write_config(folder / "job.yaml", folder / "images", folder / "out", address), tally)
+    with started_cluster() as cluster, ThreadPoolExecutor(SHARDS) as threads:
+        cluster.add()
+        config = write_config(folder / "job.yaml", folder / "images", folder / "out", cluster.address)
+        race = _Race(folder, config, tally)
         shares = [kills // SHARDS + (number < kills % SHARDS) for number in range(SHARDS)]
         seeds = np.random.SeedSequence(seed).spawn(SHARDS)
         for one in [
@@ -79,6 +82,7 @@ def trial(folder: Path, clips: int, kills: int, seed: int) -> Tally:
         ]:
             one.result()
         tally.status = read_states(Layout(str(folder / "out")), Storage()).word
+        set_pace(folder / "1-of-1", _CLIP_S)
         with race.running(WHOLE, "whole.txt") as whole:
             tally.unfinished += whole.wait(_ENDS_WITHIN_S) != 0
         tally.left = int("Nothing left to do" not in (folder / "whole.txt").read_text())
@@ -97,7 +101,8 @@ class _Race:
 
     def one(self, shard: Shard, kills: int, rng: np.random.Generator) -> None:
         """A shard, from its first run to the one that nobody kills."""
-        most_clips = max(1, self._tally.clips // SHARDS // max(1, kills) - 1)  # so that some are left to be killed with
+        set_pace(self._marks(shard), _CLIP_S)
+        most_clips = max(1, self._tally.clips // SHARDS // (kills + 1) - 1)  # so that some are left for all kills
         for number in range(kills):
             with self.running(shard, f"{shard.index}-of-{shard.count}.txt") as run:
                 if number % _KILLS_PER_REFUSAL == 0:
@@ -116,7 +121,8 @@ class _Race:
     @contextmanager
     def running(self, shard: Shard, log: str) -> "Iterator[subprocess.Popen[bytes]]":
         """A run of the shard, which is killed at the end of the block."""
-        command = [sys.executable, "-m", "pipelines", "run", "--config", str(self._config), f"run.shard={shard}"]
+        marks = self._marks(shard)
+        command = [sys.executable, "-m", "benchmarks.faults.slow", str(self._config), str(marks), f"run.shard={shard}"]
         with (
             (self._folder / log).open("ab") as out,
             subprocess.Popen(command, env=environment() | {"OMP_NUM_THREADS": "1"}, stdout=out, stderr=out) as run,
@@ -131,6 +137,7 @@ class _Race:
         before = self._stored(shard)
         while run.poll() is None and self._stored(shard) == before:
             time.sleep(0.1)
+        set_pace(self._marks(shard), _HELD_S)
         other = (shard, WHOLE, Shard(1, SHARDS - 1))[turn % 3]
         log = self._folder / f"{shard.index}-of-{shard.count}-beside.txt"
         said_before = log.stat().st_size if log.exists() else 0
@@ -142,6 +149,7 @@ class _Race:
             if run.poll() is None:  # else it was right to go on
                 self._tally.refused += is_refused
                 self._tally.not_refused += not is_refused
+        set_pace(self._marks(shard), _CLIP_S)
 
     def _wait(self, run: "subprocess.Popen[bytes]", shard: Shard, clips: int, rng: np.random.Generator) -> None:
         """For a random moment to kill it."""
@@ -152,6 +160,10 @@ class _Race:
         while run.poll() is None and self._stored(shard) <= before + clips:
             time.sleep(0.1)
         time.sleep(rng.uniform(0, _BETWEEN_CLIPS_S))
+
+    def _marks(self, shard: Shard) -> Path:
+        """Where the pace of a shard's clips is told."""
+        return self._folder / f"{shard.index}-of-{shard.count}"
 
     def _stored(self, shard: Shard) -> int:
         """Videos in the shard's parts."""
@@ -178,15 +190,6 @@ def write_config(path: Path, images: Path, output: Path, address: str) -> Path:
     }
     path.write_text(yaml.safe_dump(tree))
     return path
-
-
-@contextmanager
-def _cluster() -> Iterator[str]:
-    """A head, and a node on which all shards work; the address."""
-    with ExitStack() as stack:
-        head = stack.enter_context(head_alone())
-        stack.enter_context(another_node(head, cpus=_CLUSTER_CPUS))
-        yield head.address
 
 
 def _misplaced(output: Path, found: Audit) -> int:

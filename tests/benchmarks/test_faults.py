@@ -44,7 +44,9 @@ def test_nodes_that_are_lost_while_they_are_busy_lose_nothing(tmp_path: Path) ->
     assert tally.faults == 0, tally
 
 
-def test_shards_whose_drivers_are_killed_lose_nothing(tmp_path: Path) -> None:
-    tally = shards.trial(tmp_path / "shards", clips=12, kills=2, seed=0)
-    assert (tally.kills, tally.refused) == (2, 2), tally
+def test_shards_whose_drivers_are_killed_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two; tests/pipelines/test_shard_races.py kills far more of them, without Ray."""
+    monkeypatch.setattr(shards, "SHARDS", 2)
+    tally = shards.trial(tmp_path / "shards", clips=24, kills=1, seed=0)
     assert tally.faults == 0, tally
+    assert (tally.kills, tally.refused) == (1, 1)

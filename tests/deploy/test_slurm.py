@@ -15,8 +15,8 @@ import pytest
 
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout
+from pipelines.dataset.shard import Shard
 from pipelines.dataset.states import read_states
-from pipelines.totals import Totals
 from tests.clusters import environment, free_port
 from tests.deploy.manifests import ROOT
 from tests.jobs import SLOW_CLIPS, write_null_config, write_pictures
@@ -92,19 +92,13 @@ def test_two_nodes_make_clips_until_the_time_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_an_array_makes_a_dataset_in_shards(tmp_path: Path) -> None:
-    """Two tasks at once, as docs/slurm.md has them."""
-    said = (ROOT / "docs/slurm.md").read_text()
-    (shard,) = set(re.findall(r"'(run\.shard=\S+)/16'", said))
-    arguments = [*write_job(tmp_path, 8), f"{shard}/2"]
-    with batch(tmp_path, 1, *arguments, task=1) as first, batch(tmp_path, 1, *arguments, task=2) as second:
-        for process in (first, second):
-            told, _ = process.communicate(timeout=280)
-            assert process.returncode == 0, told
-    assert made(tmp_path) == 8
+def test_a_task_of_an_array_makes_its_shard(tmp_path: Path) -> None:
+    (shard,) = set(re.findall(r"'(run\.shard=\S+)/16'", (ROOT / "docs/slurm.md").read_text()))
+    with batch(tmp_path, 1, *write_job(tmp_path, 16), f"{shard}/2", task=2) as process:
+        told, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, told
     states = read_states(Layout(str(tmp_path / "out")), Storage())
-    assert (states.word, len(states.by_shard)) == ("done", 2)
-    assert [Totals.of([state]).made for state in states.known] == [
-        len(list(path.glob("*.mp4"))) for path in sorted(tmp_path.glob("out/data/part-*"))
-    ]
+    (state,) = states.known
+    assert states.by_shard == {Shard(1, 2): None, Shard(2, 2): state}
+    assert state.beat is not None
+    assert state.beat.made == made(tmp_path) == len(list(tmp_path.glob("out/data/part-00001/*.mp4"))) > 0
