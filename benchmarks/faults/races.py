@@ -246,14 +246,14 @@ class _Driver:
         """To its end; the exit code."""
         leases._RACE_WAIT_S = _RACE_WAIT_S
         # A video is its own record, as text.
-        video.read_tag = lambda path: path.read_text()  # type: ignore[assignment]
+        video.read_tag = lambda path: path.read_text()
         put = Committer._put
 
         def put_and_tell(committer: Committer, stored: Any, table: pa.Table) -> None:
             self._tell(part=part_of(stored.uri))
             put(committer, stored, table)
 
-        Committer._put = put_and_tell  # type: ignore[method-assign]
+        Committer._put = put_and_tell  # type: ignore[assignment,method-assign]
         try:
             self._make()
         except RunError as error:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.contracts import Ending, Failed, Made, Row
-from actors.errors import RunError
+from actors.errors import RunError, StorageError
 from actors.generators.svd.generator import SvdGenerator
 from actors.records import clip_schema
 from actors.storage import Storage
@@ -25,6 +25,7 @@ from pipelines.dataset.commit import Committer
 from pipelines.dataset.generations import Generations
 from pipelines.dataset.layout import Layout, RunFolder, part_of, run_name
 from pipelines.dataset.lease import held
+from pipelines.dataset.records import read_records
 from pipelines.dataset.recover import recover
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.states import read_states
@@ -41,11 +42,19 @@ CLIP_SCHEMA = clip_schema(SvdGenerator)
 Fails = Callable[[str], bool]
 
 
+def nothing(_: str) -> bool:
+    return False
+
+
+def everything(_: str) -> bool:
+    return True
+
+
 def test_a_division_shares_all_rows_and_parts_out_once() -> None:
     hashes = np.random.default_rng(0).integers(0, 2**64, 1000, np.uint64)
     for count in (1, 2, 3, 16, 999):
         division = Shard(1, count).division
-        assert (sum(shard.takes(hashes).astype(int) for shard in division) == 1).all()
+        assert np.array_equal(np.sum([shard.takes(hashes) for shard in division], axis=0), np.ones(1000))
         assert all(sum(shard.owns(part) for shard in division) == 1 for part in range(50))
     clip_id = f"{int(hashes[0]):016x}" + "f" * 48
     assert Shard(int(hashes[0]) % 16 + 1, 16).takes(np.array([int(clip_id[:16], 16)], np.uint64)).all()
@@ -196,6 +205,26 @@ def test_of_two_that_see_each_other_both_withdraw_and_one_comes_again(
     assert all("went on" in said or "is being written by run" in said for said in ended.values())
 
 
+def test_a_claim_that_cannot_look_around_is_withdrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the other division would wait until it expires."""
+    looked: list[object] = []
+
+    def fail_after_the_claim(own: Generations, broken: object, claim: object) -> None:
+        looked.append(claim)
+        if claim is not None:
+            raise StorageError("the store is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "_rival", fail_after_the_claim)
+        with pytest.raises(StorageError), lease(tmp_path, "1/2"):
+            pass
+    assert looked[0] is None
+    ((_, entry),) = entries(tmp_path, "1/2").items()
+    assert (entry["released"], entry["withdrawn"]) == (True, True)
+    with lease(tmp_path, "1/1") as whole:
+        whole.check()
+
+
 def race_all(output: Path, rounds: int, shards: list[str]) -> list[set[str]]:
     """Who held a lease at the same time, round by round."""
     barrier = threading.Barrier(len(shards))
@@ -270,7 +299,7 @@ def ending(work: dict[str, Any], *, fails: bool) -> Ending:
     return Made(row.with_columns(**known))
 
 
-def make(config: Config, plan: Plan, fails: Fails = lambda uri: False) -> None:
+def make(config: Config, plan: Plan, fails: Fails = nothing) -> None:
     """Every row of the plan ends, and its work files go."""
     layout = Layout(config.output)
     committer = Committer(layout, STORAGE, CLIP_SCHEMA, plan.extras, plan.rows_per_part, lambda: None)
@@ -301,9 +330,7 @@ def test_shards_then_all_of_it_then_another_division_lose_and_double_nothing(
     output, manifest = tmp_path / "out", tmp_path / "m.parquet"
     all_rows = write_manifest(manifest, 100)
 
-    def all_shards(
-        count: int, fails: Callable[[str], bool] = lambda uri: False, retry: Retry | None = None
-    ) -> list[Plan]:
+    def all_shards(count: int, fails: Fails = nothing, retry: Retry | None = None) -> list[Plan]:
         plans = []
         for shard in Shard(1, count).division:
             config = config_for(all_rows, output, str(shard))
@@ -372,13 +399,13 @@ def test_a_row_that_another_shard_moves_is_not_taken_for_a_new_one(
             video.unlink()
     moved = plan_of(owner, retry=retry)
     assert moved.to_do > 10
-    read, reads = holdings_module.read_records, []
+    reads: list[str] = []
 
     def move_and_read(uri: str, storage: Storage) -> pa.Table | None:
         reads.append(uri)
         if len(reads) == moment:
-            make(owner, moved, lambda uri: retry is None)
-        return read(uri, storage)
+            make(owner, moved, nothing if retry else everything)
+        return read_records(uri, storage)
 
     monkeypatch.setattr(holdings_module, "read_records", move_and_read)
     assert plan_of(other).to_do == 0
@@ -465,7 +492,7 @@ def test_a_clip_that_a_killed_run_was_moving_is_tidied_up(tmp_path: Path, monkey
         with monkeypatch.context() as patch:
             patch.setattr(Committer, "_put", crash_after)
             with pytest.raises(KeyboardInterrupt):
-                make(config, plan, lambda uri, fails=fails: fails)
+                make(config, plan, everything if fails else nothing)
         clips, failures = contents(output)
         assert clips.keys() & failures.keys()
         recover(Layout(str(output)), STORAGE, lambda: None)
