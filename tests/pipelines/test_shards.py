@@ -4,7 +4,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pipelines.dataset import lease as leases
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.generations import Generations
 from pipelines.dataset.layout import Layout, RunFolder, part_of, run_name
-from pipelines.dataset.lease import held
+from pipelines.dataset.lease import Lease, held
 from pipelines.dataset.records import read_records
 from pipelines.dataset.recover import recover
 from pipelines.dataset.shard import WHOLE, Shard
