@@ -17,8 +17,9 @@ from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
-from pipelines.dataset.layout import Layout, RunFolder
+from pipelines.dataset.layout import Layout, RunFolder, run_name
 from pipelines.dataset.lease import Lease, held
+from pipelines.dataset.shard import Shard
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.planning.history import read_history
 from pipelines.planning.holdings import read_holdings
@@ -67,8 +68,13 @@ class Job:
         job = cls.of(config)
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
-        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        return cls(pinned, job.storage, job.layout, job.revisions, run_id)
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        return cls(pinned, job.storage, job.layout, job.revisions, run_name(stamp, job.shard))
+
+    @property
+    def shard(self) -> Shard:
+        """The share of the dataset that it makes."""
+        return self.config.run.share
 
     @property
     def image_storage(self) -> Storage:
@@ -97,12 +103,14 @@ class Job:
 
     def lease(self, *, break_lease: bool) -> AbstractContextManager[Lease]:
         """The right to write, for the length of a block; `break_lease` takes it from whoever has it."""
-        lease_s = self.config.run.lease_s
-        return held(self.layout, self.storage, run_id=self.run_id, lease_s=lease_s, break_lease=break_lease)
+        run_id, lease_s = self.run_id, self.config.run.lease_s
+        return held(
+            self.layout, self.storage, run_id=run_id, lease_s=lease_s, break_lease=break_lease, shard=self.shard
+        )
 
     def plan(self, retry: Retry | None, *, with_work: bool) -> Plan:
         """What is to be made; `with_work` writes work files into the run's folder."""
-        holdings = read_holdings(self.layout, self.storage)
+        holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole)
         run = self.folder if with_work else None
         plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
         if plan.to_do:

@@ -83,7 +83,7 @@ def run(
 
 def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> Summary:
     """Take in what an interrupted run has left, and plan; with the work files in the run's folder."""
-    if recovered := recover(job.layout, job.storage, lease.check):
+    if recovered := recover(job.layout, job.storage, lease.check, job.shard):
         console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
     job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
     plan = job.plan(retry, with_work=True)

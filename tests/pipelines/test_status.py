@@ -14,10 +14,12 @@ from actors.errors import RunError, StorageError
 from actors.storage import Storage
 from pipelines.__main__ import status as status_command
 from pipelines.config.sections import CostSettings
-from pipelines.dataset import beats
-from pipelines.dataset.beats import Beat, State, read_state
+from pipelines.dataset import beats, states
+from pipelines.dataset.beats import Beat
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
+from pipelines.dataset.shard import WHOLE
+from pipelines.dataset.states import State, States, read_states
 from pipelines.driver.cost import GpuClock, price_of
 from pipelines.pools import Reserved
 from pipelines.status import rows_of, to_json
@@ -32,6 +34,12 @@ NOW = datetime.now(UTC)
 def beat_of(layout: Layout, run_id: str, **fields: Any) -> None:
     beat = Beat(**({"run_id": run_id, "phase": "running", "started_at": NOW, "beaten_at": NOW} | fields))
     STORAGE.put_bytes(layout.run(run_id).heartbeat, beat.model_dump_json().encode())
+
+
+def state_of(layout: Layout) -> State:
+    state = read_states(layout, STORAGE).of_whole
+    assert state is not None
+    return state
 
 
 def status(output: object, *options: str) -> tuple[int, str]:
@@ -65,7 +73,7 @@ def test_a_run_that_has_ended(tmp_path: Path, phase: str, word: str, code: int) 
     layout = Layout(str(tmp_path))
     with held(layout, STORAGE, run_id="r", lease_s=60):
         beat_of(layout, "r", phase=phase)
-    state = read_state(layout, STORAGE)
+    state = state_of(layout)
     assert state.word == word
     assert rows_of(state)["state"] == phase
     assert status(tmp_path)[0] == code
@@ -99,10 +107,10 @@ def test_what_is_no_dataset_and_what_is_of_a_newer_version(tmp_path: Path) -> No
     with held(layout, STORAGE, run_id="r", lease_s=60):
         beat_of(layout, "r", version=beats.VERSION + 1)
         with pytest.raises(RunError, match="is of a newer version of stillreel: use that one"):
-            read_state(layout, STORAGE)
+            read_states(layout, STORAGE)
         STORAGE.put_bytes(layout.run("r").heartbeat, b"{")
         with pytest.raises(RunError, match=r"heartbeat\.json is damaged, or of another version"):
-            read_state(layout, STORAGE)
+            read_states(layout, STORAGE)
 
 
 def test_a_file_is_no_dataset(tmp_path: Path) -> None:
@@ -118,23 +126,24 @@ def test_who_watches_outlives_a_store_that_does_not_answer(
     layout = Layout(str(tmp_path))
     with held(layout, STORAGE, run_id="r", lease_s=60):
         beat_of(layout, "r")
-        running = read_state(layout, STORAGE)
-        answers: list[State | None] = [running, None, None, running, None, replace(running, word="done")]
+        running = read_states(layout, STORAGE)
+        done = States({WHOLE: replace(state_of(layout), word="done")})
+        answers: list[States | None] = [running, None, None, running, None, done]
 
-        def answer(*_: object) -> State:
+        def answer(*_: object) -> States:
             if (state := answers.pop(0)) is None:
                 raise StorageError("out/_lease could not be listed: no route")
             return state
 
-        monkeypatch.setattr(beats, "read_state", answer)  # which the command asks first
-        monkeypatch.setattr("pipelines.status.read_state", answer)
+        monkeypatch.setattr(states, "read_states", answer)  # which the command asks first
+        monkeypatch.setattr("pipelines.status.read_states", answer)
         monkeypatch.setattr("pipelines.status.BEAT_S", 0.01)
         with pytest.raises(typer.Exit) as ended:
             status_command(str(tmp_path), watch=True)
     assert (ended.value.exit_code, answers) == (0, [])
     line = "stillreel: out/_lease could not be listed: no route; asking again every 0.01 s"
     assert capsys.readouterr().err.splitlines() == [line] * 2  # once for each time that it is away
-    monkeypatch.setattr(beats, "read_state", lambda *_: STORAGE.read_bytes(str(tmp_path / "none")))
+    monkeypatch.setattr(states, "read_states", lambda *_: STORAGE.read_bytes(str(tmp_path / "none")))
     with pytest.raises(StorageError):  # the first time it may be the wrong place
         status_command(str(tmp_path), watch=True)
 
@@ -160,7 +169,7 @@ def test_it_asks_a_store_three_times(
 
         monkeypatch.setattr(filesystem, "_call_s3", count)
         monkeypatch.setattr(filesystem, "call_s3", count_listing)  # holds the first one as it was
-        assert read_state(layout, s3_storage).word == "running"
+        assert read_states(layout, s3_storage).word == "running"
         monkeypatch.undo()
     assert sorted(asked) == ["get_object", "get_object", "list_objects_v2"]
 
@@ -168,7 +177,7 @@ def test_it_asks_a_store_three_times(
 def test_json_of_a_run_without_a_beat(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path))
     with held(layout, STORAGE, run_id="r", lease_s=60):
-        told = json.loads(to_json(read_state(layout, STORAGE), layout))
+        told = json.loads(to_json(read_states(layout, STORAGE), layout))
     assert (told["state"], told["run"], told["run_id"]) == ("running", None, "r")
 
 
