@@ -189,9 +189,9 @@ def part_of(uri: str) -> int | None:
     return int(match[1]) if match and stem == _part_name(int(match[1])) else None
 
 
-def index_file_number(kind: str, name: str) -> int | None:
-    """The number of an index's file of this kind, by its name; None for another file."""
-    match = _INDEX_FILE.fullmatch(name)
+def index_file_number(kind: str, uri: str) -> int | None:
+    """The number of an index's file of this kind; None for another file."""
+    match = _INDEX_FILE.fullmatch(uri.rpartition("/")[2])
     return int(match[2]) if match and match[1] == kind else None
 
 

@@ -27,6 +27,15 @@ def write_cache(uri: str, table: pa.Table, storage: Storage) -> None:
     storage.put_bytes(uri, sink.getvalue().to_pybytes())
 
 
+def list_cache(folder: str, storage: Storage) -> list[str]:
+    """URIs of the Parquet files directly in a folder, sorted; none where it cannot be listed."""
+    try:
+        names = storage.list_names(folder)
+    except StorageError:
+        return []
+    return [Storage.join(folder, name) for name in sorted(names) if name.endswith(".parquet")]
+
+
 def read_cache(uri: str, schema: pa.Schema, storage: Storage) -> pa.Table | None:
     """A table that this version has written; else None."""
     try:

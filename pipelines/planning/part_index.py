@@ -20,7 +20,7 @@ import pyarrow as pa
 from actors.errors import StorageError
 from actors.storage import Storage
 from pipelines.dataset.layout import INDEX_KINDS, Layout, index_file_number
-from pipelines.planning.cache_files import read_cache, write_cache
+from pipelines.planning.cache_files import list_cache, read_cache, write_cache
 from pipelines.planning.facts import ClipFacts, FailureFacts, Schemas
 
 logger = logging.getLogger("stillreel.driver")
@@ -146,7 +146,7 @@ class Shelf(Generic[Facts]):
 
     def _read(self, place: Place) -> dict[int, pa.Table]:
         layout, storage, name = place.layout, place.storage, self._kind.name
-        found = (index_file_number(name, one) for one in storage.list_names(layout.index))
+        found = (index_file_number(name, uri) for uri in list_cache(layout.index, storage))
         numbers = sorted(number for number in found if number is not None)
         uris = [layout.index_file(name, number) for number in numbers]
         with ThreadPoolExecutor(_READERS) as readers:
