@@ -28,10 +28,10 @@ def hashes_of(clip_ids: pa.Array | pa.ChunkedArray) -> Hashes:
         ValueError: one does not begin with 16 hexadecimal digits.
     """
     first = pc.utf8_slice_codeunits(pc.cast(clip_ids, pa.string()), 0, _CHARACTERS)
-    if first.null_count or not pc.all(pc.equal(pc.binary_length(first), _CHARACTERS)).as_py():
-        raise ValueError("a clip_id begins with 16 hexadecimal digits")
     if not len(first):
         return no_hashes()
+    if first.null_count or not pc.all(pc.equal(pc.binary_length(first), _CHARACTERS)).as_py():
+        raise ValueError("a clip_id begins with 16 hexadecimal digits")
     fixed = pc.cast(pc.cast(first, pa.binary()), pa.binary(_CHARACTERS))
     data = b"".join(_values(chunk) for chunk in (fixed.chunks if isinstance(fixed, pa.ChunkedArray) else [fixed]))
     digits = _DIGITS[np.frombuffer(data, np.uint8)].reshape(-1, 2)

@@ -141,7 +141,7 @@ class KnownFiles:
                 kept[uri].append(row)
         found = []
         for uri, rows in kept.items():
-            table = tables[uri].take(rows)
+            table = tables[uri].take(pa.array(rows, pa.int64()))
             asked = [_today() if key in self._met else day for key, day in _keys_and_days(table)]
             found.append(table.drop_columns("day").append_column(_SCHEMA.field("day"), pa.array(asked, pa.int32())))
         return found

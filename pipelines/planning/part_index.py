@@ -125,7 +125,7 @@ class Shelf(Generic[Facts]):
         for number in sorted(kept.keys() | new.keys()):
             if number in new or len(kept[number]) < files[number].num_rows:
                 rows = pa.Table.from_pylist(new.get(number, []), schema=self._kind.schema)
-                old = [files[number].take(kept[number])] if number in files else []
+                old = [files[number].take(pa.array(kept[number], pa.int64()))] if number in files else []
                 self._write(number, pa.concat_tables([*old, rows]), self._place)
 
     def _write(self, number: int, rows: pa.Table, place: Place) -> None:
