@@ -78,7 +78,7 @@ def list_sized(call: Call, folder: str, first: str | None, last: str | None) -> 
         store = STORES.get(scheme_in(folder), "")
         found = call("listed", folder, list_details)
         for name, details in found.items():
-            (uri,) = call("listed", folder, lambda fs, path, name=name: uris_of([name], folder, fs, path))
+            (uri,) = call("listed", folder, partial(_uris_of_one, name, folder))
             yield Listed(uri, int(details["size"]), version_in(store, details))
 
 
@@ -106,6 +106,10 @@ def list_names(call: Call, folder: str) -> set[str]:
             return set(call("listed", absolute(folder), scan_folder)[0])
         return set(call("listed", folder, list_files_of))
     return set()
+
+
+def _uris_of_one(name: str, folder: str, filesystem: Any, path: str) -> list[str]:
+    return uris_of([name], folder, filesystem, path)
 
 
 def _found_in(call: Call, folder: str, find: Callable[[Any, str], list[str]]) -> list[str]:

@@ -46,9 +46,7 @@ class _Tree:
 
     def __init__(self, root: str) -> None:
         self.root, self.lock, self.requests = root, threading.Lock(), 0
-        self.keys = sorted(
-            os.path.join(folder, name)[len(root) + 1 :] for folder, _, names in os.walk(root) for name in names
-        )
+        self.keys = sorted(f"{folder}/{name}"[len(root) + 1 :] for folder, _, names in os.walk(root) for name in names)
 
     def page(self, prefix: str, after: str, delimiter: str) -> tuple[list[str], list[str], str | None]:
         """Keys, prefixes, and where to go on."""

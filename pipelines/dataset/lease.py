@@ -192,15 +192,19 @@ def _acquire(own: Generations, run_id: str, lease_s: float, *, break_lease: bool
         if rival is None:
             started = time.monotonic()
             number, entry = _claim(own, run_id, lease_s, broken.get(own.shard, 0))
-            rival = _rival(own, broken, entry)
+            try:
+                rival = _rival(own, broken, entry)
+            except BaseException:
+                _withdraw(own, number, entry)
+                raise
             if rival is None:
                 return Lease(own, number, entry, started)
-            with suppress(StorageError):  # then others wait until it expires
-                own.write(number, entry.model_copy(update={"released": True, "withdrawn": True}))
-        if tries_left == 0 or datetime.now(UTC) - rival[1].since > _RACE:
-            break
+            _withdraw(own, number, entry)
+        is_settled = datetime.now(UTC) - rival[1].since > _RACE
+        if is_settled or not tries_left:
+            raise RunError(_refusal(own, *rival))
         time.sleep(random.uniform(0, _RACE_WAIT_S))  # noqa: S311 - so that not both come again at once
-    raise RunError(_refusal(own, *rival))
+    raise AssertionError  # the last try returns, or raises
 
 
 def _claim(own: Generations, run_id: str, lease_s: float, broken: int) -> tuple[int, Entry]:
@@ -215,6 +219,11 @@ def _claim(own: Generations, run_id: str, lease_s: float, broken: int) -> tuple[
         if own.add(number, entry):
             return number, entry
     raise RunError(_unrest(own))
+
+
+def _withdraw(own: Generations, number: int, entry: Entry) -> None:
+    with suppress(StorageError):  # then others wait until it expires
+        own.write(number, entry.model_copy(update={"released": True, "withdrawn": True}))
 
 
 def _rival(own: Generations, broken: Mapping[Shard, int], claim: Entry | None) -> tuple[Shard, Entry] | None:

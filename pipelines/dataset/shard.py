@@ -65,7 +65,8 @@ class Shard:
 
     def takes(self, hashes: "npt.NDArray[np.uint64]") -> "npt.NDArray[np.bool_]":
         """Which of the clips with these hashes (`pipelines.planning.hashes`) belong here, where no part has them."""
-        return hashes % self.count == self.index - 1
+        mine: npt.NDArray[np.bool_] = hashes % self.count == self.index - 1
+        return mine
 
     def owns(self, part: int) -> bool:
         """Whether a part belongs here, and with it whatever it knows: clips, failures, clips without a video."""

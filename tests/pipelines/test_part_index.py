@@ -15,6 +15,7 @@ import pytest
 from actors import stamps
 from pipelines.config import Config
 from pipelines.dataset.layout import Layout
+from pipelines.dataset.records import SomeRecords, read_columns
 from pipelines.job import Job
 from pipelines.planning import holdings, planner
 from pipelines.planning.part_index import PartIndex, Place
@@ -35,11 +36,10 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files of records that were read for a plan."""
     found: list[str] = []
-    real = holdings.read_columns
 
-    def noting(uri: str, *arguments: Any) -> Any:
+    def noting(uri: str, *asked: Any) -> SomeRecords | None:
         found.append(uri.partition("/out/")[2])
-        return real(uri, *arguments)
+        return read_columns(uri, *asked)
 
     monkeypatch.setattr(holdings, "read_columns", noting)
     return found

@@ -18,11 +18,11 @@ from pipelines.dataset import beats, states
 from pipelines.dataset.beats import Beat
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
-from pipelines.dataset.shard import WHOLE
+from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.states import State, States, read_states
 from pipelines.driver.cost import GpuClock, price_of
 from pipelines.pools import Reserved
-from pipelines.status import rows_of, to_json
+from pipelines.status import EXIT_CODES, rows_of, to_json
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
 from tests.servers import S3Server
@@ -179,6 +179,76 @@ def test_json_of_a_run_without_a_beat(tmp_path: Path) -> None:
     with held(layout, STORAGE, run_id="r", lease_s=60):
         told = json.loads(to_json(read_states(layout, STORAGE), layout))
     assert (told["state"], told["run"], told["run_id"]) == ("running", None, "r")
+
+
+def share_of_run(layout: Layout, shard: str, *, beat: dict[str, Any] | None = None, ago_s: float = 0) -> None:
+    """What a run of this share has left, that began so many seconds ago and has released its lease."""
+    share, run_id = Shard.parse(shard), f"r{shard.partition('/')[0]}"
+    with held(layout, STORAGE, run_id=run_id, lease_s=60, shard=share):
+        if beat is not None:
+            beat_of(layout, run_id, **beat)
+    uri = layout.lease_generation(1, share)
+    then = (NOW - timedelta(seconds=ago_s)).isoformat()
+    STORAGE.put_bytes(uri, json.dumps(json.loads(STORAGE.read_bytes(uri)) | {"renewed_at": then}).encode())
+
+
+def test_shards_are_shown_each_and_together(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    share_of_run(layout, "1/1", beat={"phase": "done", "made": 7}, ago_s=1000)
+    share_of_run(layout, "1/2", beat={"phase": "broke off", "made": 7}, ago_s=900)
+    kinds = [{"stage": "load", "error_type": "ImageError", "count": 1}]
+    counts: dict[str, Any] = {"to_do": 50, "made": 49, "failed": 1, "gpu_s": 3600.0, "cost": 2.0, "failures": kinds}
+    share_of_run(layout, "1/4", beat={"phase": "done"} | counts)
+    share_of_run(layout, "3/4")
+    assert status(tmp_path)[0] == 4  # 2/4 and 4/4 were never begun, and none runs
+    with held(layout, STORAGE, run_id="r4", lease_s=60, shard=Shard(4, 4)):
+        beat_of(layout, "r4", to_do=100, made=30, failed=10, recent_s=60.0, recent_ended=20, gpu_s=3600.0, cost=1.0)
+        code, said = status(tmp_path)
+        words = " ".join(said.split())
+        assert code == 3
+        for part in (
+            "4 shards", "state running", "79 made, 11 failed, of 150; 0 were there", "20.0 clips/min of late, ETA 3",
+            "failed at load (ImageError) 1", "GPU-hours 2.00", "3.00 USD", "1/4 done 49 1 50", "2/4 missing",
+            "4/4 running 30 10 100 20.0 3 min",
+        ):  # fmt: skip
+            assert part in words, (part, said)
+        told = json.loads(status(tmp_path, "--json")[1])
+        assert [shard["state"] for shard in told["shards"]] == ["done", "missing", "done", "running"]
+        assert [shard["shard"] for shard in told["shards"]] == ["1/4", "2/4", "3/4", "4/4"]
+        assert (told["state"], told["run"]["made"], told["run"]["failed"]) == ("running", 79, 11)
+        assert told["shards"][3]["run"]["clips_per_s"] == told["run"]["clips_per_s"] == 20 / 60
+    assert status(tmp_path)[0] == 1  # released, and its last sign of life says "running"
+
+
+@pytest.mark.parametrize(
+    ("words", "together"),
+    [
+        (["done", "done"], "done"),
+        (["done", None], "missing"),
+        (["running", None], "running"),
+        (["running", "stale"], "stale"),
+        (["failed", "stale", "running", None], "failed"),
+    ],
+)
+def test_the_worst_of_all_shards_is_the_exit_code(words: list[Any], together: str, tmp_path: Path) -> None:
+    with held(Layout(str(tmp_path)), STORAGE, run_id="r", lease_s=60):
+        one = state_of(Layout(str(tmp_path)))
+    found = [None if word is None else replace(one, word=word) for word in words]
+    states = States(dict(zip(Shard(1, len(words)).division, found, strict=True)))
+    assert states.word == together
+    assert states.is_running == ("running" in words)
+    assert together in EXIT_CODES
+
+
+def test_a_run_that_withdrew_or_was_ended_is_told_as_such(tmp_path: Path) -> None:
+    """Ended by another run before its first sign of life: it did not find nothing to do."""
+    layout = Layout(str(tmp_path))
+    share_of_run(layout, "1/2", beat={"phase": "done"})
+    share_of_run(layout, "2/2")
+    for change, word in (({"ended_by": "run x of y"}, "failed"), ({"withdrawn": True}, "missing")):
+        uri = layout.lease_generation(1, Shard(2, 2))
+        STORAGE.put_bytes(uri, json.dumps(json.loads(STORAGE.read_bytes(uri)) | change).encode())
+        assert read_states(layout, STORAGE).word == word
 
 
 def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
