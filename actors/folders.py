@@ -52,12 +52,12 @@ def walk(call: Call, folder: str, looks: Looks) -> Iterator[str]:
         return _walk_local(call, folder, looks)
     doors = Doors(folder, looks.into)
     if scheme_in(folder) in S3:
-        return _walk_s3(call, folder, doors)
+        return _walk_s3(call, folder, doors, looks.sees)
     found = _found_in(call, folder, list_below)
     return (uri for uri in found if doors.closed(uri) is None)
 
 
-def list_sized(call: Call, folder: str) -> Iterator[Listed]:
+def list_sized(call: Call, folder: str, first: str | None, last: str | None) -> Iterator[Listed]:
     """As `Storage.list_sized`."""
     if is_local(folder):
         for uri in _walk_local(call, folder, Looks()):
@@ -65,10 +65,14 @@ def list_sized(call: Call, folder: str) -> Iterator[Listed]:
                 found = os.stat(uri)  # noqa: PTH116 - a string, as all paths here
                 yield Listed(uri, found.st_size, version_in("local", found))
     elif scheme_in(folder) in S3:
-        for page in _s3_pages(call, folder):
+        limits = {} if first is None else {"StartAfter": f"{first[len(s3_bucket(folder)) + 1 :]}/"}
+        end = None if last is None else f"{last}/\U0010ffff"
+        for page in _s3_pages(call, folder, **limits):
             for entry in page.get("Contents", ()):
-                if not entry["Key"].endswith("/"):
-                    uri = f"{s3_bucket(folder)}/{entry['Key']}"
+                uri = f"{s3_bucket(folder)}/{entry['Key']}"
+                if end is not None and uri > end:
+                    return
+                if not uri.endswith("/"):
                     yield Listed(uri, entry["Size"], version_in("s3", entry))
     else:
         store = STORES.get(scheme_in(folder), "")
@@ -125,7 +129,7 @@ def _walk_local(call: Call, folder: str, looks: Looks) -> Iterator[str]:
     return iter(LocalWalk(absolute(folder), list_entries, looks))
 
 
-def _walk_s3(call: Call, folder: str, doors: Doors) -> Iterator[str]:
+def _walk_s3(call: Call, folder: str, doors: Doors, sees: Callable[[str, str], None]) -> Iterator[str]:
     after: dict[str, str] | None = {}
     while after is not None:
         pages, after = _s3_pages(call, folder, **after), None
@@ -135,6 +139,8 @@ def _walk_s3(call: Call, folder: str, doors: Doors) -> Iterator[str]:
                 uri = f"{s3_bucket(folder)}/{entry['Key']}"
                 closed = doors.closed(uri)
                 if closed is None and not uri.endswith("/"):  # "x/" marks a folder
+                    if version := version_in("s3", entry):
+                        sees(uri, version)
                     yield uri
             if closed is not None and page["IsTruncated"]:  # go on behind it: it may hold millions
                 after = {"StartAfter": closed[len(s3_bucket(folder)) + 1 :] + "/\U0010ffff"}

@@ -32,12 +32,14 @@ class Looks:
         through: the same of where a link leads, by its real path.
         gives: whether a file is wanted. A link to one that is wanted, and that the walk meets anyway, stays away.
         passes: told what the walk does not give, and why (one of the constants above).
+        sees: told the version of a file that is given next, where the listing tells it.
     """
 
     into: Callable[[str], bool] = lambda _folder: True
     through: Callable[[str], bool] = lambda _target: True
     gives: Callable[[str], bool] = lambda _file: True
     passes: Callable[[str, str], None] = lambda _uri, _reason: None
+    sees: Callable[[str, str], None] = lambda _uri, _version: None
 
 
 class Doors:

@@ -26,7 +26,7 @@ import fsspec
 from actors import folders
 from actors.errors import StorageError
 from actors.folders import Listed
-from actors.listings import Looks, Pattern
+from actors.listings import Kind, Looks, Pattern, entries
 from actors.retries import is_unsupported, retried
 from actors.secrets import remember, secret_options
 from actors.storage_errors import NotFound, explained
@@ -256,9 +256,19 @@ class Storage:
         """What `walk` finds whose name ends in `suffix`."""
         return [uri for uri in self.walk(folder) if uri.endswith(suffix)]
 
-    def list_sized(self, folder: str) -> Iterator[Listed]:
-        """All files below `folder` with size and version, streamed: on S3, 1,000 files for each request."""
-        return folders.list_sized(self._call, folder)
+    def list_sized(self, folder: str, first: str | None = None, last: str | None = None) -> Iterator[Listed]:
+        """All files below `folder` with size and version, streamed: on S3, 1,000 files for each request.
+
+        `first`, `last`: on S3, only those in the folders of `folder` from one to another, by name; else no limits.
+        """
+        return folders.list_sized(self._call, folder, first, last)
+
+    def list_kinds(self, folder: str) -> dict[str, Kind]:
+        """What is directly in a folder of this machine, by name; nothing where there is no such folder."""
+        found: list[tuple[str, Kind]] = []
+        with suppress(NotFound):
+            found = self._call("listed", self.absolute(folder), entries)
+        return {path.rpartition("/")[2]: kind for path, kind in found}
 
     def list_folders(self, folder: str) -> list[str]:
         """URIs of the folders directly in `folder`, sorted, without listing what they hold.

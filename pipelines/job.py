@@ -25,6 +25,8 @@ from pipelines.manifest.image_uris import AllowedImages
 from pipelines.money.history import read_history
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
+from pipelines.planning.known_files import KnownFiles
+from pipelines.planning.part_index import PartIndex, Place
 from pipelines.planning.planner import Plan, Retry, make_plan
 from pipelines.signing import credentials_of
 
@@ -114,11 +116,15 @@ class Job:
 
     def plan(self, retry: Retry | None, *, with_work: bool) -> Plan:
         """What is to be made; `with_work` writes work files into the run's folder."""
-        holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole)
+        index, files = PartIndex(Place(self.layout, self.storage)), KnownFiles(self.layout, self.storage)
+        holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole, index=index)
         run = self.folder if with_work else None
-        plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+        plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry, files=files)
+        if with_work:
+            index.save()
+            files.save()
         if plan.to_do:
-            plan.history = read_history(self.config, self.layout, self.storage, self.revisions)
+            plan.history = read_history(self.config, self.layout, self.storage, self.revisions, parts=holdings.parts)
         return plan
 
     def forget(self) -> None:

@@ -7,6 +7,8 @@
   failures/part-00000.parquet            one record per row that failed
   _lease/00000001.json                   who is writing the whole of it
   _lease/shard-003-of-016/00000001.json  who is writing the third of 16 shards
+  _index/clips-00000.parquet, failures-00000.parquet     what the parts hold: a cache of plans, as is all below _index
+  _index/sources/<token>.parquet         what the manifest's files ask for
   _runs/<run_id>/config.yaml, heartbeat.json, summary.json, ray.log, warnings.log
   _runs/<run_id>/profile/kernels.txt, trace-1.json.gz    with run.profile
   _runs/<run_id>/rows/work-00000.parquet  until the run is done
@@ -30,7 +32,12 @@ _GENERATION = re.compile(r"(?:.*/)?(\d{8})\.json")
 _OF_SHARD = re.compile(r"(?:.*[/-])?shard-(\d{3})-of-(\d{3})")
 _WORK_FILE = re.compile(r"(.*)/rows/work-\d+\.parquet")
 
-_PLACES = ("data", "failures", "_runs", "_lease")
+_INDEX_FILE = re.compile(r"([a-z]+)-(\d{5,})\.parquet")
+
+# What an index has a file of, for some parts each.
+INDEX_KINDS = ("clips", "failures")
+
+_PLACES = ("data", "failures", "_index", "_runs", "_lease")
 
 _join = Storage.join
 
@@ -106,6 +113,16 @@ class Layout:
         return _join(self.root, "_runs")
 
     @property
+    def index(self) -> str:
+        """The folder of what plans keep of the parts, and may lose."""
+        return _join(self.root, "_index")
+
+    @property
+    def known_files(self) -> str:
+        """The folder of what plans keep of the manifest's files, and may lose."""
+        return _join(self.index, "sources")
+
+    @property
     def lease(self) -> str:
         """The folder of the lease."""
         return _join(self.root, "_lease")
@@ -125,6 +142,14 @@ class Layout:
     def failures_of(self, part: int) -> str:
         """The records of a part's rows that failed."""
         return _join(self.failures, _part_name(part) + _PARQUET)
+
+    def index_file(self, kind: str, number: int) -> str:
+        """What is kept of some parts: their clips or their failures."""
+        return _join(self.index, f"{kind}-{number:05d}{_PARQUET}")
+
+    def known_file(self, token: str) -> str:
+        """What one run has found in the manifest's files."""
+        return _join(self.known_files, token + _PARQUET)
 
     def lease_of(self, shard: Shard) -> str:
         """The folder of a share's lease."""
@@ -162,6 +187,12 @@ def part_of(uri: str) -> int | None:
     stem = uri.removesuffix(f"/{_METADATA}").rpartition("/")[2].removesuffix(_PARQUET)
     match = _PART.fullmatch(stem)
     return int(match[1]) if match and stem == _part_name(int(match[1])) else None
+
+
+def index_file_number(kind: str, uri: str) -> int | None:
+    """The number of an index's file of this kind; None for another file."""
+    match = _INDEX_FILE.fullmatch(uri.rpartition("/")[2])
+    return int(match[2]) if match and match[1] == kind else None
 
 
 def lease_number(uri: str) -> int | None:

@@ -1,6 +1,8 @@
 """The dataset's Parquet files of records, read."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,15 +18,66 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
     Raises:
         StorageError: it is damaged, cannot be read, or is a link that leads nowhere.
     """
+    with _as_storage_error(uri):
+        data = _bytes_of(uri, storage)
+        return None if data is None else pq.read_table(pa.BufferReader(data))
+
+
+@dataclass(frozen=True, slots=True)
+class SomeRecords:
+    """Some columns of a file of records; `schema` is of all. `num_bytes`: of the file, where all of it was read."""
+
+    table: pa.Table
+    schema: pa.Schema
+    num_bytes: int | None
+
+
+def read_columns(uri: str, names: Sequence[str], storage: Storage, needed: Sequence[str]) -> SomeRecords | None:
+    """As `read_records`, of the columns `names` as far as they are there.
+
+    On this machine no more is read than these. From a store comes the whole file: its footer and the pieces would be
+    several requests, and a request takes as long as some megabytes.
+
+    Raises:
+        StorageError: one of those `needed` is not there.
+    """
+    if storage.is_local(uri):
+        with suppress(OSError, pa.ArrowInvalid):  # read anew below, to say why
+            return _chosen(uri, pq.ParquetFile(Storage.absolute(uri)), names, needed, None)
+    with _as_storage_error(uri):
+        data = _bytes_of(uri, storage)
+        return None if data is None else _chosen(uri, pq.ParquetFile(pa.BufferReader(data)), names, needed, len(data))
+
+
+def _chosen(
+    uri: str, file: pq.ParquetFile, names: Sequence[str], needed: Sequence[str], num_bytes: int | None
+) -> SomeRecords:
+    with file:
+        schema = file.schema_arrow
+        if lacks := [name for name in needed if name not in schema.names]:
+            raise StorageError(
+                f"{uri} has no column {lacks[0]}, which all our records have: restore it, or write to another output"
+            )
+        chosen = [name for name in names if name in schema.names]
+        return SomeRecords(file.read(chosen, use_threads=False), schema, num_bytes)
+
+
+def _bytes_of(uri: str, storage: Storage) -> bytes | None:
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        return storage.read_bytes(uri)
     except NotFound:
         if storage.leads_nowhere(uri):
             raise StorageError(
                 f"{uri} is a link to a file that is not there: mount the disk that it lies on, or remove the link"
             ) from None
         return None
-    except pa.ArrowInvalid as error:
+
+
+@contextmanager
+def _as_storage_error(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{uri} is not a Parquet file ({error}): restore it, or write to another output") from error
 
 

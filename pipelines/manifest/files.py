@@ -80,6 +80,20 @@ class ManifestFile(Protocol):
 
 
 @runtime_checkable
+class KnowsVersion(Protocol):
+    """A file that says which content it has without being read, such as a table's data file, which never changes.
+
+    Of all others `Storage.version` is asked. Where URI and version are those of an earlier plan, the rows are, too: all
+    that decides them belongs in it, such as which of them a table has deleted since. Making the object costs no
+    request; its schema may.
+    """
+
+    @property
+    def version(self) -> str | None:
+        """None where it is not known: the file is read by each plan."""
+
+
+@runtime_checkable
 class HoldsImages(ManifestFile, Protocol):
     """A file in which the images themselves may be."""
 

@@ -1,6 +1,8 @@
 """Which class reads a file of which format. Column types never depend on which rows a block happens to hold."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import partial
+from typing import Any
 
 from actors.errors import ManifestError
 from actors.storage import Storage
@@ -15,6 +17,7 @@ from pipelines.manifest.json_lines import JsonLinesManifest
 from pipelines.manifest.lance_tables import lance_files
 from pipelines.manifest.opening import is_utf8, spelled
 from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.readings import Later, version_of_file
 from pipelines.manifest.tables import Wanted, is_table
 from pipelines.manifest.tar_files import Shards, TarManifest
 from pipelines.manifest.uri_lists import TextManifest
@@ -39,24 +42,28 @@ class Opener:
         self._storage, self._kind, self._root, self._snapshot = storage, kind, root, snapshot
         self.shards = Shards(bytes_column)
         self._partitions: list[str] = []
+        self._partitions_here: list[str] = []  # of the file that was opened last
 
-    def opened(self, files: Iterable[str]) -> Iterator[ManifestFile]:
-        """All files, but for tars without pictures that stand before the first with some.
+    def files(self, uris: Iterable[str], listed: MutableMapping[str, str]) -> Iterator[Later]:
+        """All files, but for tars without pictures that stand before the first with some, which are opened.
 
-        Raises ManifestError where no tar has any.
+        Raises ManifestError where no tar has any. `listed`: versions of files that are known already.
         """
         if is_table(self._kind):
-            for table in files:
-                yield from self._of_table(table)
+            for table in uris:
+                yield from map(Later.of, self._of_table(table))
             return
         last: TarManifest | None = None
-        for uri in files:
-            file = self(uri)
-            if isinstance(tar := bare(file), TarManifest) and not self.shards.pictures:
-                self.shards.without_picture += tar.num_samples
-                last = tar if last is None or tar.num_samples else last
-            else:
-                yield file
+        for uri in uris:
+            file = Later(uri, partial(self, uri), partial(version_of_file, uri, self._storage, listed))
+            if self._kind == "tar" and not self.shards.pictures:
+                tar = bare(file.opened())
+                assert isinstance(tar, TarManifest), uri
+                if not self.shards.pictures:
+                    self.shards.add({"without_picture": tar.num_samples})
+                    last = tar if last is None or tar.num_samples else last
+                    continue
+            yield file
         if last is not None and not self.shards.pictures:
             if not last.num_samples:
                 raise ManifestError(f"the manifest has no rows: {last.uri}")
@@ -70,7 +77,8 @@ class Opener:
         if self._kind == "text":
             return file
         file = with_partitions(file, self._root)
-        self._partitions = self._partitions or given_by_folders(file)
+        self._partitions_here = given_by_folders(file)
+        self._partitions = self._partitions or self._partitions_here
         return file
 
     def _of_table(self, uri: str) -> Iterator[ManifestFile]:
@@ -81,6 +89,23 @@ class Opener:
             yield file
         if is_empty:
             raise ManifestError(f"the manifest has no rows: {uri}")
+
+    @property
+    def traits(self) -> str:
+        """As in `Source`."""
+        shards = self.shards
+        known = [self._kind, self._root, shards.wanted, shards.pictures, shards.texts, sorted(shards.beside)]
+        return repr(known)
+
+    def take(self) -> dict[str, Any]:
+        """As in `Tally`."""
+        taken, self._partitions_here = self._partitions_here, []
+        return self.shards.take() | ({"partitions": taken} if taken else {})
+
+    def add(self, taken: Mapping[str, Any]) -> None:
+        """As in `Tally`."""
+        self._partitions = self._partitions or list(taken.get("partitions", ()))
+        self.shards.add(taken)
 
     def notes(self, given: str) -> list[str]:
         """What the user may want to know, when all was read."""

@@ -13,6 +13,7 @@ from pipelines.manifest.column_names import no_such_column
 from pipelines.manifest.columns import ColumnRoles, ManifestColumns
 from pipelines.manifest.files import ManifestFile
 from pipelines.manifest.image_uris import AllowedImages
+from pipelines.manifest.readings import Later, Tally
 
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
@@ -22,12 +23,21 @@ TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "b
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Files of one format and one set of columns; the first of them has been looked into."""
+    """Files of one format and one set of columns.
+
+    Attributes:
+        first: the first of them, which has been looked into.
+        files: all.
+        tally: what counts that which is left out of them, if anything does.
+        traits: what decides the rows of a file beside its content, `roles`, `allowed` and the columns of the first.
+    """
 
     first: ManifestFile
-    others: Iterator[ManifestFile]
+    files: Iterator[Later]
     roles: ColumnRoles
     allowed: AllowedImages
+    tally: Tally | None = None
+    traits: str = ""
 
 
 def passthrough_types(sources: Sequence[Source], columns: ManifestColumns) -> dict[str, pa.DataType]:

@@ -12,7 +12,7 @@ A row that cannot be used stays in its chunk, with its `problem`: it is the plan
 is a ManifestError.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, groupby
@@ -24,6 +24,7 @@ from actors.contracts import PLACE_SCHEMA
 from actors.errors import ManifestError, StorageError
 from actors.generators.parameters import Parameters
 from actors.storage import Storage
+from pipelines.manifest.chunks import Chunk, limited, regrouped
 from pipelines.manifest.columns import (
     CONTENT,
     URI,
@@ -40,6 +41,7 @@ from pipelines.manifest.image_identity import by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.pass_through import Source, left_out, other_type, passthrough_types, renamed
+from pipelines.manifest.readings import Later, Reading
 from pipelines.manifest.rows import (
     Marks,
     RowProblems,
@@ -55,11 +57,10 @@ from pipelines.manifest.uri_lists import ImageList
 
 # 10 to 50 MB of ordinary rows.
 CHUNK_ROWS = 100_000
-# A chunk of long rows ends earlier.
-CHUNK_BYTES = 256 * 2**20
-
 # Of a long path the end, because that is where files differ.
 _SHOWN_CHARACTERS = 50
+Check = Callable[[pa.Table, RowProblems], pa.Table]
+
 _OWN_COLUMNS = ("image_uri", "image_identity", *PLACE_SCHEMA.names, "problem")
 
 
@@ -76,6 +77,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
     prefixes: Sequence[str] = (),
     private_networks: bool = False,
     max_image_bytes: int = 2**40,
+    check: "Check | None" = None,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
 
@@ -88,6 +90,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
         prefixes, private_networks: where else they may lie (`storage`).
         max_image_bytes: larger images are not read for their identity.
+        check: as in `ManifestReader`.
 
     Raises:
         ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
@@ -111,7 +114,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
             if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
                 images = ImageList((one.root, one.files) for one in alike)
                 roles = only_uris(images.columns, columns, parameters)
-                opened.append(Source(images, iter(()), roles, allow([one.given for one in alike])))
+                opened.append(Source(images, iter([Later.of(images)]), roles, allow([one.given for one in alike])))
                 closing.append(images.notes)
                 continue
             for one in alike:
@@ -122,6 +125,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
                 closing.append(partial(opener.notes, one.given))
         reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
         reader.closing = closing
+        reader.check = check or reader.check
         return reader
 
 
@@ -135,6 +139,8 @@ class ManifestReader:
         notes: what was decided about columns and the user may want to know.
         problems: filled while the chunks are read.
         closing: what gives notes that are known when all chunks were read.
+        check: marks rows of `schema` that cannot be used for another reason.
+        passes: whether a file need not be read, whose rows are known: the number of them, or None.
     """
 
     def __init__(
@@ -173,7 +179,10 @@ class ManifestReader:
         of_images = ([*source.roles.notes, *left_out(source)] for source in sources)
         self.notes += dict.fromkeys(chain.from_iterable(of_images))
         self.problems = RowProblems()
+        self._has_rows = False
         self.closing: Sequence[Callable[[], list[str]]] = ()
+        self.check: Check = lambda table, _problems: table
+        self.passes: Callable[[Source, Later], int | None] = lambda _source, _file: None
 
     def closing_notes(self) -> list[str]:
         """What was left out of the manifest, after all chunks were read."""
@@ -185,21 +194,30 @@ class ManifestReader:
         Raises:
             ManifestError: a file is damaged or unlike those before it, or there is no row at all.
         """
+        return (piece.table for piece in self.pieces())
+
+    def pieces(self) -> Iterator[Chunk]:
+        """The same, and which files they are of; without the files that `passes` knows."""
         with _as_manifest_errors():
-            rows = _limited(self._tables(), self._columns.limit)
-            empty = True
-            for chunk in _regrouped(rows, self._chunk_rows):
-                empty = False
+            for chunk in regrouped(limited(self._tables(), self._columns.limit), self._chunk_rows):
+                self._has_rows = True
                 yield chunk
-            if empty:
+            if not self._has_rows:
                 raise ManifestError(f"the manifest has no rows: {', '.join(s.first.uri for s in self._sources)}")
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def _tables(self) -> Iterator[tuple[pa.Table, Reading]]:
         for source in self._sources:
-            for file in chain([source.first], source.others):
+            for later in source.files:
+                if (known := self.passes(source, later)) is not None:
+                    self._has_rows |= known > 0
+                    continue
+                file, reading = later.opened(), Reading(source, later, RowProblems(within=self.problems))
                 _check_part(file, source, self._columns, self._parameters)
                 for batch in self._batches(file, source.roles):
-                    yield self._normalised(batch, file, source.roles, source.allowed)
+                    yield self.check(self._normalised(batch, file, reading), reading.problems), reading
+                reading.is_whole = True
+                if source.tally is not None:
+                    reading.left_out = source.tally.take()
 
     def _batches(self, file: ManifestFile, roles: ColumnRoles) -> Iterator[Batch]:
         there = set(file.schema.names)
@@ -211,9 +229,10 @@ class ManifestReader:
         hashed = self._columns.identity == CONTENT
         return file.batches_with_images(beside, roles.image, self._chunk_rows, hashed=hashed)
 
-    def _normalised(self, batch: Batch, file: ManifestFile, roles: ColumnRoles, allowed: AllowedImages) -> pa.Table:
+    def _normalised(self, batch: Batch, file: ManifestFile, reading: Reading) -> pa.Table:
         """The rows of one file as rows of `schema`."""
-        marks = Marks(file.uri, batch.rows, self.problems)
+        roles = reading.source.roles
+        marks = Marks(file.uri, batch.rows, reading.problems)
         if batch.misnamed is not None:
             ends = pc.utf8_slice_codeunits(batch.table[URI_COLUMN], -_SHOWN_CHARACTERS)
             marks.mark(batch.misnamed, "the file's name must be UTF-8 text", ends)
@@ -222,7 +241,7 @@ class ManifestReader:
             name: batch.table[name].combine_chunks() if name in there else pa.nulls(len(batch.rows))
             for name in roles.columns
         }
-        columns = self._images(batch, given, file, roles, allowed, marks)
+        columns = self._images(batch, given, file, reading, marks)
         for name in roles.overrides:
             columns[name] = override(name, given[name], self._parameters, marks)
         for name in roles.passthrough:
@@ -238,11 +257,11 @@ class ManifestReader:
         batch: Batch,
         given: Mapping[str, pa.Array],
         file: ManifestFile,
-        roles: ColumnRoles,
-        allowed: AllowedImages,
+        reading: Reading,
         marks: Marks,
     ) -> dict[str, pa.Array]:
         """What the images are called, where they lie, and what they are known by."""
+        roles, allowed = reading.source.roles, reading.source.allowed
         base = base_of(file, self._columns)
         uris = None if roles.uri is None else given[roles.uri]
         if batch.images is None:
@@ -257,6 +276,8 @@ class ManifestReader:
             if batch.images is None:
                 fetched = pc.coalesce(fetched, columns["image_uri"])
             storage = self._storage.guarded(allowed.web)
+            # What lies at a URI changes, and no file of the manifest with it.
+            reading.is_settled &= batch.images is not None and not batch.images.sha256.null_count
             columns["image_identity"] = by_content(fetched, batch.images, storage, self._max_image_bytes, marks)
         return columns
 
@@ -283,8 +304,9 @@ def _open_source(
     parameters: type[Parameters],
     allowed: AllowedImages,
 ) -> Source:
-    opened = opener.opened(found.files)
-    first = next(opened)
+    files = opener.files(found.files, found.versions)
+    later = next(files)
+    first = later.opened()
     if not first.schema.names:
         raise ManifestError(f"the manifest has no rows: {first.uri}")
     roles = (
@@ -292,7 +314,7 @@ def _open_source(
         if found.kind == "text"
         else column_roles(first, columns, parameters, allowed)
     )
-    return Source(first, opened, roles, allowed)
+    return Source(first, chain([later], files), roles, allowed, opener, opener.traits)
 
 
 def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
@@ -316,35 +338,6 @@ def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, pa
             f"column {new[0]} is in {file.uri} and not in {first.uri}: all parts need the same, or name those to "
             "keep in columns.passthrough"
         )
-
-
-def _limited(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
-    left = limit
-    for table in tables:
-        yield table if left is None else table.slice(0, left)
-        if left is not None:
-            left -= len(table)
-            if left <= 0:
-                return
-
-
-def _regrouped(tables: Iterable[pa.Table], max_rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `max_rows`, and fewer where CHUNK_BYTES come first."""
-    waiting: list[pa.Table] = []
-    rows = size = 0
-    for table in tables:
-        if waiting and size + table.nbytes > CHUNK_BYTES:
-            yield pa.concat_tables(waiting).combine_chunks()
-            waiting, rows, size = [], 0, 0
-        while rows + len(table) >= max_rows:
-            head = table.slice(0, max_rows - rows)
-            yield pa.concat_tables([*waiting, head]).combine_chunks()
-            table, waiting, rows, size = table.slice(len(head)), [], 0, 0  # noqa: PLW2901 - what is left of it
-        if len(table):
-            waiting.append(table)
-            rows, size = rows + len(table), size + table.nbytes
-    if waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
 
 
 @contextmanager

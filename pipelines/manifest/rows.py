@@ -5,6 +5,7 @@ Pure functions on Arrow arrays. A value that cannot be used becomes null and its
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -29,17 +30,27 @@ _PARSED = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.type
 
 @dataclass(slots=True)
 class RowProblems:
-    """The rows that cannot be used: all counted by reason, the first few of each kept."""
+    """The rows that cannot be used: all counted by reason, the first few of each kept.
+
+    Attributes:
+        within: of all files, where these are those of one; what is added here is added there.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    within: "RowProblems | None" = field(default=None, compare=False, repr=False)
 
     def add(self, reason: str, text: str) -> None:
         """Count one; `text` is the reason with its place and value."""
-        self.counts[reason] += 1
+        self.add_many(reason, 1, [text])
+
+    def add_many(self, reason: str, count: int, texts: Sequence[str]) -> None:
+        """Count several of one reason; `texts` are of the first few."""
+        self.counts[reason] += count
         examples = self.examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES:
-            examples.append(text)
+        examples.extend(texts[: EXAMPLES - len(examples)])
+        if self.within is not None:
+            self.within.add_many(reason, count, texts)
 
 
 class Marks:

@@ -42,6 +42,7 @@ class Search:
         root: the folder that it begins with.
         wanted: a format, or `auto` for all that are known.
         passed: what it has left out so far.
+        versions: of manifests that it has just given, where the listing told them.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class Search:
         self._kinds = kinds if wanted == "auto" else frozenset({wanted})
         self._saved: tuple[str, frozenset[str] | None] = "", None
         self._shards: tuple[str, frozenset[str]] = "", frozenset()
+        self.versions: dict[str, str] = {}
 
     def files(self) -> Iterator[tuple[str, Format]]:
         """The files, each with its format, in a fixed order."""
-        looks = Looks(self._looks_into, self._looks_through, self._gives, self._pass)
+        looks = Looks(self._looks_into, self._looks_through, self._gives, self._pass, self._see)
         walk = self._storage.glob if self._is_glob else self._storage.walk
         for uri in walk(self._uri, looks):
             kind = self._kind(uri)
@@ -97,6 +99,10 @@ class Search:
         """Whether a file may be one of the manifest, by its name alone."""
         kind = self._kind(uri)
         return kind in self._kinds and not self._is_hidden(uri, kind)
+
+    def _see(self, uri: str, version: str) -> None:
+        if self._kind(uri) not in (None, "images"):  # of which there are millions, and none is opened to plan
+            self.versions[uri] = version
 
     def _pass(self, uri: str, reason: str) -> None:
         if not self._is_hidden(uri, format_of(uri)):

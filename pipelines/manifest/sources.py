@@ -29,6 +29,7 @@ class Found:
         files: their URIs in a fixed order, found while they are asked for.
         root: the folder that was looked through; None of a single file.
         passed: what was there besides; whole when `files` has come to its end.
+        versions: of files that have just come, where a listing told them.
     """
 
     given: str
@@ -36,6 +37,7 @@ class Found:
     files: Iterator[str]
     root: str | None = None
     passed: PassedOver = field(default_factory=PassedOver)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def find_files(given: str, wanted: Wanted, storage: Storage, datasets: OwnDatasets) -> Found:
@@ -103,7 +105,7 @@ def _searched(found: str, search: Search, given: str) -> Found:
         raise ManifestError("; ".join([f"{found} {what}{known}", *search.passed.reasons(), *advice]))
     uri, kind = first
     rest = (_same_kind(found, kind, *other) for other in files)
-    return Found(given, kind, chain([uri], rest), search.root, search.passed)
+    return Found(given, kind, chain([uri], rest), search.root, search.passed, search.versions)
 
 
 def _same_kind(found: str, kind: Format, uri: str, other: Format) -> str:

@@ -5,7 +5,7 @@ Columns: `__key__`; `image`, the picture that is animated; and each member that 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -41,6 +41,33 @@ _KINDS = 20
 
 
 @dataclass(slots=True)
+class LeftOut:
+    """What is not used of the samples of some tars.
+
+    Attributes:
+        members: by kind.
+        rivals: pictures whose sample has another, by what they are.
+        without_picture: samples of no use.
+    """
+
+    members: Counter[str] = field(default_factory=Counter)
+    rivals: Counter[str] = field(default_factory=Counter)
+    without_picture: int = 0
+
+    def named(self) -> dict[str, Any]:
+        """What there is, as JSON can hold it."""
+        counts = {"members": dict(self.members), "rivals": dict(self.rivals), "without_picture": self.without_picture}
+        return {name: count for name, count in counts.items() if count}
+
+    def add(self, named: Mapping[str, Any]) -> None:
+        """Count as well what `named` gave."""
+        for kinds, name in ((self.members, "members"), (self.rivals, "rivals")):
+            for kind, count in named.get(name, {}).items():
+                _count(kinds, kind, count)
+        self.without_picture += named.get("without_picture", 0)
+
+
+@dataclass(slots=True)
 class Shards:
     """What the first shard with pictures has, which all are read for, and what was left out of them.
 
@@ -49,18 +76,15 @@ class Shards:
         pictures: members that are animated, in order of preference.
         texts: members that are columns.
         beside: pictures that stand beside one that is animated, as masks do; alone they are not animated either.
-        rivals: pictures that were left out because their sample has another, by what they are.
-        left_out: members by kind.
-        without_picture: samples of no use.
+        here, before: what was left out of the tar at hand, and of those before it.
     """
 
     wanted: str | None = None
     pictures: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     beside: frozenset[str] = frozenset()
-    rivals: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
-    without_picture: int = 0
+    here: LeftOut = field(default_factory=LeftOut)
+    before: LeftOut = field(default_factory=LeftOut)
 
     @property
     def image(self) -> str:
@@ -95,10 +119,10 @@ class Shards:
         chosen = next((what for what in self.pictures if what in sample.members), None) or self._other_picture(sample)
         for what in sample.members:
             if what != chosen and (_is_picture(what) or what in self.pictures):
-                _count(self.rivals, what)
+                _count(self.here.rivals, what)
             elif what != chosen and what not in self.texts:
                 self.pass_over(f".{what}")
-        self.without_picture += chosen is None
+        self.here.without_picture += chosen is None
         return None if chosen is None else sample.members[chosen]
 
     def _other_picture(self, sample: Sample) -> str | None:
@@ -113,19 +137,33 @@ class Shards:
 
     def pass_over(self, kind: str) -> None:
         """Count a member that is not used."""
-        _count(self.left_out, kind)
+        _count(self.here.members, kind)
+
+    def take(self) -> dict[str, Any]:
+        """As in `Tally`: what was left out since the last call."""
+        taken = self.here.named()
+        self.before.add(taken)
+        self.here = LeftOut()
+        return taken
+
+    def add(self, taken: Mapping[str, Any]) -> None:
+        """As in `Tally`."""
+        self.before.add(taken)
 
     def notes(self, given: str) -> list[str]:
         """What the user may want to know, when all was read."""
         said = []
-        if self.left_out:
-            said.append(f"members of tars that were left out: {self.left_out.total():,} ({_kinds(self.left_out)})")
-        if self.without_picture:
-            said.append(f"samples that have no picture and were left out: {self.without_picture:,}")
-        if self.rivals:
+        out = LeftOut()
+        for counted in (self.before, self.here):
+            out.add(counted.named())
+        if out.members:
+            said.append(f"members of tars that were left out: {out.members.total():,} ({_kinds(out.members)})")
+        if out.without_picture:
+            said.append(f"samples that have no picture and were left out: {out.without_picture:,}")
+        if out.rivals:
             said.append(
                 f"of a sample's pictures {' or '.join(self.pictures[:_KINDS])} is animated; others that were left out: "
-                f"{self.rivals.total():,} ({_kinds(self.rivals)}); columns.bytes_column can name another"
+                f"{out.rivals.total():,} ({_kinds(out.rivals)}); columns.bytes_column can name another"
             )
         return [f"{given}: {one}" for one in said]
 
@@ -157,7 +195,7 @@ class TarManifest:
 
     def batches(self, names: Sequence[str], max_rows: int) -> Iterator[Batch]:
         """As in `ManifestFile`; the pictures themselves are null."""
-        uncounted = replace(self._shards, left_out=Counter(), rivals=Counter())
+        uncounted = replace(self._shards, here=LeftOut(), before=LeftOut())
         return self._batches(names, max_rows, uncounted, hashed=False)
 
     def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
@@ -220,8 +258,8 @@ def _has_picture(sample: Sample) -> bool:
     return any(map(_is_picture, sample.members))
 
 
-def _count(kinds: Counter[str], kind: str) -> None:
-    kinds[kind if kind in kinds or len(kinds) < _KINDS else "others"] += 1
+def _count(kinds: Counter[str], kind: str, count: int = 1) -> None:
+    kinds[kind if kind in kinds or len(kinds) < _KINDS else "others"] += count
 
 
 def _kinds(kinds: Counter[str]) -> str:

@@ -94,22 +94,33 @@ def settings_of(config: Config, revisions: tuple[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_history(config: Config, layout: Layout, storage: Storage, revisions: tuple[str, str]) -> History:
-    """Look at the last parts and runs; what cannot be read is passed over, because nothing depends on it."""
+def read_history(
+    config: Config,
+    layout: Layout,
+    storage: Storage,
+    revisions: tuple[str, str],
+    parts: Sequence[str] | None = None,
+) -> History:
+    """Look at the last parts and runs; what cannot be read is passed over, because nothing depends on it.
+
+    `parts`: the folders of the dataset's parts, where a listing has told them already.
+    """
     settings = settings_of(config, revisions)
     with ThreadPoolExecutor(_PARTS + _RUNS) as readers:
-        parts = readers.submit(_last, layout.data, storage, _PARTS, lambda uri: part_of(uri) is not None)
-        runs = readers.submit(_last, layout.runs, storage, _RUNS, lambda _: True)
-        tables = readers.map(lambda uri: _quietly(lambda: _clips(uri, config, storage, revisions[0])), parts.result())
+        if parts is None:
+            found = _quietly(lambda: storage.list_folders(layout.data)) or []
+            parts = [uri for uri in found if part_of(uri) is not None]
+        runs = readers.submit(_last, layout.runs, storage, _RUNS)
+        last = sorted(parts, reverse=True)[:_PARTS]
+        tables = readers.map(lambda uri: _quietly(lambda: _clips(uri, config, storage, revisions[0])), last)
         pasts = readers.map(lambda uri: _quietly(lambda: _past(RunFolder(uri), storage)), runs.result())
         clips = [table for table in tables if table is not None]
         return History(_means(clips), [past for past in pasts if past is not None and past.settings == settings])
 
 
-def _last(folder: str, storage: Storage, count: int, is_ours: Callable[[str], bool]) -> list[str]:
+def _last(folder: str, storage: Storage, count: int) -> list[str]:
     """The last folders of a folder, by name, the last first."""
-    found = _quietly(lambda: storage.list_folders(folder)) or []
-    return sorted(filter(is_ours, found), reverse=True)[:count]
+    return sorted(_quietly(lambda: storage.list_folders(folder)) or [], reverse=True)[:count]
 
 
 def _quietly(read: Callable[[], T]) -> T | None:

@@ -2,10 +2,13 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from actors.clip_rates import clip_rates
 from actors.contracts import PLACE_SCHEMA
@@ -16,9 +19,11 @@ from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.work import WORK_ROWS
 from pipelines.manifest import spellings
+from pipelines.manifest.chunks import Chunk
 from pipelines.manifest.reader import ManifestReader, read_manifest
 from pipelines.manifest.rows import RowProblems
-from pipelines.planning.identity import Identity, derived_seed
+from pipelines.planning.hashes import hashes_of_digests
+from pipelines.planning.identity import Identity, derived_seed, id_texts
 
 # What a work row has that is known only when it is given its place.
 _PLACED = ("part", "attempts")
@@ -44,6 +49,7 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         prefixes=config.storage.prefixes,
         private_networks=config.storage.private_networks,
         max_image_bytes=config.image.max_bytes,
+        check=partial(_with_rate_problems, config),
     )
     if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):
         raise ConfigError(
@@ -66,41 +72,64 @@ def expand_variants(variants: Sequence[Mapping[str, Sequence[Any]]]) -> list[dic
     return combinations
 
 
-def clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, identity: Identity) -> pa.Table:
-    """A chunk of the manifest as rows of a work file, but for their part and attempts."""
+class WantedClips:
+    """The clips of a chunk of the manifest; rows of them are made for those alone that are to be made.
+
+    The variants of an image come one after the other: it is fetched and decoded once for all of them.
+
+    Attributes:
+        hashes: of all, in this order.
+        spans: the files that they are of, in order, and how many are of each.
+    """
+
+    def __init__(self, chunk: Chunk, config: Config, identity: Identity, extras: Sequence[str]) -> None:
+        self._table, self._config, self._extras = chunk.table, config, extras
+        self._variants = expand_variants(config.variants)
+        images = _images(chunk.table)
+        each = [identity.digests(_own(chunk.table, variant, config), images) for variant in self._variants]
+        self._digests = np.stack(each, axis=1).reshape(len(each) * len(images), -1)
+        self.hashes = hashes_of_digests(self._digests)
+        self.spans = [(reading, rows * len(each)) for reading, rows in chunk.spans]
+
+    def rows(self, positions: npt.NDArray[np.intp]) -> tuple[pa.Table, pa.Table]:
+        """Clips as rows of a work file, but for their part and attempts; and the pass-through columns beside them."""
+        of_image, of_variant = np.divmod(positions, len(self._variants))
+        tables, order = [], []
+        for number, variant in enumerate(self._variants):
+            (at,) = np.nonzero(of_variant == number)
+            clip_ids = id_texts(self._digests[positions[at]])
+            tables.append(_clips_of(self._table.take(of_image[at]), variant, self._config, clip_ids))
+            order.append(at)
+        clips = pa.concat_tables(tables).take(np.argsort(np.concatenate(order)))
+        return clips, self._table.select(self._extras).take(of_image)
+
+
+def wanted_clips(reader: ManifestReader, config: Config, identity: Identity) -> Iterator[WantedClips]:
+    """The manifest's chunks as clips."""
+    for chunk in reader.pieces():
+        yield WantedClips(chunk, config, identity, reader.extras.names)
+
+
+def _own(chunk: pa.Table, variant: Mapping[str, Any], config: Config) -> dict[str, list[Any]]:
+    """The parameters that clips of one run may differ in."""
+    return {name: _values(name, chunk, variant, config) for name in type(config.generation).varying()}
+
+
+def _clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, clip_ids: list[str]) -> pa.Table:
     size = chunk.num_rows
-    own = {name: _values(name, chunk, variant, config) for name in type(config.generation).varying()}
-    problems = [problem or "" for problem in chunk["problem"].to_pylist()]
-    images = [
-        f"{problem}\0{image}" if problem else image for image, problem in zip(_known_by(chunk), problems, strict=True)
-    ]
-    clip_ids = list(identity.clip_ids(own, images))
+    own = _own(chunk, variant, config)
     seeds = zip(clip_ids, own["seed"], strict=True)
     own["seed"] = [derived_seed(clip_id) if seed is None else seed for clip_id, seed in seeds]
     columns = {
         "clip_id": clip_ids,
         "image_uri": chunk["image_uri"],
         **_places(chunk),
-        "problem": problems,
+        "problem": pc.fill_null(chunk["problem"], ""),
         **{name: [value] * size for name, value in config.parameters_of_all().items()},
         **own,
     }
     fields = [field for field in WORK_FIELDS if field.name not in _PLACED] + type(config.generation).columns()
     return pa.table({field.name: columns[field.name] for field in fields}, schema=pa.schema(fields))
-
-
-def wanted_clips(reader: ManifestReader, config: Config, identity: Identity) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """The manifest's chunks as clips, and the pass-through columns beside them.
-
-    The variants of an image come one after the other: it is fetched and decoded once for all of them.
-    """
-    variants = expand_variants(config.variants)
-    for plain in reader.chunks():
-        chunk = _with_rate_problems(plain, config, reader.problems)
-        clips = pa.concat_tables([clips_of(chunk, variant, config, identity) for variant in variants])
-        of_image = np.arange(clips.num_rows).reshape(len(variants), chunk.num_rows).T.ravel()
-        extras = chunk.select(reader.extras.names)
-        yield clips.take(of_image), extras.take(of_image % chunk.num_rows)
 
 
 def _values(name: str, chunk: pa.Table, variant: Mapping[str, Any], config: Config) -> list[Any]:
@@ -111,29 +140,40 @@ def _values(name: str, chunk: pa.Table, variant: Mapping[str, Any], config: Conf
     return [default if value is None else value for value in given] or [default] * chunk.num_rows
 
 
-def _with_rate_problems(chunk: pa.Table, config: Config, problems: RowProblems) -> pa.Table:
+def _with_rate_problems(config: Config, chunk: pa.Table, problems: RowProblems) -> pa.Table:
     """The chunk, with those rows marked and counted whose own fps does not fit the configuration's rates."""
     if "fps" not in chunk.column_names:
         return chunk  # known to fit (`pipelines.config`)
     marked: list[str | None] = chunk["problem"].to_pylist()
+    faults = {fps: _fault_of_rate(fps, config) for fps in chunk["fps"].unique().to_pylist() if fps is not None}
+    if not any(faults.values()):
+        return chunk
     for index, (uri, fps) in enumerate(zip(chunk["image_uri"].to_pylist(), chunk["fps"].to_pylist(), strict=True)):
-        if marked[index] or fps is None:
-            continue
-        try:
-            clip_rates(fps, config.interpolation, config.video)
-        except VideoError as error:
-            marked[index] = str(error)
-            problems.add(str(error), f"{uri}: {error}")
+        if not marked[index] and (fault := faults.get(fps)):
+            marked[index] = fault
+            problems.add(fault, f"{uri}: {fault}")
     column = chunk.schema.get_field_index("problem")
     return chunk.set_column(column, chunk.schema.field(column), pa.array(marked, chunk.schema.field(column).type))
 
 
-def _known_by(chunk: pa.Table) -> list[str]:
-    """What each image is known by."""
+def _fault_of_rate(fps: int, config: Config) -> str | None:
+    try:
+        clip_rates(fps, config.interpolation, config.video)
+    except VideoError as error:
+        return str(error)
+    return None
+
+
+def _images(chunk: pa.Table) -> list[str]:
+    """What each image is known by; of a row with a problem, with that."""
     if "image_identity" in chunk.column_names:
-        identities: list[str] = chunk["image_identity"].to_pylist()
-        return identities
-    return spellings.identities(chunk["image_uri"])
+        images: list[str] = chunk["image_identity"].to_pylist()
+    else:
+        images = spellings.identities(chunk["image_uri"])
+    if chunk["problem"].null_count < chunk.num_rows:
+        problems = chunk["problem"].to_pylist()
+        images = [f"{problem}\0{image}" if problem else image for image, problem in zip(images, problems, strict=True)]
+    return images
 
 
 def _places(chunk: pa.Table) -> dict[str, pa.Array]:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from actors import video
 from actors.errors import CheckpointError
@@ -11,7 +13,10 @@ from actors.fingerprint import fingerprint
 from actors.rife.place import for_models
 from actors.storage import NotFound, Storage
 from pipelines.config import Config
+from pipelines.planning.hashes import Digests
 
+# Combinations of parameters that are known while a chunk is hashed: with a seed in each row, all differ.
+_PARAMETERS_KNOWN = 1000
 # Raised when the same parameters begin to give other pixels, so that old clips and new ones keep different ids.
 _PIXELS_VERSION = 2
 
@@ -56,15 +61,31 @@ class Identity:
         """What identifies all that the clips of a run share."""
         return self._shared.hexdigest()
 
-    def clip_ids(self, parameters: Mapping[str, Sequence[Any]], images: Sequence[str]) -> Iterator[str]:
-        """The id of each clip, from its own parameters and what its image is known by."""
+    def digests(self, parameters: Mapping[str, Sequence[Any]], images: Sequence[str]) -> Digests:
+        """The id of each clip as 32 bytes (N x 32), from its own parameters and what its image is known by."""
         names = sorted(parameters)
+        known: dict[str, Any] = {}
+        digests = bytearray()
         for image, *values in zip(images, *(parameters[name] for name in names), strict=True):
-            digest = self._shared.copy()
+            # Most clips of a manifest have the same parameters: these are hashed once. `repr` tells 1, 1.0 and True
+            # apart, and 0.0 and -0.0.
+            key = repr(values)
+            begun = known.get(key)
+            if begun is None:
+                if len(known) >= _PARAMETERS_KNOWN:
+                    known.clear()
+                begun = known[key] = self._shared.copy()
+                begun.update(f"{json.dumps(dict(zip(names, values, strict=True)))}\0".encode("utf-8", "surrogatepass"))
+            digest = begun.copy()
             # The image comes last: whatever a URI holds, it cannot pass for a parameter.
-            text = f"{json.dumps(dict(zip(names, values, strict=True)))}\0{image}"
-            digest.update(text.encode("utf-8", "surrogatepass"))
-            yield digest.hexdigest()
+            digest.update(image.encode("utf-8", "surrogatepass"))
+            digests += digest.digest()
+        return np.frombuffer(digests, np.uint8).reshape(-1, self._shared.digest_size)
+
+
+def id_texts(digests: Digests) -> list[str]:
+    """Ids as they are written: 64 hexadecimal digits."""
+    return [digest.tobytes().hex() for digest in digests]
 
 
 def derived_seed(clip_id: str) -> int:

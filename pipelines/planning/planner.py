@@ -8,9 +8,8 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,12 +20,15 @@ from pipelines.config import Config
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.work import WorkFile, WorkWriter
+from pipelines.manifest.pass_through import Source
+from pipelines.manifest.readings import Later
 from pipelines.manifest.rows import RowProblems
 from pipelines.money.history import History
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips
-from pipelines.planning.hashes import Hashes, contains, hashes_of, merge
-from pipelines.planning.holdings import FailedBefore, Holdings, check_extras, check_generator
+from pipelines.planning.holdings import Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
+from pipelines.planning.known_files import FilesOfPlan, KnownFiles
+from pipelines.planning.sieve import Sieve
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,9 @@ class Retry:
     stage: str | None = None
     error_type: str | None = None
 
-    def takes(self, failed: FailedBefore) -> bool:
-        """Whether this failure is one of them."""
-        return self.stage in (None, failed.stage) and self.error_type in (None, failed.error_type)
+    def takes(self, stage: str, error_type: str) -> bool:
+        """Whether a failure at this stage, of this kind, is one of them."""
+        return self.stage in (None, stage) and self.error_type in (None, error_type)
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ def make_plan(
     *,
     run: RunFolder | None = None,
     retry: Retry | None = None,
+    files: KnownFiles | None = None,
 ) -> Plan:
     """Read the manifest and decide what is to be made.
 
@@ -85,6 +88,7 @@ def make_plan(
         revisions: from `model_revisions`.
         run: in whose folder work files go; None plans only.
         retry: plan the clips that failed before and that it takes, and only those.
+        files: what earlier plans have found in the manifest's files; those that have changed since are noted there.
 
     Raises:
         ManifestError: the manifest cannot be read, or its pass-through columns do not fit the dataset.
@@ -96,21 +100,28 @@ def make_plan(
     plan = Plan(config.run.share, notes=list(reader.notes), problems=reader.problems, extras=extras)
     if reader.overrides:
         plan.notes.append(f"columns of the manifest override the configuration: {', '.join(reader.overrides)}")
-    sieve = _Sieve(holdings, retry, plan)
+    sieve = Sieve(holdings, None if retry is None else retry.takes, plan)
     parts = _PartAllocator(holdings.part_sizes, plan.shard)
     writer = WorkWriter(run, storage) if run is not None else None
-    for clips, others in wanted_clips(reader, config, Identity(config, *revisions)):
-        chosen, earlier = sieve.choose(hashes_of(clips["clip_id"].to_pylist()))
-        numbers = [parts.take() if one is None else one.part for one in earlier]
-        plan.to_do += len(chosen)
-        plan.spoilt += pc.sum(pc.not_equal(clips["problem"].take(pa.array(chosen)), "")).as_py() or 0
+    identity = Identity(config, *revisions)
+    known = (files or KnownFiles()).of(config, identity)
+    reader.passes = partial(_passes, known, sieve, reader.problems)
+    schema = pa.schema([*work_schema(GENERATORS[config.generator]), *extras])
+    for clips in wanted_clips(reader, config, identity):
+        known.note(clips.spans, clips.hashes)
+        judged = sieve.choose(clips.hashes)
+        if not len(judged.chosen):
+            continue
+        numbers = [parts.take() if part < 0 else part for part in judged.parts.tolist()]
+        rows, others = clips.rows(judged.chosen)
+        plan.to_do += rows.num_rows
+        plan.spoilt += pc.sum(pc.not_equal(rows["problem"], "")).as_py()
         plan.rows_per_part.update(numbers)
-        if writer is not None and len(chosen):
-            attempts = [0 if one is None else one.attempts for one in earlier]
-            placed = clips.take(chosen).append_column("part", pa.array(numbers, pa.int32()))
-            placed = placed.append_column("attempts", pa.array(attempts, pa.int32()))
-            schema = pa.schema([*work_schema(GENERATORS[config.generator]), *extras])
-            writer.add(_beside(placed, others.take(chosen), schema))
+        if writer is not None:
+            placed = rows.append_column("part", pa.array(numbers, pa.int32()))
+            placed = placed.append_column("attempts", pa.array(judged.attempts, pa.int32()))
+            writer.add(_beside(placed, others, schema))
+    known.keep()
     plan.notes += reader.closing_notes()
     plan.notes += _of_dataset(holdings, plan, is_retry=retry is not None)
     plan.notes += _of_shard(plan, config)
@@ -121,12 +132,28 @@ def make_plan(
     return plan
 
 
+def _passes(known: FilesOfPlan, sieve: Sieve, problems: RowProblems, source: Source, file: Later) -> int | None:
+    """Count the clips of a manifest's file without reading it, where they are known and none of them is to be made."""
+    facts = known.find(source, file)
+    if facts is None:
+        return None
+    judged = sieve.judge(facts.hashes)
+    if len(judged.chosen):
+        return None
+    sieve.count(judged)
+    for reason, (count, texts) in facts.problems.items():
+        problems.add_many(reason, count, texts)
+    if source.tally is not None:
+        source.tally.add(facts.left_out)
+    return len(facts.hashes)
+
+
 def _of_dataset(holdings: Holdings, plan: Plan, *, is_retry: bool) -> Iterator[str]:
     """Notes on what somebody has done to the dataset."""
     if plan.lost:
         what = "run without --retry-failed makes them again" if is_retry else "they are made again"
         yield f"clips of the dataset whose videos are gone: {plan.lost:,}; {what}"
-    if others := sum(map(plan.shard.owns, holdings.lost.values())) - plan.lost:
+    if others := sum(map(plan.shard.owns, holdings.lost.parts.tolist())) - plan.lost:
         yield f"clips of the dataset whose videos are gone, and which this manifest does not ask for: {others:,}"
     if holdings.foreign:
         said = f"among the parts of the dataset lie files or folders that are none: {len(holdings.foreign):,}"
@@ -141,71 +168,6 @@ def _of_shard(plan: Plan, config: Config) -> Iterator[str]:
             f"{plan.shard.name} takes all GPUs of its Ray cluster (workers.generate.actors=auto): give each shard a "
             "cluster of its own, or numbers of actors"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The place in the dataset of a clip that is made again, and how often it was tried."""
-
-    part: int
-    attempts: int
-
-
-class _Sieve:
-    """Lets each clip through once that is to be made, and counts the others in the plan."""
-
-    def __init__(self, holdings: Holdings, retry: Retry | None, plan: Plan) -> None:
-        self._holdings, self._retry, self._plan = holdings, retry, plan
-        self._seen: Hashes = np.empty(0, np.uint64)
-
-    def choose(self, hashes: Hashes) -> tuple[npt.NDArray[np.intp], list[_Known | None]]:
-        """The positions of the clips to make, and what the dataset has of them: a failure, or a row without a video."""
-        first = np.zeros(len(hashes), bool)
-        first[np.unique(hashes, return_index=True)[1]] = True
-        new = first & ~contains(self._seen, hashes)
-        self._seen = merge(self._seen, hashes[new])
-        holdings, plan = self._holdings, self._plan
-        done = new & contains(holdings.done, hashes)
-        keys = hashes.tolist()
-        before = [holdings.failed.get(key) for key in keys]
-        failed = new & ~done & np.array([earlier is not None for earlier in before], bool)
-        parts = [holdings.lost.get(key) for key in keys] if holdings.lost else [None] * len(keys)
-        lost = new & ~done & ~failed & np.array([part is not None for part in parts], bool)
-        mine = _mine(plan.shard, hashes, before, parts)
-        again = ~new & mine
-        new, done, failed, lost = new & mine, done & mine, failed & mine, lost & mine
-        plan.wanted += len(hashes)
-        plan.mine += int(mine.sum())
-        plan.duplicates += int(again.sum())
-        plan.already_there += int(done.sum())
-        plan.failed_before += int(failed.sum())
-        plan.lost += int(lost.sum())
-        chosen = np.flatnonzero(new & ~done & ~failed)
-        if self._retry is not None:
-            tried = [one is not None and self._retry.takes(one) for one in before]
-            chosen = np.flatnonzero(failed & np.array(tried, bool))
-        return chosen, [_known(before[row], parts[row]) for row in chosen]
-
-
-def _mine(
-    shard: Shard, hashes: Hashes, before: Sequence[FailedBefore | None], lost: Sequence[int | None]
-) -> npt.NDArray[np.bool_]:
-    """Which of these clips are the shard's: what a part has is of the part's, all else goes by its hash."""
-    if shard.is_whole:
-        return np.ones(len(hashes), bool)
-    mine = shard.takes(hashes)
-    for row, (failed, part) in enumerate(zip(before, lost, strict=True)):
-        place = part if failed is None else failed.part
-        if place is not None:
-            mine[row] = shard.owns(place)
-    return mine
-
-
-def _known(failed: FailedBefore | None, part: int | None) -> _Known | None:
-    """Of a failure, or of the part that lists a clip without its video."""
-    if failed is not None:
-        return _Known(failed.part, failed.attempts)
-    return None if part is None else _Known(part, 0)
 
 
 class _PartAllocator:

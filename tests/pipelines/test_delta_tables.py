@@ -32,7 +32,9 @@ def uris(first: int, count: int, **columns: Any) -> pa.Table:
 
 def files_of(table: Path | str, version: int | None = None, storage: Storage = LOCAL) -> list[TableFile]:
     wanted = Wanted(version, AllowedImages.beside([str(table)], None, None))
-    found: list[ManifestFile] = list(Opener(storage, "delta", None, None, wanted).opened([str(table)]))
+    found: list[ManifestFile] = [
+        later.opened() for later in Opener(storage, "delta", None, None, wanted).files([str(table)], {})
+    ]
     assert all(isinstance(file, TableFile) for file in found)
     return found  # type: ignore[return-value]
 
@@ -359,4 +361,4 @@ def test_options_that_the_reader_would_ignore_are_an_error(tmp_path: Path) -> No
     storage = Storage({"s3": {"endpoint_url": "http://127.0.0.1:1", "profile": "mine"}}, tries=1)
     wanted = Wanted(None, AllowedImages.beside(["s3://b/t"], None, None))
     with pytest.raises(Exception, match=r"storage.options.s3.profile means nothing to the reader of this table"):
-        list(Opener(storage, "delta", None, None, wanted).opened(["s3://b/t"]))
+        list(Opener(storage, "delta", None, None, wanted).files(["s3://b/t"], {}))

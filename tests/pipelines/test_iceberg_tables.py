@@ -28,7 +28,7 @@ LOCAL = Storage()
 
 def files_of(table: str) -> dict[str, str]:
     wanted = Wanted(None, AllowedImages.beside([table], None, None))
-    found = list(Opener(LOCAL, "iceberg", None, None, wanted).opened([table]))
+    found = [later.opened() for later in Opener(LOCAL, "iceberg", None, None, wanted).files([table], {})]
     assert all(isinstance(file, TableFile) for file in found)
     return {file.uri: file.version for file in found if isinstance(file, TableFile)}
 

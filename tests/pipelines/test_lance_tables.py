@@ -26,7 +26,7 @@ LOCAL = Storage()
 
 def files_of(table: Path) -> dict[str, str]:
     wanted = Wanted(None, AllowedImages.beside([str(table)], None, None))
-    found = list(Opener(LOCAL, "lance", None, None, wanted).opened([str(table)]))
+    found = [later.opened() for later in Opener(LOCAL, "lance", None, None, wanted).files([str(table)], {})]
     assert all(isinstance(file, TableFile) for file in found)
     return {file.uri: file.version for file in found if isinstance(file, TableFile)}
 

@@ -3,7 +3,15 @@
 import re
 from pathlib import Path
 
-from pipelines.dataset.layout import Layout, RunFolder, lease_number, part_of, run_name, run_of_work_file
+from pipelines.dataset.layout import (
+    Layout,
+    RunFolder,
+    index_file_number,
+    lease_number,
+    part_of,
+    run_name,
+    run_of_work_file,
+)
 from pipelines.dataset.shard import Shard
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +25,10 @@ def test_every_place_is_where_it_always_was() -> None:
         "s3://b/out/data/part-00007/metadata.parquet",
         "s3://b/out/data/part-00007/ab.mp4",
         "s3://b/out/failures/part-123456.parquet",
+    ]
+    assert [layout.index_file("clips", 2), layout.known_file("ab")] == [
+        "s3://b/out/_index/clips-00002.parquet",
+        "s3://b/out/_index/sources/ab.parquet",
     ]
     assert [
         layout.lease_generation(3),
@@ -44,12 +56,14 @@ def test_names_are_read_back() -> None:
     assert [part_of(uri) for uri in (layout.metadata(7), layout.failures_of(123456), layout.part(0))] == [7, 123456, 0]
     assert lease_number(layout.lease_generation(12)) == 12
     assert lease_number("/out/_lease/notes.txt") is None
+    names = ("clips-00002.parquet", "clips-2.parquet", "failures-00002.parquet", "clips-00002.parquet.tmp")
+    assert [index_file_number("clips", name) for name in names] == [2, None, None, None]
     assert run_of_work_file(layout.run("r").work_file(1)) == RunFolder("/out/_runs/r")
     assert run_of_work_file("/out/_runs/r/other/work-00001.parquet") is None
 
 
 def test_only_the_layout_puts_paths_of_the_dataset_together() -> None:
-    names = re.compile(r"""["'/](_runs|_lease|failures|metadata\.parquet|summary\.json|part-)""")
+    names = re.compile(r"""["'/](_runs|_lease|_index|failures|metadata\.parquet|summary\.json|part-)""")
     for path in sorted((ROOT / "pipelines").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py")):
         code = re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text())  # docstrings and comments may name them
         found = set(names.findall(code)) if path.name not in ("layout.py", "card.py") else set()

@@ -181,7 +181,7 @@ def test_a_large_cell_passes_and_a_large_uri_is_a_problem(tmp_path: Path, name: 
 
 def test_large_rows_come_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.manifest.files.BATCH_BYTES", 3000)
-    monkeypatch.setattr("pipelines.manifest.reader.CHUNK_BYTES", 9000)
+    monkeypatch.setattr("pipelines.manifest.chunks.CHUNK_BYTES", 9000)
     lines = [json.dumps({"uri": f"/{i}.jpg", "c": "x" * 1000}) for i in range(30)]
     text = [f"/{i}{'x' * 1000}.jpg" for i in range(30)]
     for name, content in (("m.jsonl", lines), ("m.txt", text)):

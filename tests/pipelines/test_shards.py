@@ -25,7 +25,7 @@ from pipelines.dataset.commit import Committer
 from pipelines.dataset.generations import Generations
 from pipelines.dataset.layout import Layout, RunFolder, part_of, run_name
 from pipelines.dataset.lease import Lease, held
-from pipelines.dataset.records import read_records
+from pipelines.dataset.records import SomeRecords, read_columns
 from pipelines.dataset.recover import recover
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.states import read_states
@@ -400,13 +400,13 @@ def test_a_row_that_another_shard_moves_is_not_taken_for_a_new_one(
     assert moved.to_do > 10
     reads: list[str] = []
 
-    def move_and_read(uri: str, storage: Storage) -> pa.Table | None:
+    def move_and_read(uri: str, *asked: Any) -> SomeRecords | None:
         reads.append(uri)
         if len(reads) == moment:
             make(owner, moved, nothing if retry else everything)
-        return read_records(uri, storage)
+        return read_columns(uri, *asked)
 
-    monkeypatch.setattr(holdings_module, "read_records", move_and_read)
+    monkeypatch.setattr(holdings_module, "read_columns", move_and_read)
     assert plan_of(other).to_do == 0
     assert [uri.partition("/out/")[2].partition("/")[0] for uri in reads] == ["failures", "data", "failures"]
 
