@@ -1,10 +1,8 @@
 """What a run works on: the configuration with all that is to be looked up first, and the dataset."""
 
-import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from actors import scratch
@@ -17,7 +15,7 @@ from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
-from pipelines.dataset.layout import Layout, RunFolder
+from pipelines.dataset.layout import Layout, RunFolder, new_run_id
 from pipelines.dataset.lease import Lease, held
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.planning.history import read_history
@@ -67,8 +65,7 @@ class Job:
         job = cls.of(config)
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
-        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        return cls(pinned, job.storage, job.layout, job.revisions, run_id)
+        return cls(pinned, job.storage, job.layout, job.revisions, new_run_id())
 
     @property
     def image_storage(self) -> Storage:

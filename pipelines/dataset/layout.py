@@ -6,13 +6,17 @@
   data/part-00000/<clip_id>.mp4          (.mkv) the clips
   failures/part-00000.parquet            one record per row that failed
   _lease/00000001.json                   who is writing
+  _orphans/<run_id>/...                  what `verify --repair` has moved away, each at its former place
   _runs/<run_id>/config.yaml, heartbeat.json, summary.json, ray.log, warnings.log
   _runs/<run_id>/profile/kernels.txt, trace-1.json.gz    with run.profile
   _runs/<run_id>/rows/work-00000.parquet  until the run is done
 """
 
 import re
+import secrets
+import unicodedata
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from actors.storage import Storage
 
@@ -25,7 +29,7 @@ _PART = re.compile(r"part-(\d{5,})")
 _GENERATION = re.compile(r"(?:.*/)?(\d{8})\.json")
 _WORK_FILE = re.compile(r"(.*)/rows/work-\d+\.parquet")
 
-_PLACES = ("data", "failures", "_runs", "_lease")
+_PLACES = ("data", "failures", "_runs", "_lease", "_orphans")
 
 _join = Storage.join
 
@@ -120,9 +124,22 @@ class Layout:
         """The lease's file of that number."""
         return _join(self.lease, f"{number:08d}.json")
 
+    def orphan(self, run_id: str, uri: str) -> str:
+        """Where the repair of that name puts a file of the dataset that belongs to nobody."""
+        return _join(self.root, "_orphans", run_id, uri[len(self.root.rstrip("/")) + 1 :])
+
+    def dropped_rows(self, run_id: str, records: str) -> str:
+        """Where the repair of that name keeps rows that it takes out of a file of records."""
+        return self.orphan(run_id, records.removesuffix(_PARQUET) + f"-dropped-{secrets.token_hex(3)}{_PARQUET}")
+
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run."""
         return RunFolder(_join(self.runs, run_id))
+
+
+def new_run_id() -> str:
+    """A name for a run, or for whatever else holds the lease: they sort by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def root_of_place(folder: str) -> str | None:
@@ -141,6 +158,16 @@ def part_of(uri: str) -> int | None:
     stem = uri.removesuffix(f"/{_METADATA}").rpartition("/")[2].removesuffix(_PARQUET)
     match = _PART.fullmatch(stem)
     return int(match[1]) if match and stem == _part_name(int(match[1])) else None
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file's name is that of a part's records."""
+    return name == _METADATA
+
+
+def is_nearly_metadata(name: str) -> bool:
+    """Whether it would be, but for capitals or letters that look the same."""
+    return name != _METADATA and unicodedata.normalize("NFKC", name).casefold() == _METADATA
 
 
 def lease_number(uri: str) -> int | None:

@@ -182,6 +182,20 @@ def last_holder(layout: Layout, storage: Storage) -> Holder | None:
     return None
 
 
+def read_holder(uri: str, storage: Storage) -> Holder | None:
+    """The holder that a lease's file names; None where it was removed.
+
+    Raises:
+        ValueError: the file is none that this version can read.
+        StorageError: the store does not give it out.
+    """
+    try:
+        entry = _Entry.model_validate_json(storage.read_bytes(uri))
+    except NotFound:
+        return None
+    return Holder(entry.run_id, entry.holder, entry.since, entry.renewed_at, entry.released, entry.is_over())
+
+
 def _acquire(layout: Layout, storage: Storage, run_id: str, lease_s: float, *, break_lease: bool) -> Lease:
     broken = _highest(layout, storage) if break_lease else 0
     for _ in range(_LOOKS):
