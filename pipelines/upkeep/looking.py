@@ -73,6 +73,12 @@ def names_of(clip_id: str) -> tuple[str, ...]:
     return tuple(clip_id + extension for extension in video.EXTENSIONS)
 
 
+def clip_of(name: object) -> str | None:
+    """The clip of a file of that name, where it is a clip's."""
+    clip_id = name.partition(".")[0] if isinstance(name, str) else ""
+    return clip_id if is_clip_id(clip_id) and name in names_of(clip_id) else None
+
+
 def look_at_part(folder: Folder, storage: Storage, *, deep: bool) -> Look:
     """Compare a folder's records with its files; `deep` reads each video.
 
@@ -147,9 +153,11 @@ def _look_at_rows(look: Look, table: pa.Table, files: dict[str, Entry], storage:
     look.models = dict(zip(column(table, "model_revision"), column(table, "model"), strict=True))
     columns = (column(table, name) for name in ("clip_id", "file_name", "bytes", "sha256"))
     known, good, listed = list[str](), list[bool](), set[str]()
-    for clip_id, name, size, sha256 in zip(*columns, strict=True):
-        if not is_clip_id(clip_id):
-            _note(look, kinds.NO_CLIP_ID, metadata_in(look.uri), said=f"clip_id is {clip_id!r}")
+    for given, name, size, sha256 in zip(*columns, strict=True):
+        clip_id = given if is_clip_id(given) else clip_of(name)
+        if clip_id != given:
+            _note(look, kinds.NO_CLIP_ID, metadata_in(look.uri), said=f"clip_id is {given!r}")
+        if clip_id is None:
             continue
         wanted = name if name in names_of(clip_id) else None
         if wanted is None:

@@ -270,7 +270,7 @@ class _Pass:
                 self._mover.move(f"{part}/{name}", f"{part}/{right}")
             self._mover.keep(after.dropped, uri)
             self._done["rows were taken out of the records"] += after.dropped.num_rows
-            self._done["file names were corrected"] += len(after.renamed)
+            self._done["rows were corrected"] += after.changed
             return after.kept
 
         self._mover.rewrite(uri, change, self._own)

@@ -1,11 +1,12 @@
 """The rows of a part, mended: those that are wrong are corrected, or leave."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from pipelines.upkeep.looking import column, is_clip_id, names_of
+from pipelines.upkeep.looking import clip_of, column, is_clip_id, names_of
 
 
 @dataclass(slots=True)
@@ -25,20 +26,22 @@ class Wrong:
 
 @dataclass(slots=True)
 class Mended:
-    """The rows that stay, with `file_name` corrected; those that leave; files that first get another name."""
+    """The rows that stay, `changed` of them corrected; those that leave; files that first get another name."""
 
     kept: pa.Table
     dropped: pa.Table
     renamed: dict[str, str] = field(default_factory=dict)
+    changed: int = 0
 
 
 def mended(table: pa.Table, wrong: Wrong, sizes: Mapping[str, int]) -> Mended:
     """Correct the rows of a part, in whose folder lie files of these sizes, by name."""
-    ids, names, recorded = (column(table, name) for name in ("clip_id", "file_name", "bytes"))
+    given, names, recorded = (column(table, name) for name in ("clip_id", "file_name", "bytes"))
+    ids = [one if is_clip_id(one) else clip_of(name) for one, name in zip(given, names, strict=True)]
     right: list[str | None] = []
     renamed: dict[str, str] = {}
     for clip_id, name, size in zip(ids, names, recorded, strict=True):
-        if not is_clip_id(clip_id) or clip_id in wrong.elsewhere:
+        if clip_id is None or clip_id in wrong.elsewhere:
             right.append(None)
             continue
         found = [one for one in (name, *names_of(clip_id)) if one in sizes and size in (None, sizes[one])]
@@ -52,8 +55,14 @@ def mended(table: pa.Table, wrong: Wrong, sizes: Mapping[str, int]) -> Mended:
             right.append(None if clip_id in wrong.gone or name not in names_of(clip_id) else name)
     kept = _one_of_each(ids, names, right)
     corrected = table.set_column(table.column_names.index("file_name"), "file_name", pa.array(right, pa.string()))
+    place = table.column_names.index("clip_id")
+    corrected = corrected.set_column(place, "clip_id", pa.array(ids, pa.string()))
+    before, after = zip(given, names, strict=True), zip(ids, right, strict=True)
+    changed = sum(old != new for old, new, stays in zip(before, after, kept, strict=True) if stays)
     mask = pa.array(kept, pa.bool_())
-    return Mended(corrected.filter(mask), table.filter(pa.array([not one for one in kept], pa.bool_())), renamed)
+    return Mended(
+        corrected.filter(mask), table.filter(pa.array([not one for one in kept], pa.bool_())), renamed, changed
+    )
 
 
 def _renamed(clip_id: str, name: str) -> str:
@@ -61,11 +70,15 @@ def _renamed(clip_id: str, name: str) -> str:
     return next((own for own in names_of(clip_id) if own.endswith(ending)), names_of(clip_id)[0])
 
 
-def _one_of_each(ids: list[str], names: list[str], right: list[str | None]) -> list[bool]:
+def _one_of_each(ids: Sequence[str | None], names: Sequence[Any], right: list[str | None]) -> list[bool]:
     """Which rows stay: of each clip one, that with the right name where there are several."""
     best: dict[str, int] = {}
     for row, (clip_id, name, own) in enumerate(zip(ids, names, right, strict=True)):
-        if own is not None and (clip_id not in best or (name == own and names[best[clip_id]] != own)):
+        if (
+            clip_id is not None
+            and own is not None
+            and (clip_id not in best or (name == own and names[best[clip_id]] != own))
+        ):
             best[clip_id] = row
     stay = set(best.values())
     return [row in stay for row in range(len(ids))]
