@@ -21,8 +21,7 @@ def move_local(to: str, _filesystem: object, path: str) -> None:
     """Rename a file, a link (the link itself) or a folder; to another disk a file is copied and then removed."""
     target = _free(to)
     if os.path.islink(path):  # noqa: PTH114 - strings, here and below, as all paths here
-        # A relative one would lead elsewhere from its new place.
-        target.symlink_to(os.path.join(os.path.dirname(path), os.readlink(path)))  # noqa: PTH115, PTH118, PTH120
+        _link_again(path, target)
         os.unlink(path)  # noqa: PTH108
         return
     try:
@@ -35,10 +34,13 @@ def move_local(to: str, _filesystem: object, path: str) -> None:
 
 
 def copy_local(to: str, _filesystem: object, path: str) -> None:
-    """A second name for a file of one disk, which takes up nothing; on another disk a copy."""
+    """A second name for a file of one disk, which takes up nothing; on another disk a copy. A link stays one."""
     target = _free(to)
+    if os.path.islink(path):  # noqa: PTH114
+        _link_again(path, target)
+        return
     try:
-        os.link(os.path.realpath(path), target)  # what a link leads to
+        os.link(path, target)
     except OSError as error:
         if error.errno not in (_OTHER_DISK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise
@@ -66,6 +68,11 @@ def _free(to: str) -> Path:
 def taken(to: str) -> StorageError:
     """The error about a place that is not free."""
     return StorageError(f"{to} is there already: nothing is written over it")
+
+
+def _link_again(path: str, target: Path) -> None:
+    """A relative link would lead elsewhere from its new place."""
+    target.symlink_to(os.path.join(os.path.dirname(path), os.readlink(path)))  # noqa: PTH115, PTH118, PTH120
 
 
 def _copy_whole(path: str, to: str, target: Path) -> None:

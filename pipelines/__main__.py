@@ -210,6 +210,21 @@ def verify(
 
 
 @app.command()
+def compact(
+    output: Output,
+    config: StoreConfig = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Merge small parts, which many small runs have left, into parts of up to 512 clips; no video changes."""
+    from pipelines.driver.screen import Screen
+    from pipelines.upkeep import compacting, showing
+
+    layout, storage = _dataset(output, config)
+    merges = compacting.compact(layout, storage, dry_run=dry_run)
+    showing.print_merges(merges, layout, Screen(), dry_run=dry_run)
+
+
+@app.command()
 def board(
     prometheus: Annotated[
         str, typer.Option("--prometheus", metavar="URL", help="Its address; a token: PROMETHEUS_TOKEN.")

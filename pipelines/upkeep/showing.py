@@ -10,6 +10,7 @@ from rich.text import Text
 
 from actors.printable import printable
 from pipelines.dataset.layout import Layout
+from pipelines.upkeep.compacting import Merges
 from pipelines.upkeep.findings import Problem
 from pipelines.upkeep.kinds import Kind
 from pipelines.upkeep.whole import Whole
@@ -66,6 +67,22 @@ def as_json(whole: Whole, layout: Layout, done: Counter[str] | None) -> str:
     if done is not None:
         tree["mended"] = {what: count for what, count in sorted(done.items()) if count}
     return json.dumps(tree, indent=2)
+
+
+def print_merges(merges: Merges, layout: Layout, console: Console, *, dry_run: bool) -> None:
+    """What `compact` did, or would do."""
+    verb = "would become" if dry_run else "became"
+    lines = [
+        f"{layout.root}: {merges.parts:,} parts {verb} {merges.parts_after:,}; {merges.rows:,} rows {'would move' if dry_run else 'moved'}"
+    ]
+    if merges.parts == merges.parts_after:
+        lines = [f"{layout.root}: {merges.parts:,} parts, of which none can become one with another"]
+    if merges.empty:
+        lines.append(f"parts without rows {'would go' if dry_run else 'went'}: {len(merges.empty):,}")
+    if merges.links:
+        lines.append(f"parts that are links stay as they are: {merges.links:,}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
 
 
 def _facts(whole: Whole, layout: Layout) -> dict[str, str]:
