@@ -112,6 +112,17 @@ class Job:
         self.storage.remove(self.folder.heartbeat)
         self.storage.prune(self.folder.uri)
 
+    def extend_older(self, plan: Plan, lease: Lease) -> None:
+        """Give parts of an older version of stillreel the columns that they lack. Raises RunError."""
+        if plan.older:
+            from pipelines.upkeep.extending import extend_before_run
+            from pipelines.upkeep.moving import Mover
+            from pipelines.upkeep.schemas import Columns
+
+            columns = Columns.of(self.config.generator, plan.extras)
+            mover = Mover(self.layout, self.storage, self.run_id, lease.check)
+            extend_before_run(plan.older, columns, mover, is_shard=False)
+
     def committer(self, plan: Plan, lease: Lease) -> Committer:
         """What writes the dataset."""
         schema = clip_schema(GENERATORS[self.config.generator])

@@ -1,8 +1,10 @@
-"""Hand-made damages to a dataset: `python -m benchmarks.damages [--count 200] [--seed 0] [--together 1] [--store s3]`.
+"""Hand-made damages to a dataset: `python -m benchmarks.damages [--count 200] [--together 1] [--store s3] [--kills]`.
 
 Each is done to a fresh copy of a small dataset. `verify` is to name it, `--repair` to mend it where it may, a second
-`verify` to be clean, and every clip that was whole before the repair to be somewhere after it: in the dataset, or, where
+`verify` to be clean. Every clip that was whole before the repair is to be somewhere after it: in the dataset, or, where
 it was there twice, in `_orphans/`. What is not so is printed, and the exit code is 1.
+
+`--kills` ends a repair, and a compact, after each change that it makes, and calls it again.
 """
 
 import argparse
@@ -17,8 +19,11 @@ from rich.table import Table
 
 from actors.storage import Storage
 from benchmarks.damages.dataset import make_dataset
+from benchmarks.damages.kills import DAMAGES, kill_after_each_change
 from benchmarks.damages.kinds import CASES
 from benchmarks.damages.trial import Outcome, try_damages
+from pipelines.upkeep.compacting import compact
+from pipelines.upkeep.repairing import repair
 
 
 def run_all(count: int, seed: int, together: int, storage: Storage | None = None) -> list[Outcome]:
@@ -43,7 +48,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--store", choices=("local", "s3"), default="local")
+    parser.add_argument("--kills", action="store_true", help="kill a repair and a compact after each change instead")
     arguments = parser.parse_args()
+    if arguments.kills:
+        sys.exit(_kill_all())
     with ExitStack() as stack:
         storage = None
         if arguments.store == "s3":
@@ -63,6 +71,28 @@ def main() -> None:
         for fault in outcome.faults:
             sys.stdout.write(f"{' + '.join(outcome.damages)}, seed {outcome.seed!r}: {fault}\n")
     sys.exit(1 if any(outcome.faults for outcome in outcomes) else 0)
+
+
+def _kill_all() -> int:
+    """Print how many kills there were, and what was wrong after which."""
+    code = 0
+    actions = {
+        "repair": ((6, 6, 6, 6), DAMAGES, lambda layout, storage: repair(layout, storage, deep=True)),
+        "compact": ((3, 1, 2, 4), (), lambda layout, storage: compact(layout, storage, dry_run=False)),
+    }
+    with tempfile.TemporaryDirectory(prefix="stillreel-") as folder:
+        for name, (parts, damages, action) in actions.items():
+            template = Path(folder) / name
+            make_dataset(template, parts)
+            ends = list(kill_after_each_change(template, Path(folder), damages, action))
+            wrong = [(number, faults) for number, faults in ends if faults]
+            sys.stdout.write(
+                f"{name}: killed after each of {len(ends)} changes, {len(wrong)} times something is wrong\n"
+            )
+            for number, faults in wrong:
+                code = 1
+                sys.stdout.write(f"  after change {number}: {'; '.join(faults)}\n")
+    return code
 
 
 def _counts(outcomes: list[Outcome]) -> tuple[int, ...]:

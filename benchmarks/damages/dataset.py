@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.contracts import Failed, Generated, Made, Row
+from actors.contracts import Failed, Generated, Made, Row, Value
 from actors.generators.null import NullGenerator
 from actors.records import clip_schema, work_schema
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
@@ -22,8 +22,8 @@ from pipelines.dataset.work import WorkFile
 
 EXTRAS = pa.schema([pa.field("caption", pa.string())])
 _SIZE = 16  # pixels
-_MODEL = {"generator": "null", "model": "/models/null", "model_revision": "rev", "device": "cpu"}
-_IMAGE = {"image_sha256": "0" * 64, "image_width": 64, "image_height": 64, "fit": "crop"}
+_MODEL: dict[str, Value] = {"generator": "null", "model": "/models/null", "model_revision": "rev", "device": "cpu"}
+_IMAGE: dict[str, Value] = {"image_sha256": "0" * 64, "image_width": 64, "image_height": 64, "fit": "crop"}
 
 
 def clip_id(number: int) -> str:
@@ -72,7 +72,7 @@ def write_work(path: Path, rows: Sequence[Row]) -> WorkFile:
         dict.fromkeys(schema.names)
         | {"clip_id": row.clip_id, "part": row.part, "attempts": 0, "image_uri": row.image_uri}
         | {"caption": f"of {row.image_uri}", "problem": ""}
-        | row.parameters
+        | dict(row.parameters)
         for row in rows
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def _finish(layout: Layout, storage: Storage) -> Finish:
 
 
 def _rows(parts: Sequence[int], failures: int) -> list[tuple[Row, bool]]:
-    rows = []
+    rows: list[tuple[Row, bool]] = []
     for part, clips in enumerate(parts):
         rows += [(_row(len(rows) + number, part), number >= clips) for number in range(clips + failures)]
     return rows

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from benchmarks.damages.dataset import clip_id, store_video, write_work
 from pipelines.dataset.layout import Layout
 
-Damage = Callable[[Path, random.Random], None]
+Damage = Callable[[Path, random.Random], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +217,7 @@ def _row_and_video_elsewhere(root: Path, rng: random.Random) -> None:
 
 
 def _copy_part(name: str) -> Damage:
-    return lambda root, rng: (
-        shutil.copytree(part := _part(root, rng), part.with_name(name.replace("*", part.name))) and None
-    )
+    return lambda root, rng: shutil.copytree(part := _part(root, rng), part.with_name(name.replace("*", part.name)))
 
 
 def _rename_part(name: str) -> Damage:
@@ -429,7 +427,7 @@ CASES: dict[str, Case] = {
     "video appended to": Case(_append, ("other_size",)),
     "bit of a video flipped": Case(lambda root, rng: _flip(_video(root, rng), rng), ("other_content",), deep=True),
     "video replaced by another": Case(_replace_by_other, ("other_size",)),
-    "video replaced by text": Case(lambda root, rng: _video(root, rng).write_text("x") and None, ("other_size",)),
+    "video replaced by text": Case(lambda root, rng: _video(root, rng).write_text("x"), ("other_size",)),
     "video renamed": Case(_rename(lambda path: "cat.mp4"), ("misplaced", "video_gone")),
     "video in capitals": Case(_rename(lambda path: path.name.upper()), ("misplaced", "video_gone")),
     "ending in capitals": Case(_rename(lambda path: f"{path.stem}.MP4"), ("misplaced", "video_gone")),
@@ -456,7 +454,7 @@ CASES: dict[str, Case] = {
     "metadata of a foreign table": Case(_foreign_table, ("damaged_metadata",)),
     "metadata a folder": Case(_metadata_folder, ("foreign",)),
     "metadata in capitals": Case(
-        lambda root, rng: (path := _metadata(root, rng)).rename(path.with_name("METADATA.parquet")) and None,
+        lambda root, rng: (path := _metadata(root, rng)).rename(path.with_name("METADATA.parquet")),
         ("misnamed_metadata",),
     ),
     "bits of metadata flipped": Case(lambda root, rng: _flip_page(_metadata(root, rng), rng), ("damaged_metadata",)),
@@ -535,9 +533,7 @@ CASES: dict[str, Case] = {
     "notes among the leases": Case(_write("_lease/notes.txt"), ("foreign",)),
     "work of a killed run": Case(_left_work, ("left_work", "unlisted")),
     "work file damaged": Case(_damaged_work, ("left_work",)),
-    "leases and runs removed": Case(
-        lambda root, rng: [shutil.rmtree(root / name) for name in ("_lease", "_runs")] and None
-    ),
+    "leases and runs removed": Case(lambda root, rng: [shutil.rmtree(root / name) for name in ("_lease", "_runs")]),
 }
 
 

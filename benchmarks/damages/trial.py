@@ -1,6 +1,5 @@
 """One copy of a dataset damaged, looked at, mended and looked at again."""
 
-import hashlib
 import random
 import shutil
 import traceback
@@ -8,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from actors.errors import RunError
 from actors.storage import Storage
 from benchmarks.damages.kinds import CASES
+from benchmarks.damages.place import Place
 from pipelines.dataset.layout import Layout
-from pipelines.upkeep.looking import is_clip_id
 from pipelines.upkeep.repairing import repair
 from pipelines.upkeep.whole import Whole, look_at
 
@@ -52,7 +49,7 @@ def try_damages(template: Path, folder: Path, damages: Sequence[str], seed: str,
 
 
 def _look_and_mend(root: Path, damages: Sequence[str], outcome: Outcome, storage: Storage | None) -> None:
-    place, store = _Place(root, storage), storage or Storage()
+    place, store = Place(root, storage), storage or Storage()
     layout = Layout(place.uri)
     cases = [CASES[name] for name in damages]
     is_deep, is_by_hand = any(case.deep for case in cases), any(case.by_hand for case in cases)
@@ -91,42 +88,3 @@ def _names(whole: Whole) -> set[str]:
 
 def _examples(whole: Whole) -> str:
     return "; ".join(f"{kind.name}: {whole.findings.examples(kind)[0]}" for kind in whole.findings.kinds)
-
-
-class _Place:
-    """Where the damaged dataset lies: on this machine, or uploaded to a store."""
-
-    def __init__(self, root: Path, storage: Storage | None) -> None:
-        self._root, self._storage = root, storage
-        self.uri = str(root)
-        if storage is not None:
-            self.uri = f"s3://damages/{root.parent.name}"
-            for path in root.rglob("*"):
-                if path.is_file():
-                    storage.put_bytes(f"{self.uri}/{path.relative_to(root)}", path.read_bytes())
-
-    def _files(self) -> dict[str, bytes]:
-        if self._storage is None:
-            links = (path for path in self._root.parent.rglob("*") if path.is_file() and not path.is_symlink())
-            return {str(path.relative_to(self._root.parent)): path.read_bytes() for path in links}
-        return {uri: self._storage.read_bytes(uri) for uri in self._storage.walk(self.uri)}
-
-    def contents(self) -> set[str]:
-        """Hashes of all files that are called as videos and not cut or empty, wherever they lie."""
-        return {hashlib.sha256(data).hexdigest() for data in self._files().values() if b"ftyp" in data[:12]}
-
-    def listed(self) -> dict[str, str]:
-        """The sha256 of each clip that is listed in a part, and whose file is there as recorded."""
-        found = {}
-        for part in sorted(self._root.glob("data/part-?????")) if self._storage is None else ():
-            try:
-                rows = pq.read_table(part / "metadata.parquet", columns=["clip_id", "file_name", "sha256"]).to_pylist()
-            except Exception:  # noqa: BLE001, S112 - of a damage
-                continue
-            for row in rows:
-                path = part / str(row["file_name"])
-                if is_clip_id(row["clip_id"]) and path.is_file():
-                    content = hashlib.sha256(path.read_bytes()).hexdigest()
-                    if content == row["sha256"]:
-                        found[row["clip_id"]] = content
-        return found

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from actors.errors import ConfigError, ManifestError, StorageError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
-from actors.records import FAILURE_SCHEMA, reserved_names
+from actors.records import FAILURE_SCHEMA, clip_schema, reserved_names
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, metadata_in, part_of
-from pipelines.dataset.records import extras_of, read_records
+from pipelines.dataset.records import extras_of, newer_columns, read_records
 from pipelines.manifest.pass_through import TYPES
 from pipelines.planning.hashes import Hashes, contains, hashes_of
 
@@ -47,6 +47,7 @@ class Holdings:
         extras: the pass-through columns that the dataset began with; None where it has no row yet.
         generators: those that made its clips.
         foreign: what lies among its parts and is none, as URIs.
+        older: parts whose records lack columns that this version writes.
     """
 
     done: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
@@ -56,6 +57,7 @@ class Holdings:
     extras: pa.Schema | None = None
     generators: set[str] = field(default_factory=set)
     foreign: list[str] = field(default_factory=list)
+    older: list[int] = field(default_factory=list)
 
     def note(self, part: int, table: pa.Table, own: Collection[str]) -> None:
         """Count the records of a part, whose `own` columns no manifest has brought."""
@@ -82,6 +84,8 @@ def read_holdings(layout: Layout, storage: Storage) -> Holdings:
         holdings.generators |= made_by
         known = [GENERATORS[name] for name in made_by & GENERATORS.keys()] or [GENERATORS[DEFAULT_GENERATOR]]
         holdings.note(number, table.drop_columns(_IS_THERE), reserved_names(known[0]))
+        if check_version(table.schema, clip_schema(known[0]).names, layout.metadata(number)):
+            holdings.older.append(number)
         is_there = table[_IS_THERE].to_numpy()
         hashes = hashes_of(table["clip_id"].to_pylist())
         holdings.lost |= dict.fromkeys(hashes[~is_there].tolist(), number)
@@ -130,6 +134,20 @@ def _read_all(
     with ThreadPoolExecutor(_READERS) as readers:
         tables = readers.map(lambda part: read(part[1]), parts)
         yield from ((part, table) for part, table in zip(parts, tables, strict=True) if table is not None)
+
+
+def check_version(schema: pa.Schema, own: Sequence[str], uri: str) -> bool:
+    """Whether a file of records is of an older version: it lacks some of our `own` columns.
+
+    Raises:
+        ConfigError: it is of a newer one, whose columns would be lost.
+    """
+    if newer := newer_columns(schema, own):
+        raise ConfigError(
+            f"{uri} was written by a newer version of stillreel, which has the columns {', '.join(newer)}: use that "
+            "version for this dataset, or write to another output"
+        )
+    return not set(own) <= set(schema.names)
 
 
 def check_generator(holdings: Holdings, generator: str) -> None:

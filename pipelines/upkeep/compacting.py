@@ -36,7 +36,7 @@ from pipelines.upkeep.schemas import Columns, conform
 from pipelines.upkeep.whole import Whole, look_at
 
 # What a compact that was killed leaves; a repair clears it up.
-_LEFT_BY_COMPACT = {kinds.TWICE, kinds.COPIES, kinds.FAILED_TWICE}
+_LEFT_BY_COMPACT = {kinds.TWICE, kinds.COPIES, kinds.FAILED_TWICE, kinds.NO_METADATA}
 # What stands in nobody's way.
 _HARMLESS = {kinds.STALE_LEASE, kinds.OLD_LEASES, kinds.NO_CARD, kinds.SILENT}
 

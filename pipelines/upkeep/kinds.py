@@ -98,9 +98,9 @@ NO_METADATA = Kind(
 )
 DAMAGED_METADATA = Kind(
     "damaged_metadata",
-    "metadata.parquet that cannot be read",
+    "records of parts (metadata.parquet) that cannot be read",
     "repair",
-    "moves it into _orphans/ and lists the videos, from their records",
+    "moves them into _orphans/ and lists the videos, from their records",
 )
 MISNAMED_METADATA = Kind(
     "misnamed_metadata",

@@ -31,11 +31,11 @@ class Columns:
     def of(cls, generator: str, extras: pa.Schema) -> "Columns":
         """Those of a dataset of this generator, with these pass-through columns."""
         own = clip_schema(_known(generator))
-        both = [
+        made, failed = (
             pa.schema([*schema, *(one for one in extras if one.name not in schema.names)])
             for schema in (own, FAILURE_SCHEMA)
-        ]
-        return cls(*both, own.names)
+        )
+        return cls(made, failed, own.names)
 
 
 @dataclass(slots=True)
@@ -134,12 +134,20 @@ def _fits(mine: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether values may be the same in both types; whether they are, their conversion says."""
     if pa.types.is_dictionary(mine):
         mine = mine.value_type
-    checks = (
-        lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind),
-        lambda kind: pa.types.is_integer(kind) or pa.types.is_floating(kind),
-        lambda kind: pa.types.is_timestamp(kind) and kind.tz is not None,
-    )
+    checks = (_is_text, _is_number, _is_moment)
     return pa.types.is_null(mine) or mine == wanted or any(check(mine) and check(wanted) for check in checks)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _is_moment(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) and kind.tz is not None
 
 
 def _newer(alike: _Alike, generator: str) -> list[str]:

@@ -72,9 +72,8 @@ def as_json(whole: Whole, layout: Layout, done: Counter[str] | None) -> str:
 def print_merges(merges: Merges, layout: Layout, console: Console, *, dry_run: bool) -> None:
     """What `compact` did, or would do."""
     verb = "would become" if dry_run else "became"
-    lines = [
-        f"{layout.root}: {merges.parts:,} parts {verb} {merges.parts_after:,}; {merges.rows:,} rows {'would move' if dry_run else 'moved'}"
-    ]
+    moved = "would move" if dry_run else "moved"
+    lines = [f"{layout.root}: {merges.parts:,} parts {verb} {merges.parts_after:,}; {merges.rows:,} rows {moved}"]
     if merges.parts == merges.parts_after:
         lines = [f"{layout.root}: {merges.parts:,} parts, of which none can become one with another"]
     if merges.empty:
