@@ -53,7 +53,7 @@ def make_dataset(root: Path, parts: Sequence[int] = (6, 6, 6, 6), failures: int 
 def store_video(root: Path, number: int, part: int) -> Path:
     """A finished video of another clip, as a run leaves it that was killed before it could list it."""
     layout, storage = Layout(str(root)), Storage()
-    row = made(_row(number, part), _finish(layout, storage)).row
+    row = made(new_row(number, part), _finish(layout, storage)).row
     return Path(layout.video(part, str(row.columns["file_name"])))
 
 
@@ -87,10 +87,11 @@ def _finish(layout: Layout, storage: Storage) -> Finish:
 def _rows(parts: Sequence[int], failures: int) -> list[tuple[Row, bool]]:
     rows: list[tuple[Row, bool]] = []
     for part, clips in enumerate(parts):
-        rows += [(_row(len(rows) + number, part), number >= clips) for number in range(clips + failures)]
+        rows += [(new_row(len(rows) + number, part), number >= clips) for number in range(clips + failures)]
     return rows
 
 
-def _row(number: int, part: int) -> Row:
-    parameters = {"seed": number, "num_frames": 3, "fps": 7}
-    return Row(clip_id(number), part, 0, f"/images/{number}.png", parameters)
+def new_row(clip: int | str, part: int) -> Row:
+    """A row of a clip, by its number or its clip_id."""
+    seed, own = (clip, clip_id(clip)) if isinstance(clip, int) else (0, clip)
+    return Row(own, part, 0, f"/images/{seed}.png", {"seed": seed, "num_frames": 3, "fps": 7})

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.damages.dataset import clip_id, store_video, write_work
+from benchmarks.damages.dataset import clip_id, new_row, store_video, write_work
 from pipelines.dataset.layout import Layout
 
 Damage = Callable[[Path, random.Random], object]
@@ -391,11 +391,9 @@ def _old_leases(root: Path, rng: random.Random) -> None:
 
 
 def _left_work(root: Path, rng: random.Random) -> None:
-    from benchmarks.damages.dataset import _row
-
     part = rng.randrange(4)
     store_video(root, 901, part)
-    rows = [_row(901, part), _row(902, part)]
+    rows = [new_row(901, part), new_row(902, part)]
     write_work(root / "_runs/20260102T000000Z-bbbbbb/rows/work-00000.parquet", rows)
     config = root / "_runs/20260102T000000Z-bbbbbb/config.yaml"
     config.write_text("generator: 'null'\nmodel: {}\n")

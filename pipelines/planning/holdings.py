@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from actors.errors import ConfigError, ManifestError, StorageError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
-from actors.records import FAILURE_SCHEMA, clip_schema, reserved_names
+from actors.records import FAILURE_SCHEMA, clip_schema, known_columns, reserved_names
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, metadata_in, part_of
 from pipelines.dataset.records import extras_of, newer_columns, read_records
@@ -142,7 +142,7 @@ def check_version(schema: pa.Schema, own: Sequence[str], uri: str) -> bool:
     Raises:
         ConfigError: it is of a newer one, whose columns would be lost.
     """
-    if newer := newer_columns(schema, own):
+    if newer := newer_columns(schema, known_columns()):
         raise ConfigError(
             f"{uri} was written by a newer version of stillreel, which has the columns {', '.join(newer)}: use that "
             "version for this dataset, or write to another output"

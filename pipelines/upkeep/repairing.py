@@ -117,7 +117,7 @@ class _Pass:
         self._columns = whole.columns
         self._full, self._own = self._columns.made, self._columns.own
         self._closed = {problem.uri for kind in _CLOSED for problem in self._found.of(kind)}
-        self._taken = {*whole.sizes, *whole.failed}
+        self._parts, self._taken = set(whole.sizes), {*whole.sizes, *whole.failed}
 
     def mend(self) -> None:
         """One step after the other; what lays open new things ends the pass."""
@@ -158,8 +158,9 @@ class _Pass:
         """Make a part of a folder; on a store the records come after the videos."""
         named = re.search(r"\d+", look.uri.rpartition("/")[2])
         number = int(named[0]) if named and len(named[0]) <= 8 else None  # noqa: PLR2004 - as many as a part may have
-        place = self._layout.part(number if number is not None and number not in self._taken else self._next())
+        place = self._layout.part(number if number is not None and number not in self._parts else self._next())
         self._taken.add(part_of(place) or 0)
+        self._parts.add(part_of(place) or 0)
         if self._storage.is_local(look.uri):
             self._mover.move(look.uri, place)
             return
@@ -183,7 +184,7 @@ class _Pass:
         seen: set[str] = set()
         new_part = self._layout.part(self._next())
         for judged in self._whole.judged:
-            if judged.record is None or judged.clip_id in seen:
+            if not judged.record or judged.record["generator"] != self._whole.generator or judged.clip_id in seen:
                 continue
             if judged.uri in copies:
                 self._done["videos that lie elsewhere as well: moved into _orphans/"] += self._mover.orphan(judged.uri)

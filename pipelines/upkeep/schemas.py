@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import Generator
-from actors.records import FAILURE_SCHEMA, clip_schema
+from actors.records import FAILURE_SCHEMA, clip_schema, known_columns
 from pipelines.dataset.records import newer_columns
 from pipelines.upkeep import kinds
 from pipelines.upkeep.findings import Problem
@@ -73,7 +73,7 @@ class Schemas:
         """The pass-through columns of all files; of two types that of more files."""
         types: dict[str, Counter[pa.DataType]] = {}
         for alike in self.alike:
-            not_extra = {*_own(generator, is_failures=alike.is_failures), *_newer(alike, generator)}
+            not_extra = {*_own(generator, is_failures=alike.is_failures), *_newer(alike)}
             for one in alike.schema:
                 if one.name not in not_extra and not _INDEX.fullmatch(one.name):
                     weight = 0 if pa.types.is_null(one.type) else len(alike.files)
@@ -89,7 +89,7 @@ class Schemas:
         columns = self.columns(generator)
         for alike in self.alike:
             full = columns.failed if alike.is_failures else columns.made
-            kind, said = _fault(alike, full, generator)
+            kind, said = _fault(alike, full)
             for uri, made_by in alike.files:
                 if made_by not in ("", generator):
                     yield Problem(kinds.OTHER_GENERATOR, uri, said=f"made by {made_by}")
@@ -115,8 +115,8 @@ def conform(table: pa.Table, full: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=full)
 
 
-def _fault(alike: _Alike, full: pa.Schema, generator: str) -> tuple[kinds.Kind | None, str]:
-    if newer := _newer(alike, generator):
+def _fault(alike: _Alike, full: pa.Schema) -> tuple[kinds.Kind | None, str]:
+    if newer := _newer(alike):
         return kinds.NEWER, f"it has the columns {', '.join(newer)}"
     odd = [one for one in alike.schema if one.name in full.names and not _fits(one.type, full.field(one.name).type)]
     if odd:
@@ -150,8 +150,10 @@ def _is_moment(kind: pa.DataType) -> bool:
     return pa.types.is_timestamp(kind) and kind.tz is not None
 
 
-def _newer(alike: _Alike, generator: str) -> list[str]:
-    return newer_columns(alike.schema, _own(generator, is_failures=alike.is_failures))
+def _newer(alike: _Alike) -> list[str]:
+    if alike.is_failures:
+        return newer_columns(alike.schema, FAILURE_SCHEMA.names)
+    return newer_columns(alike.schema, known_columns())
 
 
 def _own(generator: str, *, is_failures: bool) -> frozenset[str]:

@@ -5,8 +5,6 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from actors.printable import printable
 from pipelines.dataset.layout import Layout
@@ -93,12 +91,10 @@ def _print_kind(kind: Kind, whole: Whole, console: Console) -> None:
     count = whole.findings.counts[kind]
     mends = f"--repair {kind.how}" if kind.by == "repair" else kind.how
     console.print(f"{count:,} {kind.said}: {mends}", highlight=False, markup=False)
-    table = Table(show_header=False, box=None, pad_edge=False)
     for problem in (examples := whole.findings.examples(kind)):
-        table.add_row("   ", Text(printable(_example(problem))))
+        console.print(f"    {_example(problem)}", highlight=False, markup=False)
     if count > len(examples):
-        table.add_row("   ", f"and {count - len(examples):,} more")
-    console.print(table)
+        console.print(f"    and {count - len(examples):,} more", highlight=False, markup=False)
 
 
 def _example(problem: Problem) -> str:

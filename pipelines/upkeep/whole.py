@@ -262,6 +262,9 @@ class _Looking:
         looked_into = self._loose if self._all or self._deep else self._loose[:_JUDGED]
         for judged in in_order(pool, partial(judge, generator=whole.generator, storage=self._storage), looked_into):
             whole.judged.append(judged)
+        if not whole.generators:  # all records are lost
+            whole.generators.update(str(one.record["generator"]) for one in whole.judged if one.record)
+        for judged in whole.judged:
             self._add(Problem(self._kind_of(judged), judged.uri, judged.clip_id, judged.said))
         for uri in self._loose[len(looked_into) :]:
             self._add(Problem(kinds.UNKNOWN_VIDEO, uri))
