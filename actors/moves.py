@@ -71,8 +71,9 @@ def taken(to: str) -> StorageError:
 
 
 def _link_again(path: str, target: Path) -> None:
-    """A relative link would lead elsewhere from its new place."""
-    target.symlink_to(os.path.join(os.path.dirname(path), os.readlink(path)))  # noqa: PTH115, PTH118, PTH120
+    """The same link at another place: a relative one is made absolute, because it would lead elsewhere from there."""
+    folder = os.path.realpath(os.path.dirname(path))  # noqa: PTH120
+    target.symlink_to(os.path.normpath(os.path.join(folder, os.readlink(path))))  # noqa: PTH115, PTH118
 
 
 def _copy_whole(path: str, to: str, target: Path) -> None:
