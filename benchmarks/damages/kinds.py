@@ -399,6 +399,11 @@ def _left_work(root: Path, rng: random.Random) -> None:
     config.write_text("generator: 'null'\nmodel: {}\n")
 
 
+def _leases_removed(root: Path, rng: random.Random) -> None:
+    for name in ("_lease", "_runs"):
+        shutil.rmtree(root / name)
+
+
 def _damaged_work(root: Path, rng: random.Random) -> None:
     _write("_runs/20260102T000000Z-bbbbbb/rows/work-00000.parquet", b"PAR1 no")(root, rng)
 
@@ -531,7 +536,7 @@ CASES: dict[str, Case] = {
     "notes among the leases": Case(_write("_lease/notes.txt"), ("foreign",)),
     "work of a killed run": Case(_left_work, ("left_work", "unlisted")),
     "work file damaged": Case(_damaged_work, ("left_work",)),
-    "leases and runs removed": Case(lambda root, rng: [shutil.rmtree(root / name) for name in ("_lease", "_runs")]),
+    "leases and runs removed": Case(_leases_removed),
 }
 
 
