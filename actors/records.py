@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from actors.contracts import PLACE_SCHEMA
 from actors.file_tag import is_seconds
+from actors.generators import GENERATORS
 from actors.generators.base import Generator
 from actors.runner.contract import ContractError, seconds_column
 from actors.stages import NAMES
@@ -76,6 +77,12 @@ def clip_schema(generator: type[Generator[Any, Any]]) -> pa.Schema:
         by_name[field.name] = field
     first = [by_name.pop(name) for name in _FIRST]
     return pa.schema([*first, *by_name.values(), *seconds, pa.field("created_at", pa.timestamp("us", tz="UTC"))])
+
+
+@cache
+def known_columns() -> frozenset[str]:
+    """All columns of a clip's record that this version knows, of whichever generator."""
+    return frozenset(name for generator in GENERATORS.values() for name in clip_schema(generator).names)
 
 
 def step_seconds() -> list[str]:

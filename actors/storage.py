@@ -27,6 +27,7 @@ from actors import folders
 from actors.errors import StorageError
 from actors.folders import Listed
 from actors.listings import Kind, Looks, Pattern, entries
+from actors.moves import copy_local, copy_object, move_local, taken
 from actors.retries import is_unsupported, retried
 from actors.secrets import remember, secret_options
 from actors.storage_errors import NotFound, explained
@@ -238,6 +239,29 @@ class Storage:
         """Delete a file; it is not an error that there is none."""
         with suppress(NotFound):
             self._call("removed", uri, lambda fs, path: fs.rm_file(path))
+
+    def copy(self, uri: str, to: str) -> None:
+        """Have the same content at `to`, too, in the same store: by a hard link, or by a copy that the store makes.
+
+        Raises StorageError also where `to` is there.
+        """
+        if self.is_local(uri):
+            self._call("copied", uri, partial(copy_local, self.absolute(to)))
+        elif self.exists(to):
+            raise taken(to)
+        else:
+            self._call("copied", uri, partial(copy_object, to))
+
+    def move(self, uri: str, to: str) -> None:
+        """Give a file of a store another place in it; of this machine also a folder, or a link itself.
+
+        Raises StorageError also where `to` is there.
+        """
+        if self.is_local(uri):
+            self._call("moved", uri, partial(move_local, self.absolute(to)))
+        else:
+            self.copy(uri, to)
+            self.remove(uri)
 
     def prune(self, folder: str) -> None:
         """Remove a local folder and those above it, as far up as they are empty; object stores have no folders."""

@@ -1,5 +1,7 @@
 """What a failure of a store means, in one sentence for the person who runs the job."""
 
+import errno
+
 from actors.errors import StorageError
 from actors.retries import causes
 from actors.secrets import hidden
@@ -41,6 +43,8 @@ def _reason(scheme: str, extra: str, said: str, error: Exception) -> str:  # noq
         return f"a package is missing ({said})" + (f"; pip install -e '.[{extra}]'" if extra else "")
     if isinstance(error, ValueError) and "Protocol not known" in said:
         return f"{scheme}:// is not a known scheme; use a local path, s3://, gs://, abfs:// or https://"
+    if getattr(error, "errno", None) == errno.EROFS:
+        return "it is mounted read-only; mount it for writing, or name another place"
     if isinstance(error, IsADirectoryError):
         return "it is a folder, not a file"
     if kind in ("NoCredentialsError", "PartialCredentialsError"):

@@ -1,4 +1,4 @@
-"""The command line: `python -m pipelines run|plan|status|board|drain`, installed as `stillreel`."""
+"""The command line: `python -m pipelines run|plan|status|verify|compact|board|drain`, installed as `stillreel`."""
 
 import signal
 import sys
@@ -14,6 +14,8 @@ from actors.stages import FAILING_STAGES
 
 # Each command imports what it needs: some of it takes seconds, and `status` needs little.
 if TYPE_CHECKING:
+    from actors.storage import Storage
+    from pipelines.dataset.layout import Layout
     from pipelines.planning.planner import Retry
 
 EXIT_FAILED = 1
@@ -68,6 +70,11 @@ FailedType = Annotated[
 BreakLease = Annotated[
     bool, typer.Option("--break-lease", help="Write although another run holds the output; only if that one is dead.")
 ]
+Output = Annotated[str, typer.Argument(metavar="OUTPUT", help="The dataset: a folder or URI.")]
+StoreConfig = Annotated[
+    list[str] | None, typer.Option("--config", "-c", metavar="FILE", help="For storage.options of the store.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 @app.command()
@@ -152,34 +159,23 @@ def plan(
 
 @app.command()
 def status(
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The dataset: a folder or URI.")],
-    config: Annotated[
-        list[str] | None, typer.Option("--config", "-c", metavar="FILE", help="For storage.options of the store.")
-    ] = None,
+    output: Output,
+    config: StoreConfig = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Ask again every ten seconds until the run has ended.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale.
 
     Of a dataset that shards make, all of its shards: 1 where one failed, else 4 where one is stale, else 3 where one
     runs, else 4 where some were never begun.
     """
-    from actors.settings import StorageSettings
-    from actors.storage import Storage
-    from pipelines.dataset.layout import Layout
     from pipelines.dataset.states import read_states
     from pipelines.driver.screen import Screen
     from pipelines.status import EXIT_CODES, next_states, print_status, to_json
 
-    settings = StorageSettings()
-    if config:
-        from pipelines.config import load_config
-
-        settings = load_config(config, ["manifest=none", "output=none"]).storage
-    storage = Storage(settings.options, tries=settings.tries)
-    layout, console = Layout(Storage.absolute(output)), Screen()
+    (layout, storage), console = _dataset(output, config), Screen()
     states = read_states(layout, storage)
     while True:
         if as_json:
@@ -189,6 +185,47 @@ def status(
         if not watch or not states.is_running:
             raise typer.Exit(EXIT_CODES[states.word])
         states = next_states(layout, storage)
+
+
+@app.command()
+def verify(
+    output: Output,
+    config: StoreConfig = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read each video and compare its sha256.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; what belongs to nobody moves into _orphans/.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a dataset is whole: what it lists, what it holds, its columns. Exit codes: 0 clean, 1 findings."""
+    from pipelines.driver.screen import Screen
+    from pipelines.upkeep import repairing, showing
+    from pipelines.upkeep.whole import look_at
+
+    layout, storage = _dataset(output, config)
+    whole, done = (
+        repairing.repair(layout, storage, deep=deep) if repair else (look_at(layout, storage, deep=deep), None)
+    )
+    if as_json:
+        print(showing.as_json(whole, layout, done))
+    else:
+        showing.print_whole(whole, layout, done, Screen())
+    raise typer.Exit(showing.EXIT_CLEAN if whole.findings.is_clean else showing.EXIT_FOUND)
+
+
+@app.command()
+def compact(
+    output: Output,
+    config: StoreConfig = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Merge small parts, which many small runs have left, into parts of up to 512 clips; no video changes."""
+    from pipelines.driver.screen import Screen
+    from pipelines.upkeep import compacting, showing
+
+    layout, storage = _dataset(output, config)
+    merges = compacting.compact(layout, storage, dry_run=dry_run)
+    showing.print_merges(merges, layout, Screen(), dry_run=dry_run)
 
 
 @app.command()
@@ -234,6 +271,20 @@ def drain(
     from pipelines.driver.screen import Screen
 
     drain_node(address, node, deadline_s, Screen())
+
+
+def _dataset(output: str, config: list[str] | None) -> "tuple[Layout, Storage]":
+    """The dataset at a place, and what reaches it."""
+    from actors.settings import StorageSettings
+    from actors.storage import Storage
+    from pipelines.dataset.layout import Layout
+
+    settings = StorageSettings()
+    if config:
+        from pipelines.config import load_config
+
+        settings = load_config(config, ["manifest=none", "output=none"]).storage
+    return Layout(Storage.absolute(output).rstrip("/") or "/"), Storage(settings.options, tries=settings.tries)
 
 
 def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> "Retry | None":

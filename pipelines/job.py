@@ -1,10 +1,8 @@
 """What a run works on: the configuration with all that is to be looked up first, and the dataset."""
 
-import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from actors import scratch
@@ -18,7 +16,7 @@ from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
-from pipelines.dataset.layout import Layout, RunFolder, run_name
+from pipelines.dataset.layout import Layout, RunFolder, new_run_id
 from pipelines.dataset.lease import Lease, held
 from pipelines.dataset.shard import Shard
 from pipelines.manifest.image_uris import AllowedImages
@@ -74,8 +72,7 @@ class Job:
         job = cls.of(config)
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        return replace(job, config=pinned, run_id=run_name(stamp, job.shard))
+        return replace(job, config=pinned, run_id=new_run_id(job.shard))
 
     @property
     def shard(self) -> Shard:
@@ -132,6 +129,17 @@ class Job:
         self.storage.remove(self.folder.config)
         self.storage.remove(self.folder.heartbeat)
         self.storage.prune(self.folder.uri)
+
+    def extend_older(self, plan: Plan, lease: Lease) -> None:
+        """Give parts of an older version of stillreel the columns that they lack. Raises RunError."""
+        if plan.older:
+            from pipelines.upkeep.extending import extend_before_run
+            from pipelines.upkeep.moving import Mover
+            from pipelines.upkeep.schemas import Columns
+
+            columns = Columns.of(self.config.generator, plan.extras)
+            mover = Mover(self.layout, self.storage, self.run_id, lease.check)
+            extend_before_run(plan.older, columns, mover, is_shard=False)
 
     def committer(self, plan: Plan, lease: Lease) -> Committer:
         """What writes the dataset."""

@@ -87,6 +87,8 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
         console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
     job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
     plan = job.plan(retry, with_work=True)
+    if plan.to_do:
+        job.extend_older(plan, lease)
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"
     summary = Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from actors.contracts import Ending, Failed, Made
 from actors.errors import StorageError
@@ -22,7 +21,7 @@ from actors.retries import wait_s
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.pass_through import PassThrough
-from pipelines.dataset.records import no_rows, read_records
+from pipelines.dataset.records import no_rows, read_records, to_parquet
 from pipelines.dataset.work import WorkFile
 
 
@@ -141,11 +140,11 @@ class Committer:
         version = self._storage.version(uri)  # before the content: one that is too old is refused, and read again
         stored = read_records(uri, self._storage)
         if stored is None:
-            return _Stored(uri, no_rows(full), version)
+            return _Stored(uri, no_rows(full), version, schema.names)
         for field in full:
             if field.name not in stored.column_names:  # written before there was such a column
                 stored = stored.append_column(field, pa.nulls(stored.num_rows, field.type))
-        return _Stored(uri, stored.select(full.names).cast(full), version)
+        return _Stored(uri, stored.select(full.names).cast(full), version, schema.names)
 
     def _put(self, stored: "_Stored", table: pa.Table) -> None:
         """One request, right after the lease was seen to be ours, and only while the file is what was read.
@@ -153,19 +152,19 @@ class Committer:
         A run that stood still after that look, longer than its lease, must not undo what its successor wrote since. And
         the successor, whose file such a run has changed after all, reads it again.
         """
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        data = to_parquet(table, stored.own)
         self._check_lease()
-        stored.version = self._once.replace_bytes(stored.uri, sink.getvalue().to_pybytes(), stored.version)
+        stored.version = self._once.replace_bytes(stored.uri, data, stored.version)
 
 
 @dataclass(slots=True)
 class _Stored:
-    """A file of a part as it was read or written last."""
+    """A file of a part as it was read or written last; `own` are its columns that are not the manifest's."""
 
     uri: str
     table: pa.Table
     version: str | None
+    own: Sequence[str]
 
 
 class _Part:

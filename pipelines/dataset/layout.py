@@ -9,6 +9,7 @@
   _lease/shard-003-of-016/00000001.json  who is writing the third of 16 shards
   _index/clips-00000.parquet, failures-00000.parquet     what the parts hold: a cache of plans, as is all below _index
   _index/sources/<token>.parquet         what the manifest's files ask for
+  _orphans/<run_id>/...                  what `verify --repair` has moved away, each at its former place
   _runs/<run_id>/config.yaml, heartbeat.json, summary.json, ray.log, warnings.log
   _runs/<run_id>/profile/kernels.txt, trace-1.json.gz    with run.profile
   _runs/<run_id>/rows/work-00000.parquet  until the run is done
@@ -17,7 +18,10 @@ A `run_id` is 20260101T000000Z-abcdef, and of a shard's run 20260101T000000Z-abc
 """
 
 import re
+import secrets
+import unicodedata
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from actors.storage import Storage
 from pipelines.dataset.shard import WHOLE, Shard
@@ -37,7 +41,7 @@ _INDEX_FILE = re.compile(r"([a-z]+)-(\d{5,})\.parquet")
 # What an index has a file of, for some parts each.
 INDEX_KINDS = ("clips", "failures")
 
-_PLACES = ("data", "failures", "_index", "_runs", "_lease")
+_PLACES = ("data", "failures", "_index", "_runs", "_lease", "_orphans")
 
 _join = Storage.join
 
@@ -166,9 +170,22 @@ class Layout:
         is_ours = shard is not None and self.lease_of(shard) == folder and lease_number(uri) is not None
         return shard if is_ours else None
 
+    def orphan(self, run_id: str, uri: str) -> str:
+        """Where the repair of that name puts a file of the dataset that belongs to nobody."""
+        return _join(self.root, "_orphans", run_id, uri[len(self.root.rstrip("/")) + 1 :])
+
+    def dropped_rows(self, run_id: str, records: str) -> str:
+        """Where the repair of that name keeps rows that it takes out of a file of records."""
+        return self.orphan(run_id, records.removesuffix(_PARQUET) + f"-dropped-{secrets.token_hex(3)}{_PARQUET}")
+
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run."""
         return RunFolder(_join(self.runs, run_id))
+
+
+def new_run_id(shard: Shard = WHOLE) -> str:
+    """A name for a run of a share, or for whatever else holds its lease: they sort by time."""
+    return run_name(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", shard)
 
 
 def root_of_place(folder: str) -> str | None:
@@ -193,6 +210,16 @@ def index_file_number(kind: str, uri: str) -> int | None:
     """The number of an index's file of this kind; None for another file."""
     match = _INDEX_FILE.fullmatch(uri.rpartition("/")[2])
     return int(match[2]) if match and match[1] == kind else None
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file's name is that of a part's records."""
+    return name == _METADATA
+
+
+def is_nearly_metadata(name: str) -> bool:
+    """Whether it would be, but for capitals or letters that look the same."""
+    return name != _METADATA and unicodedata.normalize("NFKC", name).casefold() == _METADATA
 
 
 def lease_number(uri: str) -> int | None:

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from actors.errors import RunError, StorageError
-from actors.storage import Storage
+from actors.storage import NotFound, Storage
 from pipelines.dataset.generations import LOOKS, Entry, Generations, all_highest
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.shard import WHOLE, Shard
@@ -169,6 +169,19 @@ def last_holders(layout: Layout, storage: Storage) -> dict[Shard, Holder]:
             for shard, entry in zip(highest, found, strict=True)
             if entry is not None and not entry.withdrawn
         }
+
+
+def read_holder(uri: str, storage: Storage) -> Holder | None:
+    """The holder that a lease's file names; None where it was removed.
+
+    Raises:
+        ValueError: the file is none that this version can read.
+        StorageError: the store does not give it out.
+    """
+    try:
+        return _holder(Entry.model_validate_json(storage.read_bytes(uri)))
+    except NotFound:
+        return None
 
 
 def _holder(entry: Entry) -> Holder:

@@ -1,5 +1,6 @@
-"""The dataset's Parquet files of records, read."""
+"""The dataset's Parquet files of records, read and written."""
 
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ import pyarrow.parquet as pq
 from actors.errors import StorageError
 from actors.storage import NotFound, Storage
 
+# Among the metadata of a file: the columns that are ours, as the version that wrote it knew them.
+_MARK = b"stillreel.columns"
+
 
 def read_records(uri: str, storage: Storage) -> pa.Table | None:
     """One metadata or failures file; None where there is none, such as before the first commit of a part.
@@ -20,7 +24,7 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
     """
     with _as_storage_error(uri):
         data = _bytes_of(uri, storage)
-        return None if data is None else pq.read_table(pa.BufferReader(data))
+        return None if data is None else parsed(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,48 @@ def _bytes_of(uri: str, storage: Storage) -> bytes | None:
 def _as_storage_error(uri: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        raise StorageError(f"{uri} is not a Parquet file ({error}): restore it, or write to another output") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StorageError(
+            f"{uri} is not a Parquet file ({' '.join(str(error).split())}): `stillreel verify --repair` puts it "
+            "together again from the videos; or restore it, or write to another output"
+        ) from error
+
+
+def parsed(data: bytes) -> pa.Table:
+    """The records in the bytes of a file.
+
+    Raises:
+        ValueError: it is damaged, or no Parquet file.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:  # OSError: a page that cannot be decompressed
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def to_parquet(table: pa.Table, own: Sequence[str]) -> bytes:
+    """The bytes of a file of these records, of whose columns `own` are ours, and not the manifest's."""
+    sink = pa.BufferOutputStream()
+    marked = table.replace_schema_metadata({_MARK: json.dumps(list(own))})
+    pq.write_table(marked, sink, compression="zstd", write_page_checksum=True)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def only_mark(schema: pa.Schema) -> pa.Schema:
+    """The schema of a file, of whose metadata what `newer_columns` looks at is kept."""
+    mark = (schema.metadata or {}).get(_MARK)
+    return schema.with_metadata(None if mark is None else {_MARK: mark})
+
+
+def newer_columns(schema: pa.Schema, own: Collection[str]) -> list[str]:
+    """The columns of a file that a newer version of stillreel has added to its own."""
+    try:
+        marked = json.loads((schema.metadata or {}).get(_MARK, b"[]"))
+    except ValueError:
+        return []
+    known = marked if isinstance(marked, list) else []
+    return [name for name in known if isinstance(name, str) and name not in own and name in schema.names]
 
 
 def drop_records(uri: str, clip_ids: Collection[str], storage: Storage, check_lease: Callable[[], None]) -> None:
@@ -89,7 +133,7 @@ def drop_records(uri: str, clip_ids: Collection[str], storage: Storage, check_le
         return
     kept = table.filter(pc.invert(pc.is_in(table["clip_id"], pa.array(clip_ids, pa.string()))))
     sink = pa.BufferOutputStream()
-    pq.write_table(kept, sink, compression="zstd")
+    pq.write_table(kept, sink, compression="zstd", write_page_checksum=True)
     check_lease()
     storage.replace_bytes(uri, sink.getvalue().to_pybytes(), version)
 

@@ -5,11 +5,8 @@ its end. A clip of theirs whose file is there is finished: the file carries the 
 """
 
 import hashlib
-import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,11 +16,12 @@ from pydantic import ValidationError
 
 from actors import video
 from actors.contracts import Made, Row
-from actors.errors import ConfigError, RunError, VideoError
+from actors.errors import ConfigError, RunError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import Generator
 from actors.records import clip_schema
 from actors.storage import NotFound, Storage
+from pipelines.dataset.carried import record_in_bytes
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder
 from pipelines.dataset.records import drop_records, read_records
@@ -49,7 +47,7 @@ def recover(layout: Layout, storage: Storage, check_lease: Callable[[], None], s
     recovered = 0
     for uri, run in left:
         if shard.is_whole or run.shard == shard:
-            recovered += _recover_file(layout, uri, run, storage, check_lease)
+            recovered += recover_file(layout, uri, run, storage, check_lease)
             storage.remove(uri)
     return recovered
 
@@ -66,7 +64,13 @@ def _check_division(left: Sequence[tuple[str, RunFolder]], shard: Shard, layout:
         )
 
 
-def _recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, check_lease: Callable[[], None]) -> int:
+def recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, check_lease: Callable[[], None]) -> int:
+    """Commit the finished clips of one work file, which stays; the number of clips.
+
+    Raises:
+        ConfigError: it is of another version of stillreel.
+        StorageError: it is damaged, or the store fails.
+    """
     rows = read_work(uri, ["clip_id", "part", "image_uri", "attempts"], storage)
     with ThreadPoolExecutor(_READERS) as readers:
         stored = _stored_without_row(layout, rows, storage, check_lease, readers)
@@ -105,15 +109,17 @@ def _look_through(layout: Layout, part: int, storage: Storage, check_lease: Call
     clips = (
         {} if table is None else dict(zip(*(table[name].to_pylist() for name in ("clip_id", "file_name")), strict=True))
     )
-    listed, there, stored = set(clips.values()), set(), {}
-    for uri in storage.walk(layout.part(part)):
-        name = uri.rpartition("/")[2]
-        if Storage.is_temporary(uri):  # half a local upload of a worker that was killed
-            storage.remove(uri)
-        elif name in listed:
+    # With their sizes: a clip that was lost and made again may still be listed as it was.
+    sizes = {} if table is None else dict(zip(table["file_name"].to_pylist(), _sizes(table), strict=True))
+    there, stored = set(), {}
+    for found in storage.list_sized(layout.part(part)):
+        name = found.uri.rpartition("/")[2]
+        if Storage.is_temporary(found.uri):  # half a local upload of a worker that was killed
+            storage.remove(found.uri)
+        elif sizes.get(name, -1) in (None, found.size):
             there.add(name)
         elif name.endswith(video.EXTENSIONS):
-            stored[name.partition(".")[0]] = uri
+            stored[name.partition(".")[0]] = found.uri
     failed = read_records(layout.failures_of(part), storage)
     # Clips that a commit was moving from one file to the other.
     both = clips.keys() & set([] if failed is None else failed["clip_id"].to_pylist())
@@ -124,26 +130,19 @@ def _look_through(layout: Layout, part: int, storage: Storage, check_lease: Call
     return stored
 
 
+def _sizes(table: pa.Table) -> Sequence[int | None]:
+    return table["bytes"].to_pylist() if "bytes" in table.column_names else [None] * table.num_rows
+
+
 def _made(work: Mapping[str, Any], uri: str, schema: pa.Schema, model: str | None, storage: Storage) -> Made | None:
     """The ending that the interrupted run did not get to commit; None for a file that does not say so itself."""
     data = storage.read_bytes(uri)
-    record = _record_in(data, uri)
+    record = record_in_bytes(data, uri)
     if record.get("clip_id") != work["clip_id"]:
         return None
     columns = {name: record.get(name) for name in schema.names if name != "clip_id"}
     columns |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "model": model}
     return Made(Row(work["clip_id"], work["part"], work["attempts"], work["image_uri"], {}, columns))
-
-
-def _record_in(data: bytes, uri: str) -> dict[str, Any]:
-    """The record that a video carries; nothing where it carries none."""
-    with tempfile.NamedTemporaryFile(prefix="stillreel-", suffix=Path(uri).suffix) as copy:
-        Path(copy.name).write_bytes(data)
-        try:
-            record = json.loads(video.read_tag(Path(copy.name)) or "{}")
-        except (VideoError, json.JSONDecodeError):
-            return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _generator_and_model(
@@ -162,7 +161,7 @@ def _generator_and_model(
     except (NotFound, yaml.YAMLError):
         config = None
     if not isinstance(config, dict):
-        said = (_record_in(storage.read_bytes(uri), uri).get("generator") for uri in videos)
+        said = (record_in_bytes(storage.read_bytes(uri), uri).get("generator") for uri in videos)
         return GENERATORS[next((name for name in said if name in GENERATORS), DEFAULT_GENERATOR)], None
     name = config.get("generator", DEFAULT_GENERATOR)
     try:

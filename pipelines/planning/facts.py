@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.errors import StorageError
+from pipelines.dataset.records import only_mark
 from pipelines.planning.hashes import Hashes, hashes_of
 
 Names = npt.NDArray[np.int64]
@@ -56,7 +57,7 @@ class Schemas:
 
     def one(self, schema: pa.Schema | bytes) -> bytes:
         """The one object that stands for a schema."""
-        data = schema if isinstance(schema, bytes) else schema.remove_metadata().serialize().to_pybytes()
+        data = schema if isinstance(schema, bytes) else only_mark(schema).serialize().to_pybytes()
         return self._known.setdefault(data, data)
 
 
@@ -88,7 +89,7 @@ def hashes_in(uri: str, table: pa.Table) -> Hashes:
         return hashes_of(table["clip_id"])
     except (ValueError, pa.ArrowException) as error:
         raise StorageError(
-            f"{uri} has a clip_id that is none ({error}): restore the file, or write to another output"
+            f"{uri} has a clip_id that is none ({error}): `stillreel verify OUTPUT --repair` mends it"
         ) from error
 
 

@@ -1,5 +1,7 @@
 """Many clip_ids in little memory: arrays of 64-bit hashes, 8 bytes a clip."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -21,12 +23,14 @@ def no_hashes() -> Hashes:
     return np.empty(0, np.uint64)
 
 
-def hashes_of(clip_ids: pa.Array | pa.ChunkedArray) -> Hashes:
+def hashes_of(clip_ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> Hashes:
     """The first 64 bits of each.
 
     Raises:
         ValueError: one does not begin with 16 hexadecimal digits.
     """
+    if not isinstance(clip_ids, pa.Array | pa.ChunkedArray):
+        clip_ids = pa.array(clip_ids, pa.string())
     first = pc.utf8_slice_codeunits(pc.cast(clip_ids, pa.string()), 0, _CHARACTERS)
     if not len(first):
         return no_hashes()

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from actors.errors import ConfigError, ManifestError, StorageError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
-from actors.records import FAILURE_SCHEMA, reserved_names
+from actors.records import FAILURE_SCHEMA, clip_schema, known_columns, reserved_names
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout, metadata_in
-from pipelines.dataset.records import extras_of, read_columns
+from pipelines.dataset.records import extras_of, newer_columns, read_columns
 from pipelines.manifest.pass_through import TYPES
 from pipelines.planning.facts import (
     CLIP_COLUMNS,
@@ -78,6 +78,7 @@ class Holdings:
         generators: those that made its clips.
         foreign: what lies among its parts and is none, as URIs.
         parts: the parts' folders, as URIs in order.
+        older: parts whose records lack columns that this version writes.
     """
 
     done: Hashes = field(default_factory=no_hashes)
@@ -88,6 +89,7 @@ class Holdings:
     generators: set[str] = field(default_factory=set)
     foreign: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    older: list[int] = field(default_factory=list)
 
     def note(self, part: int, rows: int, schema: bytes, own: Collection[str]) -> None:
         """Count the records of a part, whose `own` columns no manifest has brought."""
@@ -109,15 +111,17 @@ def read_holdings(
     Raises:
         StorageError: a part cannot be read, or is a link that leads nowhere.
     """
-    holdings, reader = Holdings(), _Reader(storage, index or PartIndex())
+    holdings, reader, versions = Holdings(), _Reader(storage, index or PartIndex()), _Versions()
     before = _read_failures(layout, reader, Holdings()) if beside_others else []
     found, holdings.parts, foreign = find_parts(layout, storage)
     holdings.foreign += foreign
     done, lost = [no_hashes()], [(no_hashes(), 0)]
     for number, facts in reader.clips(found):
         holdings.generators.update(facts.generators)
-        known = [name for name in facts.generators if name in GENERATORS] or [DEFAULT_GENERATOR]
-        holdings.note(number, len(facts.hashes), facts.schema, reserved_names(GENERATORS[known[0]]))
+        known = GENERATORS[next((name for name in facts.generators if name in GENERATORS), DEFAULT_GENERATOR)]
+        holdings.note(number, len(facts.hashes), facts.schema, reserved_names(known))
+        if versions.is_older(facts.schema, clip_schema(known).names, layout.metadata(number)):
+            holdings.older.append(number)
         done.append(np.delete(facts.hashes, facts.lost) if len(facts.lost) else facts.hashes)
         if len(facts.lost):
             lost.append((facts.hashes[facts.lost], number))
@@ -224,6 +228,34 @@ class _Reader:
         if file.record_bytes == some.num_bytes:
             self._index.failures.put(file.number, file.stamp, facts)
         return file.number, facts
+
+
+class _Versions:
+    """Of twenty thousand parts, nearly all have the same schema: each is looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, tuple[str, ...]], bool] = {}
+
+    def is_older(self, schema: bytes, own: Sequence[str], uri: str) -> bool:
+        """As `check_version`, of a serialized schema."""
+        key = (schema, tuple(own))
+        if key not in self._known:
+            self._known[key] = check_version(pa.ipc.read_schema(pa.py_buffer(schema)), own, uri)
+        return self._known[key]
+
+
+def check_version(schema: pa.Schema, own: Sequence[str], uri: str) -> bool:
+    """Whether a file of records is of an older version: it lacks some of our `own` columns.
+
+    Raises:
+        ConfigError: it is of a newer one, whose columns would be lost.
+    """
+    if newer := newer_columns(schema, known_columns()):
+        raise ConfigError(
+            f"{uri} was written by a newer version of stillreel, which has the columns {', '.join(newer)}: use that "
+            "version for this dataset, or write to another output"
+        )
+    return not set(own) <= set(schema.names)
 
 
 def check_generator(holdings: Holdings, generator: str) -> None:

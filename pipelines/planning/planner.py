@@ -52,6 +52,7 @@ class Plan:
         wanted, mine: rows that the manifest asks for, and those of them that are the shard's.
         spoilt: of those `to_do`, how many the manifest spoils: they fail at once.
         history: how long such clips have taken.
+        older: parts of an older version, which get the columns that they lack before the run writes.
     """
 
     shard: Shard = WHOLE
@@ -70,6 +71,7 @@ class Plan:
     rows_per_part: Counter[int] = field(default_factory=Counter)
     work: list[WorkFile] = field(default_factory=list)
     history: History = field(default_factory=History)
+    older: list[int] = field(default_factory=list)
 
 
 def make_plan(
@@ -98,6 +100,7 @@ def make_plan(
     reader = open_manifest(config, storage)
     extras = check_extras(reader.extras, holdings.extras)
     plan = Plan(config.run.share, notes=list(reader.notes), problems=reader.problems, extras=extras)
+    plan.older = sorted(holdings.older)
     if reader.overrides:
         plan.notes.append(f"columns of the manifest override the configuration: {', '.join(reader.overrides)}")
     sieve = Sieve(holdings, None if retry is None else retry.takes, plan)
@@ -155,6 +158,9 @@ def _of_dataset(holdings: Holdings, plan: Plan, *, is_retry: bool) -> Iterator[s
         yield f"clips of the dataset whose videos are gone: {plan.lost:,}; {what}"
     if others := sum(map(plan.shard.owns, holdings.lost.parts.tolist())) - plan.lost:
         yield f"clips of the dataset whose videos are gone, and which this manifest does not ask for: {others:,}"
+    if holdings.older:
+        said = "they get them before the run writes"
+        yield f"parts of an older version of stillreel, without some of the columns: {len(holdings.older):,}; {said}"
     if holdings.foreign:
         said = f"among the parts of the dataset lie files or folders that are none: {len(holdings.foreign):,}"
         yield f"{said}, such as {holdings.foreign[0]}; they are passed over"

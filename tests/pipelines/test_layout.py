@@ -30,6 +30,11 @@ def test_every_place_is_where_it_always_was() -> None:
         "s3://b/out/_index/clips-00002.parquet",
         "s3://b/out/_index/sources/ab.parquet",
     ]
+    assert layout.orphan("r", layout.video(7, "ab.mp4")) == "s3://b/out/_orphans/r/data/part-00007/ab.mp4"
+    assert re.fullmatch(
+        r"s3://b/out/_orphans/r/failures/part-00007-dropped-[0-9a-f]{6}\.parquet",
+        layout.dropped_rows("r", layout.failures_of(7)),
+    )
     assert [
         layout.lease_generation(3),
         run.config,
@@ -63,7 +68,7 @@ def test_names_are_read_back() -> None:
 
 
 def test_only_the_layout_puts_paths_of_the_dataset_together() -> None:
-    names = re.compile(r"""["'/](_runs|_lease|_index|failures|metadata\.parquet|summary\.json|part-)""")
+    names = re.compile(r"""["'/](_runs|_lease|_index|_orphans|failures|metadata\.parquet|summary\.json|part-)""")
     for path in sorted((ROOT / "pipelines").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py")):
         code = re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text())  # docstrings and comments may name them
         found = set(names.findall(code)) if path.name not in ("layout.py", "card.py") else set()

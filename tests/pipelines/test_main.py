@@ -29,6 +29,8 @@ def test_commands_and_options_are_frozen() -> None:
         "run": ["--break-lease", *both],
         "plan": of_plan,
         "status": of_status,
+        "verify": ["--config", "--deep", "--json", "--repair", "-c", "output"],
+        "compact": ["--config", "--dry-run", "-c", "output"],
         "board": of_board,
         "drain": ["--address", "--deadline-s", "--node"],
     }

@@ -1,0 +1,1 @@
+"""Damages to a dataset, found and mended: `python -m benchmarks.damages`."""
