@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.storage import Storage
+from pipelines.dataset.layout import Layout
 
 
 @dataclass(slots=True)
@@ -29,11 +30,13 @@ def audit(output: str, storage: Storage) -> Audit:
     """Read every row and every video of a dataset."""
     result = Audit()
     rows: Counter[str] = Counter()
-    for uri in storage.list_files(output, suffix=".parquet"):
-        if "/_runs/" in uri:
-            continue
+    layout = Layout(output)
+    records = storage.list_files(layout.data, suffix=".parquet") + storage.list_files(
+        layout.failures, suffix=".parquet"
+    )
+    for uri in records:
         table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
-        kind = result.clips if "/data/" in uri else result.failures
+        kind = result.clips if uri.startswith(layout.data) else result.failures
         for row in table.to_pylist():
             rows[row["clip_id"]] += 1
             kind[row["clip_id"]] = row
