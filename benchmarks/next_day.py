@@ -23,8 +23,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,15 @@ def _make(root: Path, rows: int) -> None:
     _write_manifest(root / "manifest", 0, rows)
     config = _config(str(root))
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as workers:
-        waiting, part = [], 0
+        waiting: list[Future[None]] = []
+        part = 0
         rest: list[tuple[str, str]] = []
         for clips in wanted_clips(open_manifest(config, Storage()), config, Identity(config, *_REVISIONS)):
             found, _ = clips.rows(np.arange(len(clips.hashes)))
             rest += zip(found["clip_id"].to_pylist(), found["image_uri"].to_pylist(), strict=True)
+            for one in waiting:  # a chunk is ahead of the workers, and no more
+                one.result()
+            waiting = []
             while len(rest) >= PART_CLIPS:
                 waiting.append(workers.submit(_write_part, str(root), part, rest[:PART_CLIPS]))
                 rest, part = rest[PART_CLIPS:], part + 1
@@ -146,20 +151,14 @@ def _make(root: Path, rows: int) -> None:
 
 def _write_part(root: str, part: int, clips: list[tuple[str, str]]) -> None:
     layout, schema = Layout(f"{root}/out"), clip_schema(SvdGenerator)
+    clips = sorted(clips)
     ids, uris = map(list, zip(*clips, strict=True))
-    chance = np.random.default_rng(part)
-    hashes = [chance.bytes(32).hex() for _ in ids]
-    own = {
-        "clip_id": ids,
-        "file_name": [f"{one}.mp4" for one in ids],
-        "image_uri": uris,
-        "generator": ["svd"] * len(ids),
-    }
-    own |= {"image_sha256": hashes, "sha256": hashes[::-1]}
+    digits = np.random.default_rng(part).bytes(32 * (len(ids) + 1)).hex()
+    hashes = [digits[64 * row : 64 * row + 64] for row in range(len(ids) + 1)]
+    own = {"clip_id": ids, "file_name": [f"{one}.mp4" for one in ids], "image_uri": uris}
+    own |= {"image_sha256": hashes[1:], "sha256": hashes[:-1], "generator": ["svd"] * len(ids)}
     columns = {
-        field.name: pa.array(own[field.name], field.type)
-        if field.name in own
-        else _filled(field.type, len(ids), chance)
+        field.name: pa.array(own[field.name], field.type) if field.name in own else _filled(field.type, len(ids))
         for field in schema
     }
     table = pa.table(columns).append_column("caption", pa.array([f"picture of {uri}" for uri in uris]))
@@ -168,12 +167,14 @@ def _write_part(root: str, part: int, clips: list[tuple[str, str]]) -> None:
     source = Path(root) / f"empty-{part * PART_CLIPS // _NAMES_OF_A_FILE}-{os.getpid()}.mp4"
     source.touch()
     for one in own["file_name"]:
-        os.link(source, folder / one)
-    pq.write_table(table.sort_by("clip_id"), layout.metadata(part), compression="zstd")
+        os.link(source, f"{folder}/{one}")
+    pq.write_table(table, layout.metadata(part), compression="zstd")
 
 
-def _filled(kind: pa.DataType, count: int, chance: np.random.Generator) -> pa.Array:
+@cache
+def _filled(kind: pa.DataType, count: int) -> pa.Array:
     """Values of no meaning: floats that differ, as seconds do, and all else alike."""
+    chance = np.random.default_rng(0)
     if pa.types.is_floating(kind):
         return pa.array(chance.random(count), kind)
     if pa.types.is_timestamp(kind):
