@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from actors.errors import StorageError
 from actors.storage import NotFound, Storage
+from pipelines.dataset.layout import is_metadata
 
 # Among the metadata of a file: the columns that are ours, as the version that wrote it knew them.
 _MARK = b"stillreel.columns"
@@ -20,7 +21,10 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
         StorageError: it is damaged, cannot be read, or is a link that leads nowhere.
     """
     try:
-        return parsed(storage.read_bytes(uri))
+        table = parsed(storage.read_bytes(uri))
+        needed = {"clip_id", "file_name"} if is_metadata(uri.rpartition("/")[2]) else {"clip_id"}
+        if missing := sorted(needed - set(table.column_names)):
+            raise ValueError(f"it has no column {missing[0]}")  # noqa: TRY301 - told as damage is
     except NotFound:
         if storage.leads_nowhere(uri):
             raise StorageError(
@@ -29,9 +33,11 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
         return None
     except ValueError as error:
         raise StorageError(
-            f"{uri} is not a Parquet file ({error}): `stillreel verify --repair` puts it together again from the "
-            "videos; or restore it, or write to another output"
+            f"{uri} is not a Parquet file of records ({error}): `stillreel verify --repair` makes it anew from "
+            "the videos; or restore it, or write to another output"
         ) from error
+    else:
+        return table
 
 
 def parsed(data: bytes) -> pa.Table:
