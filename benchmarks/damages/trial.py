@@ -22,7 +22,7 @@ class Outcome:
 
     Attributes:
         is_named: whether `verify` told of each damage.
-        end: "mended", or "by hand" where a repair may not mend it.
+        end: "mended", or "by hand" where a repair may not mend it; or "cannot be done together", of several damages.
         faults: what was not as it is to be, a line each.
     """
 
@@ -38,9 +38,16 @@ def try_damages(template: Path, folder: Path, damages: Sequence[str], seed: str,
     outcome = Outcome(damages, seed)
     root = folder / "dataset"
     shutil.copytree(template, root)
-    try:
-        for number, name in enumerate(damages):
+    for number, name in enumerate(damages):
+        try:
             CASES[name].damage(root, random.Random(f"{seed} {number}"))  # noqa: S311 - the same damage again
+        except Exception:
+            if not number:
+                raise
+            outcome.end = "cannot be done together"
+            shutil.rmtree(folder)
+            return outcome
+    try:
         _look_and_mend(root, damages, outcome, storage)
     except Exception:  # noqa: BLE001 - what is looked for
         outcome.faults.append(traceback.format_exc())

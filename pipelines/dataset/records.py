@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 
 from actors.errors import StorageError
 from actors.storage import NotFound, Storage
+from actors.uris import file_name
+from pipelines.dataset.layout import is_metadata
 
 # Among the metadata of a file: the columns that are ours, as the version that wrote it knew them.
 _MARK = b"stillreel.columns"
@@ -24,7 +26,11 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
     """
     with _as_storage_error(uri):
         data = _bytes_of(uri, storage)
-        return None if data is None else parsed(data)
+        if data is None:
+            return None
+        table = parsed(data)
+        _check_columns(table.column_names, ["clip_id", "file_name"] if is_metadata(file_name(uri)) else ["clip_id"])
+        return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +52,17 @@ def read_columns(uri: str, names: Sequence[str], storage: Storage, needed: Seque
         StorageError: one of those `needed` is not there.
     """
     if storage.is_local(uri):
-        with suppress(OSError, pa.ArrowInvalid):  # read anew below, to say why
-            return _chosen(uri, pq.ParquetFile(Storage.absolute(uri)), names, needed, None)
+        with suppress(OSError, pa.ArrowException, ValueError):  # read anew below, to say why
+            return _chosen(pq.ParquetFile(Storage.absolute(uri)), names, needed, None)
     with _as_storage_error(uri):
         data = _bytes_of(uri, storage)
-        return None if data is None else _chosen(uri, pq.ParquetFile(pa.BufferReader(data)), names, needed, len(data))
+        return None if data is None else _chosen(pq.ParquetFile(pa.BufferReader(data)), names, needed, len(data))
 
 
-def _chosen(
-    uri: str, file: pq.ParquetFile, names: Sequence[str], needed: Sequence[str], num_bytes: int | None
-) -> SomeRecords:
+def _chosen(file: pq.ParquetFile, names: Sequence[str], needed: Sequence[str], num_bytes: int | None) -> SomeRecords:
     with file:
         schema = file.schema_arrow
-        if lacks := [name for name in needed if name not in schema.names]:
-            raise StorageError(
-                f"{uri} has no column {lacks[0]}, which all our records have: restore it, or write to another output"
-            )
+        _check_columns(schema.names, needed)
         chosen = [name for name in names if name in schema.names]
         return SomeRecords(file.read(chosen, use_threads=False), schema, num_bytes)
 
@@ -83,9 +84,14 @@ def _as_storage_error(uri: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StorageError(
-            f"{uri} is not a Parquet file ({' '.join(str(error).split())}): `stillreel verify --repair` puts it "
-            "together again from the videos; or restore it, or write to another output"
+            f"{uri} is not a Parquet file of records ({' '.join(str(error).split())}): `stillreel verify --repair` "
+            "makes it anew from the videos; or restore it, or write to another output"
         ) from error
+
+
+def _check_columns(names: Collection[str], needed: Sequence[str]) -> None:
+    if missing := [name for name in needed if name not in names]:
+        raise ValueError(f"it has no column {missing[0]}")
 
 
 def parsed(data: bytes) -> pa.Table:

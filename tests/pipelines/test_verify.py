@@ -185,6 +185,12 @@ def test_a_clip_id_that_is_none_ends_a_plan_in_one_sentence(value: str | None, r
     assert pq.read_table(path).drop_columns("created_at").equals(before)
 
 
+def test_a_table_of_somebody_elses_ends_a_plan_in_one_sentence(root: Path) -> None:
+    pq.write_table(pa.table({"x": [1]}), part(root) / "metadata.parquet")
+    with pytest.raises(StorageError, match=r"is not a Parquet file of records \(it has no column clip_id\)"):
+        read_holdings(Layout(str(root)), STORAGE)
+
+
 def test_most_videos_gone_is_a_copy_that_is_not_finished(tmp_path: Path, template: Path) -> None:
     shutil.copytree(template, tmp_path / "half", ignore=shutil.ignore_patterns("*.mp4"))
     assert seen(tmp_path / "half") == {"half_a_copy": 12}
