@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from ray.data import DataContext
 from rich.console import Console
 
 from actors.contracts import Ending
@@ -28,6 +30,7 @@ from benchmarks.scale.stages import FINISH_SHARE, SleepingFinish, SleepingGenera
 from pipelines import run
 from pipelines.config import load_config
 from pipelines.dataset.work import WorkFile
+from pipelines.driver.ray_private import Callback
 from pipelines.graph import Graph
 from tests.clusters import Head, environment, simulated_head
 
@@ -68,6 +71,7 @@ class Sample:
 
     Attributes:
         actors: of both stages.
+        looks: how often Ray Data's loop came round.
         cpu_s: CPU-seconds by role (`benchmarks.scale.cpu`).
     """
 
@@ -75,8 +79,14 @@ class Sample:
     clip_s: float
     is_full_size: bool
     rows: int
+    looks: int
     seconds: float
     cpu_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def looks_per_s(self) -> float:
+        """See `benchmarks.scale.model.Driver`."""
+        return self.looks / self.seconds
 
     @property
     def rows_per_s(self) -> float:
@@ -112,6 +122,7 @@ def _drive(head: Head, job: Job) -> list[Sample]:
         _tell(pace, job.paces[0].clip_s)
         watcher = _Watcher(job, pace, endings, CpuTimes(head.pid))
         watcher.start()
+        DataContext.get_current().custom_execution_callback_classes.append(_Looks)
         stages = {
             "generate": partial(SleepingGenerate, config.generation.num_frames, pace),
             "finish": partial(SleepingFinish, pace),
@@ -142,12 +153,23 @@ class _Watcher(threading.Thread):
         os.kill(os.getpid(), signal.SIGINT)
 
     def _watch(self, pace: Pace) -> Sample:
-        before, rows, begun = self._times.look(), self._endings[0], time.monotonic()
+        before, rows, looks, begun = self._times.look(), self._endings[0], _Looks.count, time.monotonic()
         time.sleep(pace.watched_s)
         after, rows, seconds = self._times.look(), self._endings[0] - rows, time.monotonic() - begun
+        looks = _Looks.count - looks
         taken = {role: max(0.0, after[role] - before[role]) for role in after}
         actors = self._job.gpus + self._job.finishers
-        return Sample(actors, pace.clip_s, self._job.is_full_size, rows, seconds, taken)
+        return Sample(actors, pace.clip_s, self._job.is_full_size, rows, looks, seconds, taken)
+
+
+class _Looks(Callback):
+    """Counts how often Ray Data's loop comes round."""
+
+    count = 0
+
+    def on_execution_step(self, executor: Any) -> None:  # noqa: ARG002 - as Ray Data calls it
+        """Once more."""
+        _Looks.count += 1
 
 
 def _tell(pace: Path, seconds: float) -> None:

@@ -1,19 +1,18 @@
 """What a run needs of each of its parts, for so many GPUs: fitted to what was measured, and extended beyond.
 
-A part that is one process with one lock ends at one core. It needs
+A part that is one process works one thing at a time (Python's lock, one loop for events), so it ends at one core:
 
     cores = row_s * rows/s + actor * actors + idle
 
-`row_s` is CPU-seconds a row. `actor` is what each actor costs however slowly clips come: Ray Data's loop looks at all
-tasks under way and at the state of each actor ten times a second. `idle` is what is there without any.
-
-Parts that end by something else than CPU (commits, bytes, requests) have a demand of their own, with its reason.
+`row_s` is CPU-seconds a row, `actor` what each actor costs however slowly clips come, `idle` what is there without any.
+The driver differs in the second term (`Driver`). Commits, bytes and requests end by something else than CPU.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
-from math import ceil
+from math import ceil, inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +21,8 @@ COMFORTABLE = 0.7
 # Of GPUs, as `pipelines.pools` divides them: one in nine carries RIFE.
 _GPUS_PER_RIFE = 9
 _GPUS_PER_NODE = 8
+# Ray Data waits so long for tasks to end before it looks again (WAIT_FOR_TASK_COMPLETION_TIMEOUT_S), unless all do.
+_RAY_WAITS_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,22 @@ class Load:
     actors: float
 
 
+def load_of(gpus: float, clip_s: float) -> Load:
+    """Of so many GPUs, of which some carry RIFE, where a clip takes `clip_s` seconds of one of the others."""
+    finishing = gpus / _GPUS_PER_RIFE
+    return Load((gpus - finishing) / clip_s, gpus)
+
+
+class Part(NamedTuple):
+    """A part of a run under some load: which share of its end it is at, 0..."""
+
+    name: str
+    share: float
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one part: CPU-seconds a row, cores an actor, cores without any."""
+    """Of one process: CPU-seconds a row, cores an actor, cores without any."""
 
     row_s: float
     actor: float
@@ -45,23 +59,60 @@ class Cost:
         return self.row_s * load.rows_per_s + self.actor * load.actors + self.idle
 
 
-def fitted(loads: Sequence[Load], cores: Sequence[float]) -> Cost:
-    """The cost that explains what was measured best, by least squares; no term is negative.
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The driver's Python threads, of which one runs at a time. Most of it is Ray Data's loop.
 
-    Of three terms all choices are tried: those left out are zero.
+    The loop comes round, looks at all tasks under way and at the state of each actor, hands on what has ended, and
+    waits a tenth of a second. The longer that takes, the more rows it finds the next time, and the less often it comes
+    round. So actors make it late (`looks_every_s`), and only rows fill it.
+
+    Attributes:
+        row_s: CPU-seconds a row.
+        look_s: CPU-seconds of a look at one actor and its tasks.
+        idle: cores of all else.
     """
-    terms = np.array([[load.rows_per_s, load.actors, 1.0] for load in loads])
+
+    row_s: float
+    look_s: float
+    idle: float
+
+    def share(self, rows_per_s: float, besides: float = 0.0) -> float:
+        """Of the one core, without the looks; `besides`: cores that commits take of it."""
+        return self.row_s * rows_per_s + self.idle + besides
+
+    def look_takes_s(self, actors: float) -> float:
+        """Seconds of one look, where no rows come."""
+        return _RAY_WAITS_S + self.look_s * actors
+
+    def looks_every_s(self, load: Load) -> float:
+        """Seconds from one look to the next."""
+        left = 1 - self.share(load.rows_per_s)
+        return self.look_takes_s(load.actors) / left if left > 0 else inf
+
+    def cores(self, load: Load) -> float:
+        """All that it takes, which is less than one always."""
+        every_s = self.looks_every_s(load)
+        return 1.0 if every_s == inf else self.share(load.rows_per_s) + self.look_s * load.actors / every_s
+
+
+def fitted(terms: Sequence[tuple[float, float]], cores: Sequence[float]) -> tuple[float, float, float]:
+    """The two factors and the constant that explain `cores` best, by least squares; none is negative.
+
+    All choices of them are tried: those left out are zero.
+    """
+    matrix = np.array([[*both, 1.0] for both in terms])
     measured = np.array(cores)
-    best, least = np.zeros(3), float(measured @ measured)
+    best, least = np.zeros(3), inf
     for kept in chain.from_iterable(combinations(range(3), number) for number in (1, 2, 3)):
         columns = list(kept)
-        solved, *_ = np.linalg.lstsq(terms[:, columns], measured, rcond=None)
-        missed = measured - terms[:, columns] @ solved
-        if (solved >= 0).all() and float(missed @ missed) < least - 1e-15:
-            best, least = np.zeros(3), float(missed @ missed)
+        solved, *_ = np.linalg.lstsq(matrix[:, columns], measured, rcond=None)
+        missed = float(np.square(measured - matrix[:, columns] @ solved).sum())
+        if (solved >= 0).all() and missed < least:
+            best, least = np.zeros(3), missed
             best[columns] = solved
-    row_s, actor, idle = (float(value) for value in best)
-    return Cost(row_s, actor, idle)
+    first, second, constant = best.tolist()
+    return first, second, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +145,7 @@ class Commits:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is not CPU, each with its source in docs/cluster.md.
+    """What is not CPU.
 
     Attributes:
         clip_bytes: that travel from the stage that generates to the last one, mostly to another node.
@@ -108,42 +159,34 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a run under some load: which share of its end it is at, 0..."""
-
-    name: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
 class Model:
-    """All parts of a run.
+    """All parts of a run: the driver, what else there is once in a run, and what each node has."""
 
-    Attributes:
-        whole: what there is once in a run, by name, each with one core.
-        per_node: what each node has, likewise.
-    """
-
-    whole: Mapping[str, Cost]
+    driver: Driver
+    once: Mapping[str, Cost]
     per_node: Mapping[str, Cost]
-    driver: str
     commits: Commits
     limits: Limits
 
-    def parts(self, gpus: int, clip_s: float, shards: int = 1) -> list[Part]:
-        """Of a run over a shard of so many GPUs, the fullest first."""
-        load, node = load_of(gpus / shards, clip_s), load_of(_GPUS_PER_NODE, clip_s)
-        found = {name: cost.cores(load) for name, cost in self.whole.items()}
-        found[self.driver] += self.commits.cores(load.rows_per_s)
-        found |= {f"{name} of a node": cost.cores(node) for name, cost in self.per_node.items()}
-        found["commits"] = self.commits.share(load.rows_per_s)
-        found["network of a node"] = node.rows_per_s * self.limits.clip_bytes / self.limits.node_bytes_per_s
-        found["uploads to the store"] = load.rows_per_s / self.limits.puts_per_s
-        return sorted((Part(*one) for one in found.items()), key=lambda part: -part.share)
+    def parts(self, gpus: float, clip_s: float) -> list[Part]:
+        """Of a run over so many GPUs, the fullest first."""
+        load, node = load_of(gpus, clip_s), load_of(_GPUS_PER_NODE, clip_s)
+        besides = self.commits.cores(load.rows_per_s)
+        shares = {
+            "driver": self.driver.share(load.rows_per_s, besides),
+            # An actor has its next clip when it ends one; the one after it has to come while that is made.
+            "driver's look, of a clip's time": self.driver.look_takes_s(load.actors) / clip_s,
+            "commits": self.commits.share(load.rows_per_s),
+            "uploads to one prefix": load.rows_per_s / self.limits.puts_per_s,
+            "network of a node": node.rows_per_s * self.limits.clip_bytes / self.limits.node_bytes_per_s,
+        }
+        shares |= {name: cost.cores(load) for name, cost in self.once.items()}
+        shares |= {f"{name} of a node": cost.cores(node) for name, cost in self.per_node.items()}
+        return sorted((Part(*one) for one in shares.items()), key=lambda part: -part.share)
 
     def ends_at(self, clip_s: float, share: float = 1.0) -> tuple[str, int]:
-        """What ends first, and with how many GPUs; of parts that more GPUs do not fill none."""
-        low, high = 1, 1
+        """What comes to this share of its end first, and with how many GPUs."""
+        low, high = 0, 1
         while self.parts(high, clip_s)[0].share < share:
             low, high = high, 2 * high
         while high - low > 1:
@@ -153,11 +196,5 @@ class Model:
 
     def shards(self, gpus: int, clip_s: float) -> int:
         """Drivers that a job needs, so that each has room."""
-        _, fits = self.ends_at(clip_s, COMFORTABLE)
-        return ceil(gpus / fits)
-
-
-def load_of(gpus: float, clip_s: float) -> Load:
-    """Of so many GPUs, of which some carry RIFE, where a clip takes `clip_s` seconds of one of the others."""
-    finishing = gpus / _GPUS_PER_RIFE
-    return Load((gpus - finishing) / clip_s, gpus)
+        _, too_many = self.ends_at(clip_s, COMFORTABLE)
+        return ceil(gpus / max(1, too_many - 1))

@@ -247,7 +247,7 @@ def count(counter: Any, more: float, labels: dict[str, str]) -> None:
         _note("Metric._record", "metrics that count nothing yet are not there")
 
 
-class _Callback:
+class Callback:
     """For `DataContext.custom_execution_callback_classes`; the methods are those that Ray Data calls."""
 
     def before_execution_starts(self, executor: Any) -> None:
@@ -263,7 +263,7 @@ class _Callback:
         """Nothing comes any more."""
 
 
-class KeepNoStatistics(_Callback):
+class KeepNoStatistics(Callback):
     """Ray Data's statistics of an execution, which would fill the driver's memory over a long one.
 
     `StreamingExecutor._topology` and `MapOperator._output_blocks_stats`: 1 kB for each block that a stage gives out,
@@ -281,7 +281,7 @@ class KeepNoStatistics(_Callback):
                 operator._output_blocks_stats = deque(maxlen=0)
 
 
-class SpareBudgets(_Callback):
+class SpareBudgets(Callback):
     """Ray Data's budgets of the stages, computed anew only when a stage may have come to the end of its own.
 
     `ResourceManager.update_usages` runs twice each time that Ray Data's loop comes round, which stays, and once more
