@@ -54,10 +54,11 @@ class Place:
     """Where an image lies that the manifest itself holds.
 
     Attributes:
-        file: URI of a Parquet, Arrow or tar file.
+        file: URI of a Parquet, Arrow or tar file; of a Lance table as `actors.embedded_lance.lance_file` has it.
         column: path of a binary column in its schema, such as `image.bytes`; in a tar, the name of the member.
-        group: row group or record batch, from 0; 0 of all of an Arrow stream, TAR_GROUP of a tar.
-        row: row in that group, from 0; in a tar, the block of 512 bytes at which the member begins.
+        group: row group or record batch, from 0; 0 of all of an Arrow stream, TAR_GROUP of a tar, LANCE_GROUP.
+        row: row in that group, from 0, of a fragment among those that are not deleted; in a tar, the block of 512 bytes
+            at which the member begins.
     """
 
     file: str
@@ -68,11 +69,14 @@ class Place:
     def __str__(self) -> str:
         if self.group == TAR_GROUP:
             return f"{self.column} in {self.file}"
+        if self.group == LANCE_GROUP:
+            return f"row {self.row + 1} of {self.file}"
         return f"row {self.row + 1} of row group {self.group + 1} in {self.file}"
 
 
-# The group of a tar's members: each is read by itself.
+# The group of a tar's members, and of the rows of a Lance table: each is read by itself.
 TAR_GROUP = -1
+LANCE_GROUP = -2
 
 # How a work row says so: a `Place`, and the URI to fetch (`Planned.fallback`); null of other images.
 PLACE_SCHEMA = pa.schema(

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from actors.contracts import TAR_GROUP, Place
+from actors.contracts import LANCE_GROUP, TAR_GROUP, Place
 from actors.embedded_arrow import MAGIC, STREAM_MAGIC, ArrowBatches
+from actors.embedded_lance import OpenFragment
 from actors.embedded_tar import OpenTar
 from actors.errors import ImageError
 from actors.storage import Storage
@@ -22,17 +23,17 @@ _BATCH_BYTES = 16 * 2**20
 
 
 class EmbeddedImages:
-    """Reads images of tars, one by one, and of Parquet and Arrow files, forwards.
+    """Reads images of tars and Lance tables, one by one, and of Parquet and Arrow files, forwards.
 
     A row group is read once where its rows are asked for in order. It holds one batch of a row group and one request.
     Not for several threads.
     """
 
     def __init__(self, storage: Storage, max_bytes: int | None = None) -> None:
-        """`max_bytes`: a larger member of a tar is not read."""
+        """`max_bytes`: a larger member of a tar is not read, nor a larger value of a Lance table given out."""
         self._storage, self._max_bytes = storage, max_bytes
         self._open: _OpenGroup | None = None
-        self._tar: OpenTar | None = None
+        self._singles: OpenTar | OpenFragment | None = None
 
     def read(self, place: Place) -> bytes | None:
         """The image's bytes, as they stand there; None where there are none.
@@ -41,8 +42,8 @@ class EmbeddedImages:
             ImageError: the file has changed since it was planned, or is damaged there.
             StorageError: it cannot be read.
         """
-        if place.group == TAR_GROUP:
-            return self._member(place) or None
+        if place.group in (TAR_GROUP, LANCE_GROUP):
+            return self._single(place) or None
         if self._open is None or not self._open.reaches(place):
             self.close()
             self._open = _OpenGroup(place, self._storage)
@@ -57,16 +58,17 @@ class EmbeddedImages:
 
     def close(self) -> None:
         """Let go of what is open."""
-        for opened in (self._open, self._tar):
+        for opened in (self._open, self._singles):
             if opened is not None:
                 opened.close()
-        self._open = self._tar = None
+        self._open = self._singles = None
 
-    def _member(self, place: Place) -> bytes:
-        if self._tar is None or self._tar.file != place.file:
+    def _single(self, place: Place) -> bytes | None:
+        if self._singles is None or self._singles.file != place.file:
             self.close()
-            self._tar = OpenTar(place.file, self._storage)
-        return self._tar.read(place, self._max_bytes)
+            kind = OpenTar if place.group == TAR_GROUP else OpenFragment
+            self._singles = kind(place.file, self._storage)
+        return self._singles.read(place, self._max_bytes)
 
 
 class _OpenGroup:

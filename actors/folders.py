@@ -72,9 +72,8 @@ def list_sized(call: Call, folder: str) -> Iterator[Listed]:
                     yield Listed(uri, entry["Size"], version_in("s3", entry))
     else:
         store = STORES.get(scheme_in(folder), "")
-        found = call("listed", folder, list_details)
-        for name, details in found.items():
-            (uri,) = call("listed", folder, lambda fs, path, name=name: uris_of([name], folder, fs, path))
+        found = call("listed", folder, partial(_details, folder))
+        for uri, details in found.items():
             yield Listed(uri, int(details["size"]), version_in(store, details))
 
 
@@ -102,6 +101,12 @@ def list_names(call: Call, folder: str) -> set[str]:
             return set(call("listed", absolute(folder), scan_folder)[0])
         return set(call("listed", folder, list_files_of))
     return set()
+
+
+def _details(folder: str, filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
+    """What a store knows of each file, by URI, in their order."""
+    found = list_details(filesystem, path)
+    return dict(zip(uris_of(found, folder, filesystem, path), found.values(), strict=True))
 
 
 def _found_in(call: Call, folder: str, find: Callable[[Any, str], list[str]]) -> list[str]:

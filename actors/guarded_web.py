@@ -13,8 +13,13 @@ from actors.addresses import one_spelling
 from actors.web import WebAccess
 
 
-def guarded_session(access: WebAccess, client_kwargs: dict[str, Any]) -> aiohttp.ClientSession:
-    """A session that connects only where `access` allows it, redirects included."""
+async def guarded_session(
+    access: WebAccess,
+    *,
+    loop: Any = None,  # noqa: ARG001 - fsspec names the one that this runs in
+    **client_kwargs: Any,
+) -> aiohttp.ClientSession:
+    """A session that connects only where `access` allows it, redirects included; as fsspec's `get_client`."""
     resolver = _Resolver(access)
     connector = aiohttp.TCPConnector(resolver=resolver, socket_factory=resolver.socket_for)
     return aiohttp.ClientSession(connector=connector, **client_kwargs)

@@ -9,12 +9,21 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from actors.rates import to_fraction, to_rate
 from actors.secrets import MASK, hidden
 
-# The mark (`json_schema_extra`) of a setting that changes no clip: it is no part of the clip_id.
+# The mark (`json_schema_extra`) of a setting that changes no clip's pixels: it is no part of the clip_id.
 NO_EFFECT: dict[str, Any] = {"changes_clips": False}
 
 _MAX_LEVEL = 255  # of a colour
@@ -198,6 +207,23 @@ class InterpolationSettings(Section):
         return self
 
 
+class C2paSettings(Section):
+    """With what each clip is signed."""
+
+    certificate: str = Field(
+        description="file or URI of the certificate in PEM, followed by those that vouch for it, without the root's"
+    )
+    key: Annotated[SecretStr, PlainSerializer(lambda _: MASK, when_used="json")] = Field(
+        description="file or URI of its private key in PEM, or that text itself: ${oc.env:NAME}"
+    )
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field(
+        "es256", description="of the signature; it has to fit the key"
+    )
+    timestamp_url: str | None = Field(
+        None, description="URL of a time stamping service (RFC 3161), which is asked for each clip; null: none"
+    )
+
+
 class VideoSettings(Section):
     """The video file."""
 
@@ -209,3 +235,10 @@ class VideoSettings(Section):
     preset: str | None = Field(None, description="speed of the encoder; null: the codec's usual value")
     pixel_format: str | None = Field(None, description="null: yuv420p, and bgr0 for ffv1")
     threads: int = Field(2, ge=1, le=64, description="encoder threads; part of what makes a file reproducible")
+    # The pixels are the same with these two and without: a dataset stays what it is.
+    ai_mark: bool = Field(
+        True, description="each file says in standard metadata that it is made by AI", json_schema_extra=NO_EFFECT
+    )
+    c2pa: C2paSettings | None = Field(
+        None, description="sign each file (C2PA); null: do not", json_schema_extra=NO_EFFECT
+    )

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import fsspec
@@ -29,6 +30,8 @@ def http_options(options: dict[str, Any], *, retries: bool, access: WebAccess | 
     """
     import aiohttp  # an extra of fsspec: only whoever reads http(s) needs it
 
+    from actors.guarded_web import guarded_session
+
     # Which addresses may be read is judged by the URI: a server must not choose another one, inside the network.
     options = {"allow_redirects": False} | options | {"encoded": True}
     given: dict[str, Any] = options.get("client_kwargs") or {}
@@ -38,7 +41,7 @@ def http_options(options: dict[str, Any], *, retries: bool, access: WebAccess | 
     if not retries:
         client["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_HTTP_CONNECT_S, sock_read=_HTTP_SILENCE_S)
     client |= given | {"headers": with_user_agent(given.get("headers") or {})}
-    guarded = {} if access is None else {"get_client": access.by_proxy(options)}
+    guarded = {} if access is None else {"get_client": partial(guarded_session, access.by_proxy(options))}
     return options | guarded | {"client_kwargs": client}
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from actors import scratch
 from actors.contracts import Pixels
 from actors.errors import VideoError
+from actors.marks import xmp
 from actors.rates import FASTEST
 from actors.settings import VideoSettings
 
@@ -168,16 +169,20 @@ def encode(
     frame_rate: Fraction,
     settings: VideoSettings,
     tag: str,
+    source_type: str | None = None,
 ) -> int:
     """Encode frames (each uint8 RGB, (height, width, 3)) to `path` and return how many there were.
 
-    `tag` (text without NUL, up to 100 kB) is stored in the file for `read_tag`. The file appears under its name when it
-    is complete. Whatever is raised meanwhile, by `frames` too, leaves neither ffmpeg nor a part of a file behind.
+    `tag` (text without NUL, up to 100 kB) is stored in the file for `read_tag`; `source_type`
+    (`actors.marks.source_types`) for everybody, None for nobody. The file appears under its name when it is complete.
+    Whatever is raised meanwhile, by `frames` too, leaves neither ffmpeg nor a part of a file behind.
 
     Raises VideoError with ffmpeg's last lines where encoding fails, and for a size that the pixel format cannot hold;
     OSError where the disk is full.
     """
     pixel_format = settings.pixel_format or _CODECS[settings.codec].pixel_formats[0]
+    is_mp4 = _CODECS[settings.codec].container == "mp4"
+    texts = {_TAG_KEY: tag} | (xmp.matroska_tags(source_type) if source_type and not is_mp4 else {})
     _check_size(width, height, settings.codec, pixel_format)
     rate = f"{frame_rate.numerator}/{frame_rate.denominator}"
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
@@ -189,10 +194,13 @@ def encode(
         *("-vf", _color_filters(pixel_format), "-fps_mode", "cfr"),
         *_encoder_arguments(settings),
         *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
-        *("-metadata", f"{_TAG_KEY}={tag}", *_container_arguments(settings.codec, frame_rate), f"file:{partial}"),
+        *(part for name, text in texts.items() for part in ("-metadata", f"{name}={text}")),
+        *(*_container_arguments(settings.codec, frame_rate), f"file:{partial}"),
     ]
     try:
         num_frames = _feed(command, frames, (height, width, 3))
+        if source_type and is_mp4:
+            xmp.append_to_mp4(partial, source_type)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

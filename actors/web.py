@@ -88,9 +88,3 @@ class WebAccess:
             proxies += getproxies().values()
         found = (host_of(str(proxy)) for proxy in proxies if proxy)
         return replace(self, hosts=tuple(sorted({*self.hosts, *filter(None, found)})))
-
-    async def __call__(self, *, loop: Any = None, **client_kwargs: Any) -> Any:  # noqa: ARG002 - the one it runs in
-        """An `aiohttp.ClientSession`."""
-        from actors.guarded_web import guarded_session
-
-        return guarded_session(self, client_kwargs)

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pipelines import run
 from pipelines.config import load_config
-from pipelines.planning.estimate import estimated
+from pipelines.money.estimate import estimated
 
 _MAX_ERROR = 0.15
 _PICTURES = 8

@@ -27,9 +27,10 @@ from rich.table import Table
 from actors.generators import GENERATORS
 from actors.records import clip_schema, work_schema
 from actors.storage import Storage
-from pipelines.dataset.beats import Beat, read_state
+from pipelines.dataset.beats import Beat
 from pipelines.dataset.layout import PART_CLIPS, Layout
 from pipelines.dataset.lease import held
+from pipelines.dataset.states import read_states
 from pipelines.dataset.work import WorkWriter
 from pipelines.status import EXIT_CODES
 from tests.faulty_proxy import faulty_proxy
@@ -83,9 +84,9 @@ def _in_new_process(options: dict[str, Any]) -> float:
 def _ask(options: dict[str, Any]) -> float:
     """Seconds, in a process that has spoken to no store yet."""
     started = time.perf_counter()
-    state = read_state(Layout(_OUTPUT), Storage({"s3": options}))
+    states = read_states(Layout(_OUTPUT), Storage({"s3": options}))
     seconds = time.perf_counter() - started
-    assert state.word == "running", state
+    assert states.word == "running", states
     return seconds
 
 

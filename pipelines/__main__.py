@@ -135,7 +135,7 @@ def plan(
     from pipelines.driver.cluster_plan import show_cluster
     from pipelines.driver.report import print_estimate, print_plan
     from pipelines.driver.screen import Screen
-    from pipelines.planning.estimate import estimated
+    from pipelines.money.estimate import estimated
 
     settings, console = load_config(config, overrides or []), Screen()
     planned = runs.plan_only(settings, _retry(retry_failed, stage, error_type))
@@ -161,13 +161,17 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale."""
+    """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale.
+
+    Of a dataset that shards make, all of its shards: 1 where one failed, else 4 where one is stale, else 3 where one
+    runs, else 4 where some were never begun.
+    """
     from actors.settings import StorageSettings
     from actors.storage import Storage
-    from pipelines.dataset.beats import read_state
     from pipelines.dataset.layout import Layout
+    from pipelines.dataset.states import read_states
     from pipelines.driver.screen import Screen
-    from pipelines.status import EXIT_CODES, next_state, print_status, to_json
+    from pipelines.status import EXIT_CODES, next_states, print_status, to_json
 
     settings = StorageSettings()
     if config:
@@ -176,15 +180,15 @@ def status(
         settings = load_config(config, ["manifest=none", "output=none"]).storage
     storage = Storage(settings.options, tries=settings.tries)
     layout, console = Layout(Storage.absolute(output)), Screen()
-    state = read_state(layout, storage)
+    states = read_states(layout, storage)
     while True:
         if as_json:
-            print(to_json(state, layout))
+            print(to_json(states, layout))
         else:
-            print_status(state, layout, console)
-        if not watch or state.word != "running":
-            raise typer.Exit(EXIT_CODES[state.word])
-        state = next_state(layout, storage)
+            print_status(states, layout, console)
+        if not watch or not states.is_running:
+            raise typer.Exit(EXIT_CODES[states.word])
+        states = next_states(layout, storage)
 
 
 @app.command()

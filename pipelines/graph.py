@@ -127,9 +127,10 @@ class Graph:
     # 4. Interpolate, encode and upload (1:1): together, so that 170 MB of frames a clip stay inside one process.
     def _finish(self, clips: Dataset) -> Dataset:
         config, place = self._config, self._job.layout.video
-        cache_dir = config.model.node_cache
+        cache_dir, credentials = config.model.node_cache, self._job.credentials
+        storage, frames_between = self._job.storage, config.interpolation
         finish = self._make_within_share(
-            "finish", Finish, config.interpolation, config.video, config.image, place, self._job.storage, cache_dir
+            "finish", Finish, frames_between, config.video, config.image, place, storage, cache_dir, credentials
         )
         return clips.map_batches(
             as_actor("finish"),

@@ -3,13 +3,14 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
+from actors.marks.credentials import Credentials
 from actors.records import clip_schema
 from actors.rife.place import weights_file
 from actors.runner.profiling import Profiling
@@ -17,13 +18,15 @@ from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.commit import Committer
-from pipelines.dataset.layout import Layout, RunFolder
+from pipelines.dataset.layout import Layout, RunFolder, run_name
 from pipelines.dataset.lease import Lease, held
+from pipelines.dataset.shard import Shard
 from pipelines.manifest.image_uris import AllowedImages
-from pipelines.planning.history import read_history
+from pipelines.money.history import read_history
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.identity import model_revisions
 from pipelines.planning.planner import Plan, Retry, make_plan
+from pipelines.signing import credentials_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Job:
     Attributes:
         revisions: of the model's content, and of the interpolation weights'.
         run_id: of a run; of none, "-".
+        credentials: what clips are signed with; None: they are not.
     """
 
     config: Config
@@ -40,13 +44,14 @@ class Job:
     layout: Layout
     revisions: tuple[str, str]
     run_id: str = "-"
+    credentials: Credentials | None = None
 
     @classmethod
     def of(cls, config: Config) -> "Job":
         """Look up what the models are; paths are made absolute, and of a folder of RIFE weights its file is taken.
 
         Raises:
-            StillreelError: there is no such model.
+            StillreelError: there is no such model, or clips cannot be signed as they should.
         """
         storage = Storage(config.storage.options, tries=config.storage.tries)
         interpolation = config.interpolation
@@ -55,7 +60,7 @@ class Job:
         changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
         config = config.model_copy(update=changes | {"interpolation": interpolation})
         revisions = model_revisions(config, storage)
-        return cls(config, storage, Layout(config.output), revisions)
+        return cls(config, storage, Layout(config.output), revisions, credentials=credentials_of(config, storage))
 
     @classmethod
     def to_run(cls, config: Config) -> "Job":
@@ -67,8 +72,13 @@ class Job:
         job = cls.of(config)
         _check_output(job.layout.root, job.storage)
         pinned = job.config.model_copy(update={"model": job.config.model.pinned(job.revisions[0])})
-        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        return cls(pinned, job.storage, job.layout, job.revisions, run_id)
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        return replace(job, config=pinned, run_id=run_name(stamp, job.shard))
+
+    @property
+    def shard(self) -> Shard:
+        """The share of the dataset that it makes."""
+        return self.config.run.share
 
     @property
     def image_storage(self) -> Storage:
@@ -97,12 +107,14 @@ class Job:
 
     def lease(self, *, break_lease: bool) -> AbstractContextManager[Lease]:
         """The right to write, for the length of a block; `break_lease` takes it from whoever has it."""
-        lease_s = self.config.run.lease_s
-        return held(self.layout, self.storage, run_id=self.run_id, lease_s=lease_s, break_lease=break_lease)
+        run_id, lease_s = self.run_id, self.config.run.lease_s
+        return held(
+            self.layout, self.storage, run_id=run_id, lease_s=lease_s, break_lease=break_lease, shard=self.shard
+        )
 
     def plan(self, retry: Retry | None, *, with_work: bool) -> Plan:
         """What is to be made; `with_work` writes work files into the run's folder."""
-        holdings = read_holdings(self.layout, self.storage)
+        holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole)
         run = self.folder if with_work else None
         plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
         if plan.to_do:

@@ -18,7 +18,6 @@ from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
 from pipelines.dataset.work import remove_work
 from pipelines.driver.cluster import Cluster, check_machine, connected
-from pipelines.driver.cost import GpuClock
 from pipelines.driver.heartbeat import Heartbeat
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.nodes import NodeWatch
@@ -26,10 +25,11 @@ from pipelines.driver.progress import Progress
 from pipelines.driver.report import Status, Summary, print_plan
 from pipelines.driver.worker_log import WorkerLog
 from pipelines.job import Job
+from pipelines.money.cost import GpuClock
+from pipelines.money.history import settings_of
 from pipelines.monitoring.publishing import Metrics
 from pipelines.placement.placing import place
 from pipelines.placement.showing import print_line
-from pipelines.planning.history import settings_of
 from pipelines.planning.planner import Plan, Retry
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(
 
 def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> Summary:
     """Take in what an interrupted run has left, and plan; with the work files in the run's folder."""
-    if recovered := recover(job.layout, job.storage, lease.check):
+    if recovered := recover(job.layout, job.storage, lease.check, job.shard):
         console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
     job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
     plan = job.plan(retry, with_work=True)

@@ -1,9 +1,10 @@
-"""`stillreel status`: how the last run of a dataset is, asked of the dataset itself."""
+"""`stillreel status`: how the last run of a dataset is, or those of its shards, asked of the dataset itself."""
 
 import json
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,17 +13,20 @@ from rich.text import Text
 from actors.errors import StorageError
 from actors.printable import printable
 from actors.storage import Storage
-from pipelines.dataset.beats import BEAT_S, State, read_state
+from pipelines.dataset.beats import BEAT_S
 from pipelines.dataset.layout import Layout
-from pipelines.driver.bill import shown
+from pipelines.dataset.states import State, States, read_states
+from pipelines.money.bill import shown
+from pipelines.totals import Totals
 
-# By `State.word`. 2 stays usage, as everywhere.
-EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stale": 4}
+# By `States.word`. 2 stays usage, as everywhere.
+EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stale": 4, "missing": 4}
 
 _SAID = {
     "done": "done",
     "running": "running",
     "stale": "stale: it gives no sign of life; the same command continues it",
+    "missing": "missing: of some shards no run has begun",
 }
 
 
@@ -38,32 +42,69 @@ def rows_of(state: State) -> dict[str, str]:
     if state.word == "running":
         rows["phase"] = beat.phase
     rows["last sign of life"] = f"{_clock(beat.beaten_at)} ({_span(now - beat.beaten_at)} ago)"
-    rows["clips"] = f"{beat.made:,} made, {beat.failed:,} failed, of {beat.to_do:,}; {beat.already_there:,} were there"
-    if state.word == "running" and beat.rate:
-        left = timedelta(seconds=(beat.to_do - beat.ended) / beat.rate)
-        rows["rate"] = f"{beat.rate * 60:.1f} clips/min of late, ETA {_span(left)}"
-    for kind in beat.failures:
-        rows[f"failed at {kind.stage} ({kind.error_type})"] = f"{kind.count:,}"
-    if beat.gpus:
-        rows["GPUs now"] = f"{beat.gpus:g}"
-    return rows | shown(beat.gpu_s, beat.cost, beat.currency, beat.made, beat.gpu_time)
+    return rows | _counts(Totals.of([state]))
 
 
-def print_status(state: State, layout: Layout, console: Console) -> None:
-    """As a table."""
+def rows_of_all(states: States) -> dict[str, str]:
+    """What is said of all shards together, by name."""
+    said = {"division": f"{len(states.by_shard)} shards", "state": _SAID.get(states.word, states.word)}
+    return said | _counts(Totals.of(states.known))
+
+
+def _counts(one: Totals) -> dict[str, str]:
+    """Of one run, or of several."""
+    rows = {"clips": f"{one.made:,} made, {one.failed:,} failed, of {one.to_do:,}; {one.already_there:,} were there"}
+    if one.clips_per_s:
+        eta = "" if one.left_s is None else f", ETA {_span(timedelta(seconds=one.left_s))}"
+        rows["rate"] = f"{one.clips_per_s * 60:.1f} clips/min of late{eta}"
+    for (stage, error_type), count in one.failures.most_common():
+        rows[f"failed at {stage} ({error_type})"] = f"{count:,}"
+    if one.gpus:
+        rows["GPUs now"] = f"{one.gpus:g}"
+    return rows | shown(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time)
+
+
+def print_status(states: States, layout: Layout, console: Console) -> None:
+    """As a table; of shards, with a row for each."""
+    whole = states.of_whole
+    rows = rows_of_all(states) if whole is None else rows_of(whole)
     table = Table(show_header=False, box=None)
-    for name, value in ({"dataset": layout.root} | rows_of(state)).items():
+    for name, value in ({"dataset": layout.root} | rows).items():
         table.add_row(printable(name), Text(printable(value)))
     console.print(table)
+    if whole is None:
+        console.print(_table_of_shards(states))
 
 
-def next_state(layout: Layout, storage: Storage) -> State:
+def _table_of_shards(states: States) -> Table:
+    table = Table("shard", "state", "made", "failed", "of", "clips/min", "ETA", "last sign of life", "run", box=None)
+    for shard, state in states.by_shard.items():
+        if state is None:
+            table.add_row(str(shard), "missing")
+            continue
+        one, beat = Totals.of([state]), state.beat
+        seen = beat.beaten_at if beat else state.holder.renewed_at
+        cells = [
+            beat.phase if beat and state.word != "stale" else state.word,
+            f"{one.made:,}",
+            f"{one.failed:,}",
+            f"{one.to_do:,}",
+            f"{one.clips_per_s * 60:.1f}" if one.clips_per_s else "",
+            "" if one.left_s is None else _span(timedelta(seconds=one.left_s)),
+            f"{_span(datetime.now(UTC) - seen)} ago",
+            f"{state.holder.run_id} of {state.holder.name}",
+        ]
+        table.add_row(str(shard), *(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def next_states(layout: Layout, storage: Storage) -> States:
     """At the next beat, or at a later one where the store does not answer, which is said once. Raises RunError."""
     is_told = False
     while True:
         time.sleep(BEAT_S)
         try:
-            return read_state(layout, storage)
+            return read_states(layout, storage)
         except StorageError as error:
             if not is_told:
                 # Not among the answers on standard output, which programs may read.
@@ -71,11 +112,22 @@ def next_state(layout: Layout, storage: Storage) -> State:
                 is_told = True
 
 
-def to_json(state: State, layout: Layout) -> str:
+def to_json(states: States, layout: Layout) -> str:
     """All that is known, for programs."""
+    tree = {"dataset": layout.root, "state": states.word}
+    if (whole := states.of_whole) is not None:
+        return _json(tree | _tree_of(whole) | {"shards": []})
+    sums = Totals.of(states.known).described()
+    shards = [
+        {"shard": str(shard)} | ({"state": "missing", "run": None} if state is None else _tree_of(state))
+        for shard, state in states.by_shard.items()
+    ]
+    return _json(tree | {"run": sums, "shards": shards})
+
+
+def _tree_of(state: State) -> dict[str, Any]:
     holder, beat = state.holder, state.beat
-    tree = {
-        "dataset": layout.root,
+    return {
         "state": state.word,
         "run_id": holder.run_id,
         "holder": holder.name,
@@ -84,6 +136,9 @@ def to_json(state: State, layout: Layout) -> str:
         "lease_released": holder.is_released,
         "run": None if beat is None else beat.model_dump(mode="json") | {"clips_per_s": beat.rate},
     }
+
+
+def _json(tree: dict[str, Any]) -> str:
     return json.dumps(tree, indent=2, ensure_ascii=False)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from actors.contracts import Pixels, Value
 from actors.generators.parameters import Parameters
+from actors.marks.source_types import MADE_BY_AI
 from actors.settings import ImageSettings, Section
 from actors.storage import Storage
 
@@ -93,12 +94,14 @@ class Generator(ABC, Generic[M, P]):
         Parameters: of its clips; the section `generation`.
         Model: the section `model`.
         columns: what a clip's record says beside the parameters, `model` and `model_revision`.
+        source_type: what its clips' files say about how they came about (`actors.marks.source_types`).
     """
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]]
     Model: ClassVar[type[ModelSection]]
     columns: ClassVar[pa.Schema] = pa.schema([])
+    source_type: ClassVar[str] = MADE_BY_AI
 
     @abstractmethod
     def __init__(self, model: M, parameters: P, storage: Storage) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from actors.contracts import Pixels
 from actors.generators.base import Animation, Generator, ModelSection
 from actors.generators.parameters import Parameters
+from actors.marks.source_types import ALTERED
 from actors.storage import Storage
 
 
@@ -20,6 +21,7 @@ class NullGenerator(Generator[ModelSection, NullParameters]):
     name = "null"
     Parameters: ClassVar[type[NullParameters]] = NullParameters
     Model: ClassVar[type[ModelSection]] = ModelSection
+    source_type = ALTERED
 
     def __init__(self, model: ModelSection, parameters: NullParameters, storage: Storage) -> None:
         """There is nothing to load."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from actors.contracts import TAR_GROUP
+from actors.contracts import LANCE_GROUP, TAR_GROUP
 from actors.secrets import without_secrets
 from actors.storage import Storage
 
@@ -46,8 +46,8 @@ def rows_of(batch: Mapping[str, Any]) -> Iterator[list[WorkRow]]:
 def groups(rows: Iterator[WorkRow]) -> Iterator[list[WorkRow]]:
     """Rows whose images lie in one row group of one file together, so that it is read once; all others by eights.
 
-    Of a web server a file comes as a whole, so all images of such a file are together. Those of a tar are each read by
-    themselves.
+    Of a web server a file comes as a whole, so all images of such a file are together. Those of a tar and of a Lance
+    table are each read by themselves.
     """
     for place, together in itertools.groupby(rows, _file_and_group):
         if place is not None:
@@ -63,4 +63,4 @@ def _file_and_group(row: WorkRow) -> tuple[str, str, int] | None:
         return None
     if Storage.scheme(file) in ("http", "https"):
         return file, "", 0
-    return None if row["image_group"] == TAR_GROUP else (file, row["image_column"], row["image_group"])
+    return None if row["image_group"] in (TAR_GROUP, LANCE_GROUP) else (file, row["image_column"], row["image_group"])

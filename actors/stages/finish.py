@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +13,12 @@ import pyarrow as pa
 
 from actors import __version__, scratch, video
 from actors.clip_rates import clip_rates
-from actors.contracts import Generated, Made, Pixels, Stage
+from actors.contracts import Generated, Made, Pixels, Stage, Value
 from actors.errors import VideoError
 from actors.file_tag import file_tag
+from actors.generators import GENERATORS
+from actors.marks.credentials import Credentials
+from actors.marks.source_types import MADE_BY_AI
 from actors.node_cache import cache_folder
 from actors.retries import retried
 from actors.rife.times import output_times
@@ -23,6 +26,7 @@ from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
 from actors.storage import Storage
 
 if TYPE_CHECKING:
+    from actors.marks.signing import Signer
     from actors.rife.interpolate import Interpolator
 
 
@@ -59,17 +63,21 @@ class Finish(Stage[Generated, Made]):
         place: Callable[[int, str], str],
         storage: Storage,
         cache_dir: str | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """`place` gives the URI of a clip's file, from the number of its part and the file's name.
 
         `cache_dir`: where the node keeps compiled networks (`actors.node_cache`).
+        `credentials`: what each file is signed with; None: not at all.
 
-        Raises CheckpointError, ConfigError or StorageError where the network cannot be loaded.
+        Raises CheckpointError, ConfigError or StorageError where the network cannot be loaded, and ConfigError where
+        this machine cannot sign.
         """
         self._interpolation = interpolation
         self._encoding = encoding
         self._place = place
         self._storage = storage
+        self._signer = _signer(credentials)
         self._interpolator = self._load_interpolator(image, cache_dir)
 
     def __call__(self, clip: Generated) -> Made:
@@ -139,6 +147,7 @@ class Finish(Stage[Generated, Made]):
 
     def _try_video(self, clip: Generated, factor: Fraction, rate: Fraction, path: Path) -> dict[str, float]:
         record = Made(clip.row).record
+        source_type = _source_type(record)
         watch = _Stopwatch(self._interpolate(clip.frames_FHWC, factor))
         started = time.perf_counter()
         written = video.encode(
@@ -149,7 +158,10 @@ class Finish(Stage[Generated, Made]):
             frame_rate=rate,
             settings=self._encoding,
             tag=file_tag(record),
+            source_type=source_type if self._encoding.ai_mark else None,
         )
+        if self._signer is not None:
+            self._signer.sign(path, source_type)
         assert written == record["num_frames"], (written, record["num_frames"])
         elapsed_s = time.perf_counter() - started
         return {"interpolate_s": watch.elapsed_s, "encode_s": elapsed_s - watch.elapsed_s}
@@ -164,6 +176,20 @@ class Finish(Stage[Generated, Made]):
             scene_cut_threshold=self._interpolation.scene_cut_threshold,
             pairs_per_batch=self._interpolation.pairs_per_batch,
         )
+
+
+def _source_type(record: Mapping[str, Value]) -> str:
+    """How the clip came about; of a generator that is no longer known, what holds for most."""
+    generator = GENERATORS.get(str(record.get("generator")))
+    return generator.source_type if generator is not None else MADE_BY_AI
+
+
+def _signer(credentials: Credentials | None) -> "Signer | None":
+    if credentials is None:
+        return None
+    from actors.marks.signing import Signer
+
+    return Signer(credentials)
 
 
 class _Stopwatch:

@@ -1,7 +1,7 @@
 """Seconds of workers that no finished clip tells of: starts, tries that came to nothing, and clips under way.
 
 The ledger keeps them beside the tries themselves, because it hears of every one; the driver takes them from there and
-knows how many GPUs each worker of a stage holds (`pipelines.driver.gpu_time`).
+knows how many GPUs each worker of a stage holds (`pipelines.money.gpu_time`).
 """
 
 import time

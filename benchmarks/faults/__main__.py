@@ -1,7 +1,8 @@
-"""Kill runs, fail their store, feed them damaged images, lose their nodes, repeat them; print what was lost.
+"""Kill runs and shards, fail their store, feed them damaged images, lose their nodes, repeat them; print what was lost.
 
-    python -m benchmarks.faults [--runs 100] [--store-clips 1000] [--damaged 1000] [--good 200] [--nodes 30] [--seed 0]
-        [--keep DIR] [--only kills|store|damaged|nodes|repeats]
+    python -m benchmarks.faults [--runs 100] [--store-clips 1000] [--damaged 1000] [--good 200] [--nodes 30]
+        [--shard-kills 40] [--races 200] [--seed 0] [--keep DIR]
+        [--only kills|store|damaged|nodes|repeats|shards|races]
 
 It ends non-zero if anything was. The defaults are the full benchmark (about two hours of two cores). 0 leaves a trial
 out, `--only` all others.
@@ -17,9 +18,11 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.faults import damaged, jobs, kills, nodes, repeats, store
+from benchmarks.faults import damaged, jobs, kills, nodes, races, repeats, shards, store
 
-_KINDS = ("kills", "store", "damaged", "nodes", "repeats")
+_KINDS = ("kills", "store", "damaged", "nodes", "repeats", "shards", "races")
+# Clips of the trials of shards.
+_SHARD_CLIPS = 400
 
 
 def main() -> int:
@@ -30,6 +33,10 @@ def main() -> int:
     parser.add_argument("--damaged", type=int, default=1000, help="images")
     parser.add_argument("--good", type=int, default=200, help="images among the damaged ones")
     parser.add_argument("--nodes", type=int, default=30, help="to lose, one in a run")
+    parser.add_argument(
+        "--shard-kills", type=int, default=40, help=f"of four shards' runs on Ray, {_SHARD_CLIPS} clips"
+    )
+    parser.add_argument("--races", type=int, default=200, help="kills of shards' drivers without Ray")
     parser.add_argument("--only", choices=_KINDS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
@@ -71,6 +78,13 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[Table, int]:
     if "repeats" in kinds:
         again = repeats.trial(folder / "repeats", models)
         row("the same clips again", again.faults, f"{len(again.sha256)} ways: {', '.join(again.sha256)}")
+    if "shards" in kinds and arguments.shard_kills:
+        divided = shards.trial(folder / "shards", _SHARD_CLIPS, arguments.shard_kills, arguments.seed)
+        name = f"{shards.SHARDS} shards at once, {divided.kills} kills, {divided.clips} clips"
+        row(name, divided.faults, _of_shards(divided))
+    if "races" in kinds and arguments.races:
+        raced = races.trial(folder / "races", _SHARD_CLIPS, arguments.races, arguments.seed)
+        row(f"{raced.kills} killed drivers that race, {raced.clips} clips", raced.faults, _of_races(raced))
     return table, total
 
 
@@ -99,6 +113,23 @@ def _of_nodes(tally: nodes.Tally) -> str:
         f"lost {tally.lost}, duplicated {tally.duplicated}, not as described {tally.mismatched}, counted as deaths "
         f"{tally.counted}, not ended well {tally.unfinished}, not said {tally.unsaid}, ended before {tally.not_busy}; "
         f"begun again, by notice: {made_again}"
+    )
+
+
+def _of_shards(tally: shards.Tally) -> str:
+    return (
+        f"lost {tally.lost}, duplicated {tally.duplicated}, not as described {tally.mismatched}, "
+        f"failed {tally.failed}, in another's part {tally.misplaced}, not ended well {tally.unfinished}, "
+        f"left to do {tally.left}; runs beside them refused {tally.refused}, not refused {tally.not_refused}; "
+        f"status {tally.status}"
+    )
+
+
+def _of_races(tally: races.Tally) -> str:
+    return (
+        f"lost {tally.lost}, duplicated {tally.duplicated}, not as described {tally.mismatched}, "
+        f"failed {tally.failed}, at work together {tally.together}, writes to another's part {tally.foreign_parts}, "
+        f"broken {tally.broken}; files written {tally.moves}, drivers done {tally.done}, refused {tally.refused}"
     )
 
 

@@ -110,6 +110,11 @@ def cross_check(config: Config) -> Iterator[tuple[PathTo, str]]:
     """Mistakes that only show when several settings, or a table of the encoder, are looked at together."""
     for problem in video.check(config.video):
         yield ("video",), problem
+    if config.video.c2pa is not None and (ending := video.extension(config.video.codec)) != ".mp4":
+        yield (
+            ("video", "c2pa"),
+            f"{config.video.codec} makes {ending} files, which cannot be signed: set it to null, or take another codec",
+        )
     if not config.sources:
         yield ("manifest",), "the list is empty: name at least one manifest, folder or image"
     if config.interpolation.target_fps is not None and config.video.fps is not None:

@@ -3,11 +3,12 @@
 from math import inf
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from actors import accelerators
 from actors.gpu_share import ROUNDING
 from actors.settings import Section
+from pipelines.dataset.shard import WHOLE, Shard
 
 
 class TaskPool(Section):
@@ -75,9 +76,18 @@ class WorkerSettings(Section):
     finish: FinishPool = Field(FinishPool(), description="RIFE, encode, upload")
 
 
+def _is_a_shard(text: object) -> object:
+    if text is None:
+        return None
+    return str(Shard.parse(text if isinstance(text, str) else ""))
+
+
 class RunSettings(Section):
     """How a run behaves."""
 
+    shard: Annotated[str | None, BeforeValidator(_is_a_shard)] = Field(
+        None, description="K/N, e.g. 3/16: the third of 16 runs that make one dataset at once; null: all of it"
+    )
     flush_s: float = Field(30.0, gt=0, description="seconds between two commits of metadata")
     log_interval_s: float = Field(10.0, gt=0, description="seconds between two progress lines where no terminal is")
     lease_s: float = Field(
@@ -101,6 +111,11 @@ class RunSettings(Section):
     )
     max_failed_share: float = Field(0.05, ge=0, le=1, description="a larger share of failed rows ends with exit code 1")
     metrics: bool = Field(True, description="publish metrics through Ray, for Prometheus")
+
+    @property
+    def share(self) -> Shard:
+        """The rows and parts that are this run's."""
+        return Shard.parse(self.shard) if self.shard else WHOLE
 
 
 def _is_price(price: float) -> float:

@@ -6,6 +6,11 @@ work       work files: the rows of a run that are still to be made
 pass_through  the manifest's own columns, until their rows have ended
 commit     how rows become records
 recover    what an interrupted run left behind
-lease      one writer at a time
+shard      a share of its rows and parts
+lease      one writer of a share at a time
+generations  the files of a lease
+processes  whether the holder of a lease still runs
+beats      a run's sign of life
+states     how its last runs are
 card       its README.md
 """

@@ -1,21 +1,15 @@
 """A run's sign of life in its dataset: what it does and how far it is, for whoever asks from another machine.
 
-Each beat replaces the one before it in one request. Who asks needs three: which lease is the highest, whose it is, and
-what the run of that lease says of itself.
+Each beat replaces the one before it in one request.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from actors.errors import RunError, StorageError
+from actors.errors import RunError
 from actors.storage import NotFound, Storage
-from pipelines.dataset.layout import Layout
-from pipelines.dataset.lease import Holder, last_holder
 
 VERSION = 1
 # Seconds between two beats.
@@ -45,7 +39,7 @@ class Beat(BaseModel):
         gpus: that the run has reserved and that are there now.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
         cost: of these, in `currency`; None where no price is set.
-        gpu_time: what they went into (`pipelines.driver.gpu_time`), each 0..1; none where no GPU was held.
+        gpu_time: what they went into (`pipelines.money.gpu_time`), each 0..1; none where no GPU was held.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,53 +74,12 @@ class Beat(BaseModel):
         return self.recent_ended / self.recent_s if self.recent_s > 0 and self.recent_ended else None
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """What is known of the last run of a dataset.
-
-    Attributes:
-        word: running, done, failed (also stopped, interrupted, broken off) or stale (it should live, and does not).
-        beat: None of a run that found nothing to do, or that has not beaten yet.
-    """
-
-    word: Literal["running", "done", "failed", "stale"]
-    holder: Holder
-    beat: Beat | None
-
-
-def read_state(layout: Layout, storage: Storage) -> State:
-    """Ask a dataset how its last run is.
+def read_beat(uri: str, storage: Storage) -> Beat | None:
+    """The last one that a run wrote there; None where there is none.
 
     Raises:
-        RunError: this is no dataset, or of a newer version, or its run's record is damaged.
-        StorageError: the store does not answer.
+        RunError: it is damaged, or of another version.
     """
-    try:
-        holder = last_holder(layout, storage)
-    except StorageError:
-        _check_no_file(layout, storage)
-        raise
-    if holder is None:
-        _check_no_file(layout, storage)
-        raise RunError(f"{layout.root} is no dataset of stillreel: no run has ever written there")
-    beat = _read(layout.run(holder.run_id).heartbeat, storage)
-    if beat is not None and beat.phase in ENDED:
-        return State("done" if beat.phase == "done" else "failed", holder, beat)
-    if holder.is_released:  # it found nothing to do, and left no folder
-        return State("done" if beat is None else "failed", holder, beat)
-    silent = datetime.now(UTC) - (beat.beaten_at if beat else holder.renewed_at)
-    is_stale = holder.is_over and silent > timedelta(seconds=2 * BEAT_S)
-    return State("stale" if is_stale else "running", holder, beat)
-
-
-def _check_no_file(layout: Layout, storage: Storage) -> None:
-    """Raise RunError where the place of the dataset is a file's."""
-    with suppress(StorageError):  # a folder, or nothing
-        storage.size(layout.root)
-        raise RunError(f"{layout.root} is a file and no dataset: give the folder that `output` names")
-
-
-def _read(uri: str, storage: Storage) -> Beat | None:
     try:
         data = storage.read_bytes(uri)
     except NotFound:

@@ -96,8 +96,9 @@ class Committer:
     def _write(self, number: int, part: "_Part") -> None:
         """Write the part's files. Nothing is taken over before both are stored: an interrupted write can be repeated.
 
-        Failures go first: a clip that succeeded in a later run is, for a moment, in neither file, where the next
-        plan would find it missing; the other way round it would stay in both for good.
+        A clip that moves from one file to the other is in both for a moment, and never in neither, where a run of
+        another shard would take it for a new one. A run that ends within that moment leaves its work files, so the
+        next one tidies up (`pipelines.dataset.recover`).
         """
         if part.clips is None or part.failed is None:
             part.clips = self._read(self._layout.metadata(number), self._clip_schema)
@@ -107,11 +108,16 @@ class Committer:
         failed = [_failure(ending) for ending in part.new.values() if isinstance(ending, Failed)]
         failures = self._replaced(part.failed.table, tried, failed, FAILURE_SCHEMA)
         clips = self._replaced(part.clips.table, tried, made, self._clip_schema)
+        listed = _has(part.failed.table, [row["clip_id"] for row in made])  # they failed before
+        unlisted = _has(part.clips.table, [row["clip_id"] for row in failed])  # lost, and could not be made again
         try:
-            if failed or failures.num_rows < part.failed.table.num_rows:
-                self._put(part.failed, failures)
-            if made or clips.num_rows < part.clips.table.num_rows:  # of a lost video that could not be made again
+            if unlisted:
+                again = pa.array([row["clip_id"] for row in failed], pa.string())
+                self._put(part.failed, self._replaced(part.failed.table, again, failed, FAILURE_SCHEMA))
+            if made or unlisted:
                 self._put(part.clips, clips)
+            if listed or (failed and not unlisted):
+                self._put(part.failed, failures)
         except BaseException:
             # Whether the store has it is unknown, or somebody else has written: what is there is read again.
             part.clips = part.failed = None
@@ -171,6 +177,11 @@ class _Part:
         self.clips: _Stored | None = None
         self.failed: _Stored | None = None
         self.new: dict[str, Ending] = {}  # by clip_id
+
+
+def _has(table: pa.Table, clip_ids: Sequence[str]) -> bool:
+    """Whether any of these is in the table."""
+    return bool(pc.any(pc.is_in(table["clip_id"], pa.array(clip_ids, pa.string()))).as_py())
 
 
 def _record(ending: Made) -> dict[str, Any]:

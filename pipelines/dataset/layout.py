@@ -5,16 +5,20 @@
   data/part-00000/metadata.parquet       one record per clip
   data/part-00000/<clip_id>.mp4          (.mkv) the clips
   failures/part-00000.parquet            one record per row that failed
-  _lease/00000001.json                   who is writing
+  _lease/00000001.json                   who is writing the whole of it
+  _lease/shard-003-of-016/00000001.json  who is writing the third of 16 shards
   _runs/<run_id>/config.yaml, heartbeat.json, summary.json, ray.log, warnings.log
   _runs/<run_id>/profile/kernels.txt, trace-1.json.gz    with run.profile
   _runs/<run_id>/rows/work-00000.parquet  until the run is done
+
+A `run_id` is 20260101T000000Z-abcdef, and of a shard's run 20260101T000000Z-abcdef-shard-003-of-016.
 """
 
 import re
 from dataclasses import dataclass
 
 from actors.storage import Storage
+from pipelines.dataset.shard import WHOLE, Shard
 
 # Clips in one part: its metadata file is rewritten as a whole at each commit, and a folder of so many files lists fast.
 PART_CLIPS = 512
@@ -23,6 +27,7 @@ _METADATA = "metadata.parquet"
 _PARQUET = ".parquet"
 _PART = re.compile(r"part-(\d{5,})")
 _GENERATION = re.compile(r"(?:.*/)?(\d{8})\.json")
+_OF_SHARD = re.compile(r"(?:.*[/-])?shard-(\d{3})-of-(\d{3})")
 _WORK_FILE = re.compile(r"(.*)/rows/work-\d+\.parquet")
 
 _PLACES = ("data", "failures", "_runs", "_lease")
@@ -35,6 +40,11 @@ class RunFolder:
     """What a run leaves in the dataset beside clips."""
 
     uri: str
+
+    @property
+    def shard(self) -> Shard:
+        """What it was to make: its name says so, whatever else is gone."""
+        return _shard_in(self.uri) or WHOLE
 
     @property
     def config(self) -> str:
@@ -116,9 +126,20 @@ class Layout:
         """The records of a part's rows that failed."""
         return _join(self.failures, _part_name(part) + _PARQUET)
 
-    def lease_generation(self, number: int) -> str:
-        """The lease's file of that number."""
-        return _join(self.lease, f"{number:08d}.json")
+    def lease_of(self, shard: Shard) -> str:
+        """The folder of a share's lease."""
+        return self.lease if shard.is_whole else _join(self.lease, _shard_name(shard))
+
+    def lease_generation(self, number: int, shard: Shard = WHOLE) -> str:
+        """The file of that number of a share's lease."""
+        return _join(self.lease_of(shard), f"{number:08d}.json")
+
+    def share_leased(self, uri: str) -> Shard | None:
+        """Whose lease a file in the leases' folder is part of; None for another file."""
+        folder = Storage.parent(uri)
+        shard = WHOLE if folder == self.lease else _shard_in(folder)
+        is_ours = shard is not None and self.lease_of(shard) == folder and lease_number(uri) is not None
+        return shard if is_ours else None
 
     def run(self, run_id: str) -> RunFolder:
         """The folder of a run."""
@@ -153,6 +174,22 @@ def run_of_work_file(uri: str) -> RunFolder | None:
     """The run that wrote a work file; None for another file."""
     match = _WORK_FILE.fullmatch(uri)
     return RunFolder(match[1]) if match else None
+
+
+def run_name(stamp: str, shard: Shard) -> str:
+    """The run_id of a run of a share, from what no other run has."""
+    return stamp if shard.is_whole else f"{stamp}-{_shard_name(shard)}"
+
+
+def _shard_name(shard: Shard) -> str:
+    return f"shard-{shard.index:03d}-of-{shard.count:03d}"
+
+
+def _shard_in(uri: str) -> Shard | None:
+    """The share that a folder's name ends in; None where it names none."""
+    match = _OF_SHARD.fullmatch(uri)
+    index, count = map(int, match.groups()) if match else (0, 0)
+    return Shard(index, count) if 1 <= index <= count else None
 
 
 def _part_name(part: int) -> str:

@@ -1,6 +1,6 @@
-"""One writer per output: a lease that lies beside the dataset, on any store.
+"""One writer per share of an output: leases that lie beside the dataset, on any store.
 
-The lease is a sequence of generations, `<output>/_lease/00000001.json`, `00000002.json`, ... The highest belongs to the
+A lease is a sequence of generations, `<output>/_lease/00000001.json`, `00000002.json`, ... The highest belongs to the
 run that may write. All that this asks of a store is what all of them have: that of several writers who create one
 object at once, one succeeds. To take over means to create the next number; whoever created one looks again whether it
 is the highest, because a slow writer can create a number that others have long gone past.
@@ -11,64 +11,49 @@ may write for as long as the clocks differ, until the slower one sees at its nex
 holder trusts only itself, and no clock that can be set: without a renewal for `lease_s` it may not write either.
 
 A holder whose process is gone from this very machine is known to be dead, so a run after `kill -9` starts at once.
+
+Each share of a dataset (`pipelines.dataset.shard`) has a lease of its own. Shares of one division go together; all
+others exclude each other, the whole dataset among them. A run creates its generation first, and looks at the leases
+that exclude its own after that. So of two runs at once, at least one sees the other: never do both go on. Where both
+see each other, both withdraw, wait for a moment, and try again.
+
+Of each excluding lease that is over and was not released, it ends the sequence by a next generation, which is released.
+So a holder who stood still meanwhile, for longer than its own clock noticed, finds at its next `check` that it was
+superseded, by whichever share: `check` looks at its own lease alone. What is left is what one write that is on its way
+can do when its holder stands still right before it: it meets `pipelines.dataset.commit`'s condition on the file.
 """
 
-import getpass
-import os
-import secrets
-import socket
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from actors.errors import RunError, StorageError
-from actors.storage import NotFound, Storage
-from pipelines.dataset.layout import Layout, lease_number
+from actors.storage import Storage
+from pipelines.dataset.generations import LOOKS, Entry, Generations, all_highest
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.shard import WHOLE, Shard
 
-# Machines that synchronise their clocks agree within milliseconds; this also covers one that has just started to.
-MAX_CLOCK_SKEW_S = 5.0
 # Two renewals in a row may fail before the third is too late.
 _RENEWALS_PER_LEASE = 3
-# How often a run that was overtaken looks again. Each time some other run has won, so one look mostly tells who.
-_LOOKS = 10
-
-
-class _Entry(BaseModel):
-    """What one generation holds."""
-
-    model_config = ConfigDict(frozen=True)
-
-    token: str
-    holder: str
-    pid: int = Field(gt=0, lt=2**31)
-    process: str | None
-    run_id: str
-    since: AwareDatetime
-    renewed_at: AwareDatetime
-    lease_s: float = Field(gt=0, le=1e6)
-    released: bool = False
-
-    @property
-    def expires_at(self) -> datetime:
-        """When another run may take over, unless it is renewed until then."""
-        return self.renewed_at + timedelta(seconds=self.lease_s + MAX_CLOCK_SKEW_S)
-
-    def is_over(self) -> bool:
-        """Whether another run may take over."""
-        return self.released or datetime.now(UTC) > self.expires_at or _is_gone(self)
+# A lease that began so recently may be of a run that is about to withdraw, as this one is.
+_RACE = timedelta(seconds=10)
+# So often a run withdraws before such a lease, and waits for at most so long, which is many times what a try takes.
+_TRIES_IN_A_RACE = 6
+_RACE_WAIT_S = 2.0
+# Leases that are looked at beside each other: a small request each.
+_READERS = 16
 
 
 class Lease:
-    """The right to write to an output, for as long as `check` does not raise."""
+    """The right to write to a share of an output, for as long as `check` does not raise."""
 
-    def __init__(self, layout: Layout, storage: Storage, number: int, entry: _Entry, renewed: float) -> None:
-        self._layout, self._storage = layout, storage
+    def __init__(self, generations: Generations, number: int, entry: Entry, renewed: float) -> None:
+        self._generations, self._root = generations, generations.layout.root
         self._number, self._entry = number, entry
         self._renewed = renewed  # when the last renewal that succeeded began, by time.monotonic
         self._stop = threading.Event()
@@ -96,7 +81,7 @@ class Lease:
         silent_s = self.age_s
         if silent_s > self.length_s:
             raise RunError(
-                f"the lease on {self._layout.root} could not be renewed for {silent_s:.0f} s, so another run may be "
+                f"the lease on {self._root} could not be renewed for {silent_s:.0f} s, so another run may be "
                 "writing there by now; what was committed is kept, and the next run makes the rest"
             )
 
@@ -106,7 +91,7 @@ class Lease:
         self._renewer.join()
         with suppress(StorageError, RunError):
             self._check_owner()
-            self._write(self._entry.model_copy(update={"released": True}))
+            self._generations.write(self._number, self._entry.model_copy(update={"released": True}))
 
     def _keep_renewing(self) -> None:
         while not self._stop.wait(self._entry.lease_s / _RENEWALS_PER_LEASE):
@@ -114,7 +99,7 @@ class Lease:
             entry = self._entry.model_copy(update={"renewed_at": datetime.now(UTC)})
             try:
                 self._check_owner()
-                self._write(entry)
+                self._generations.write(self._number, entry)
             except RunError:
                 return  # `check` finds the same, where it can be raised
             except StorageError:
@@ -122,32 +107,35 @@ class Lease:
             self._renewed = started
 
     def _check_owner(self) -> None:
-        highest = _highest(self._layout, self._storage)
-        entry = _read(self._layout, self._storage, highest) if highest else None
+        highest = self._generations.highest()
+        entry = self._generations.read(highest) if highest else None
         if highest != self._number or entry is None or entry.token != self._entry.token:
-            by = f"run {entry.run_id} of {entry.holder} has taken it over" if entry else "its file was removed"
+            by = f"{entry.ended_by or entry.by} has taken it over" if entry else "its file was removed"
             raise RunError(
-                f"the lease on {self._layout.root} is lost: {by}; this run has stopped writing, what it committed is "
-                "kept"
+                f"the lease on {self._root} is lost: {by}; this run has stopped writing, what it committed is kept"
             )
-
-    def _write(self, entry: _Entry) -> None:
-        self._storage.put_bytes(self._layout.lease_generation(self._number), entry.model_dump_json(indent=2).encode())
 
 
 @contextmanager
 def held(
-    layout: Layout, storage: Storage, *, run_id: str, lease_s: float, break_lease: bool = False
+    layout: Layout,
+    storage: Storage,
+    *,
+    run_id: str,
+    lease_s: float,
+    break_lease: bool = False,
+    shard: Shard = WHOLE,
 ) -> Iterator[Lease]:
-    """Hold the lease on a dataset within the block, renewed every third of `lease_s` by a thread.
+    """Hold the lease on a share of a dataset within the block, renewed every third of `lease_s` by a thread.
 
-    `break_lease` takes it over from whoever holds it at the start; that run stops at its next `check`.
+    `break_lease` takes it over from whoever holds it at the start, or a lease that excludes it; they stop at their next
+    `check`.
 
     Raises:
         RunError: another run holds it; the message says who, since when, until when, and what to do.
         StorageError: the store failed, or cannot create an object only where there is none.
     """
-    lease = _acquire(layout, storage, run_id, lease_s, break_lease=break_lease)
+    lease = _acquire(Generations(layout, storage, shard), run_id, lease_s, break_lease=break_lease)
     try:
         yield lease
     finally:
@@ -156,7 +144,7 @@ def held(
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who wrote to a dataset last, or writes."""
+    """Who wrote to a share of a dataset last, or writes."""
 
     run_id: str
     name: str
@@ -164,145 +152,135 @@ class Holder:
     renewed_at: datetime
     is_released: bool
     is_over: bool  # another run may take over
+    was_ended: bool  # by another run, when it was
 
 
-def last_holder(layout: Layout, storage: Storage) -> Holder | None:
-    """The holder of the highest generation, in two requests; None where there was never one.
+def last_holders(layout: Layout, storage: Storage) -> dict[Shard, Holder]:
+    """The holder of each lease's highest generation, in a request and one more for each; those who withdrew left out.
 
     Raises:
-        RunError: the lease is none that this version can read.
+        RunError: a lease is none that this version can read.
     """
-    for _ in range(_LOOKS):
-        highest = _highest(layout, storage)
-        entry = _read(layout, storage, highest) if highest else None
-        if entry is not None:
-            return Holder(entry.run_id, entry.holder, entry.since, entry.renewed_at, entry.released, entry.is_over())
-        if not highest:
-            break
-    return None
+    highest = all_highest(layout, storage)
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = readers.map(lambda shard: Generations(layout, storage, shard).last(highest[shard])[1], highest)
+        return {
+            shard: _holder(entry)
+            for shard, entry in zip(highest, found, strict=True)
+            if entry is not None and not entry.withdrawn
+        }
 
 
-def _acquire(layout: Layout, storage: Storage, run_id: str, lease_s: float, *, break_lease: bool) -> Lease:
-    broken = _highest(layout, storage) if break_lease else 0
-    for _ in range(_LOOKS):
-        highest = _highest(layout, storage)
-        if highest > broken:
-            entry = _read(layout, storage, highest)
-            if entry is None:  # removed by a run that has just gone past it
-                continue
-            if not entry.is_over():
-                raise RunError(_refusal(layout, entry))
-        started, entry = time.monotonic(), _new_entry(run_id, lease_s)
-        number = highest + 1
-        if not storage.create_bytes(layout.lease_generation(number), entry.model_dump_json(indent=2).encode()):
-            continue
-        numbers = _numbers(layout, storage)
-        if numbers and max(numbers) > number:
-            _remove(layout, storage, [number])
-            continue
-        _remove(layout, storage, [older for older in numbers if older < number])
-        return Lease(layout, storage, number, entry, started)
-    raise RunError(
-        f"the lease on {layout.root} changed hands {_LOOKS} times while this run asked for it; start it again"
+def _holder(entry: Entry) -> Holder:
+    return Holder(
+        run_id=entry.run_id,
+        name=entry.holder,
+        since=entry.since,
+        renewed_at=entry.renewed_at,
+        is_released=entry.released,
+        is_over=entry.is_over(),
+        was_ended=entry.ended_by is not None,
     )
 
 
-def _refusal(layout: Layout, entry: _Entry) -> str:
+def _acquire(own: Generations, run_id: str, lease_s: float, *, break_lease: bool) -> Lease:
+    """The lease, when no other run has one that excludes it."""
+    broken = all_highest(own.layout, own.storage) if break_lease else {}
+    for tries_left in reversed(range(_TRIES_IN_A_RACE)):
+        # Before anything is written: a run that is refused leaves nothing, and disturbs nobody.
+        rival = _rival(own, broken, None)
+        if rival is None:
+            started = time.monotonic()
+            number, entry = _claim(own, run_id, lease_s, broken.get(own.shard, 0))
+            try:
+                rival = _rival(own, broken, entry)
+            except BaseException:
+                _withdraw(own, number, entry)
+                raise
+            if rival is None:
+                return Lease(own, number, entry, started)
+            _withdraw(own, number, entry)
+        is_settled = datetime.now(UTC) - rival[1].since > _RACE
+        if is_settled or not tries_left:
+            raise RunError(_refusal(own, *rival))
+        time.sleep(random.uniform(0, _RACE_WAIT_S))  # noqa: S311 - so that not both come again at once
+    raise AssertionError  # the last try returns, or raises
+
+
+def _claim(own: Generations, run_id: str, lease_s: float, broken: int) -> tuple[int, Entry]:
+    """Create the next generation of this share's lease; raise RunError where another run holds one above `broken`."""
+    for _ in range(LOOKS):
+        highest = own.highest()
+        if highest > broken:
+            highest, last = own.last(highest)
+            if last is not None and not last.is_over():
+                raise RunError(_refusal(own, own.shard, last))
+        number, entry = highest + 1, Entry.of_this_process(run_id, lease_s)
+        if own.add(number, entry):
+            return number, entry
+    raise RunError(_unrest(own))
+
+
+def _withdraw(own: Generations, number: int, entry: Entry) -> None:
+    with suppress(StorageError):  # then others wait until it expires
+        own.write(number, entry.model_copy(update={"released": True, "withdrawn": True}))
+
+
+def _rival(own: Generations, broken: Mapping[Shard, int], claim: Entry | None) -> tuple[Shard, Entry] | None:
+    """The run that holds a lease which excludes this one and is none of the `broken`; the oldest of several.
+
+    With a `claim`, the entry of our own generation, those leases are ended that are over, or broken, and not released.
+    """
+    layout, storage = own.layout, own.storage
+    others = {shard: number for shard, number in all_highest(layout, storage).items() if own.shard.excludes(shard)}
+    if not others:
+        return None
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = readers.map(
+            lambda shard: _alive(Generations(layout, storage, shard), others[shard], broken.get(shard, 0), claim),
+            others,
+        )
+        rivals = [(shard, entry) for shard, entry in zip(others, found, strict=True) if entry is not None]
+    return min(rivals, key=lambda rival: rival[1].since, default=None)
+
+
+def _alive(other: Generations, number: int, broken: int, claim: Entry | None) -> Entry | None:
+    """Who holds the lease whose highest generation was `number` when it was looked for; None where it may be ended."""
+    for _ in range(LOOKS):
+        if number <= broken and claim is None:
+            return None
+        try:
+            number, last = other.last(number)
+        except RunError:  # whatever it says
+            if number > broken:
+                raise
+            last = claim
+        if last is None or last.released:
+            return None
+        if number > broken and not last.is_over():
+            return last
+        if claim is None or other.add(number + 1, last.ended(claim.by)):
+            return None
+        number = other.highest()
+    raise RunError(_unrest(other))
+
+
+def _unrest(generations: Generations) -> str:
     return (
-        f"{layout.root} is being written by run {entry.run_id} of {entry.holder} (process {entry.pid}) since "
-        f"{_clock(entry.since)}; its lease ends at {_clock(entry.expires_at)} unless it is renewed. Wait for that run; "
-        "if it is certainly dead, take over with `python -m pipelines run ... --break-lease`"
+        f"the lease on {generations.layout.root} changed hands {LOOKS} times while this run asked for it; start it "
+        "again"
+    )
+
+
+def _refusal(own: Generations, shard: Shard, entry: Entry) -> str:
+    root, mine = own.layout.root, own.shard
+    why = "" if shard == mine else f"That is {shard.name}, beside which {mine.name} cannot be written. "
+    return (
+        f"{root} is being written by run {entry.run_id} of {entry.holder} (process {entry.pid}) since "
+        f"{_clock(entry.since)}; its lease ends at {_clock(entry.expires_at)} unless it is renewed. {why}Wait for that "
+        "run; if it is certainly dead, take over with `python -m pipelines run ... --break-lease`"
     )
 
 
 def _clock(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _numbers(layout: Layout, storage: Storage) -> list[int]:
-    found = map(lease_number, storage.list_names(layout.lease))
-    return [number for number in found if number is not None]
-
-
-def _highest(layout: Layout, storage: Storage) -> int:
-    """The number of the generation that counts, 0 where there was never one."""
-    return max(_numbers(layout, storage), default=0)
-
-
-def _read(layout: Layout, storage: Storage, number: int) -> _Entry | None:
-    """The entry of a generation, None where it was removed."""
-    uri = layout.lease_generation(number)
-    try:
-        return _Entry.model_validate_json(storage.read_bytes(uri))
-    except NotFound:
-        return None
-    except ValidationError as error:
-        raise RunError(
-            f"{uri} is not a lease that this version can read ({error.error_count()} faults in it), so it is unknown "
-            f"whether another run writes to {layout.root}; if none does, take over with "
-            "`python -m pipelines run ... --break-lease`"
-        ) from error
-
-
-def _remove(layout: Layout, storage: Storage, numbers: list[int]) -> None:
-    for number in numbers:
-        with suppress(StorageError):  # of no effect below a higher one; some stores never let anything be deleted
-            storage.remove(layout.lease_generation(number))
-
-
-def _new_entry(run_id: str, lease_s: float) -> _Entry:
-    now = datetime.now(UTC)
-    return _Entry(
-        token=secrets.token_hex(16),
-        holder=f"{_user()}@{socket.gethostname()}",
-        pid=os.getpid(),
-        process=_process(os.getpid()),
-        run_id=run_id,
-        since=now,
-        renewed_at=now,
-        lease_s=lease_s,
-    )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # containers run under numbers that no name belongs to
-        return str(os.getuid())
-
-
-def _is_gone(entry: _Entry) -> bool:
-    """Whether the holder ran on this machine, since its last start, and runs no more."""
-    machine = _machine()
-    if machine is None or entry.process is None or not entry.process.startswith(machine):
-        return False
-    try:
-        os.kill(entry.pid, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it belongs to another user, who may hide what is read next
-        pass
-    now = _process(entry.pid)
-    return now is not None and now != entry.process
-
-
-def _process(pid: int) -> str | None:
-    """What no other process is called, here or elsewhere: a number alone is given again; None if that is not known."""
-    machine = _machine()
-    try:
-        # After the name in parentheses: field 3 is the state, field 22 the start time.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    has_ended = fields[0] in "ZX"  # killed, and its parent has not asked for its exit code yet
-    return f"{machine}{pid}/{'ended' if has_ended else fields[19]}" if machine else None
-
-
-def _machine() -> str | None:
-    """This machine since its last start, and this container in it: they number their processes apart."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = Path("/proc/self/ns/pid").readlink()
-    except OSError:  # not Linux: a lease of this machine ends by time alone
-        return None
-    return f"{socket.gethostname()}/{boot}/{namespace}/"

@@ -1,8 +1,9 @@
 """The dataset's Parquet files of records, read."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from actors.errors import StorageError
@@ -25,6 +26,19 @@ def read_records(uri: str, storage: Storage) -> pa.Table | None:
         return None
     except pa.ArrowInvalid as error:
         raise StorageError(f"{uri} is not a Parquet file ({error}): restore it, or write to another output") from error
+
+
+def drop_records(uri: str, clip_ids: Collection[str], storage: Storage, check_lease: Callable[[], None]) -> None:
+    """Write a file anew without these clips, while it is what was read; `check_lease` is asked right before that."""
+    version = storage.version(uri)
+    table = read_records(uri, storage)
+    if table is None:
+        return
+    kept = table.filter(pc.invert(pc.is_in(table["clip_id"], pa.array(clip_ids, pa.string()))))
+    sink = pa.BufferOutputStream()
+    pq.write_table(kept, sink, compression="zstd")
+    check_lease()
+    storage.replace_bytes(uri, sink.getvalue().to_pybytes(), version)
 
 
 def extras_of(schema: pa.Schema, own: Collection[str]) -> pa.Schema:

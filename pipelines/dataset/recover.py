@@ -7,7 +7,7 @@ its end. A clip of theirs whose file is there is finished: the file carries the 
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,36 +19,57 @@ from pydantic import ValidationError
 
 from actors import video
 from actors.contracts import Made, Row
-from actors.errors import ConfigError, VideoError
+from actors.errors import ConfigError, RunError, VideoError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import Generator
 from actors.records import clip_schema
 from actors.storage import NotFound, Storage
 from pipelines.dataset.commit import Committer
-from pipelines.dataset.layout import Layout, RunFolder, metadata_in
-from pipelines.dataset.records import read_records
+from pipelines.dataset.layout import Layout, RunFolder
+from pipelines.dataset.records import drop_records, read_records
+from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.work import WorkFile, extras_of_work, left_work, read_work
 
 # Requests and downloads under way at once: listing a store is latency, and a clip is a few megabytes.
 _READERS = 16
 
 
-def recover(layout: Layout, storage: Storage, check_lease: Callable[[], None]) -> int:
+def recover(layout: Layout, storage: Storage, check_lease: Callable[[], None], shard: Shard = WHOLE) -> int:
     """Commit the finished clips of interrupted runs and remove their work files; the number of clips.
 
-    Only the holder of the lease may call it: the work files of a run that is alive look the same.
+    Only the holder of the lease may call it: the work files of a run that is alive look the same. Who has the whole
+    dataset takes in all of them, a shard its own. Those of the other shards of its division are theirs.
+
+    Raises:
+        RunError: there are some of another division, whose clips this shard would make again.
     """
+    left = list(left_work(layout, storage))
+    if not shard.is_whole:
+        _check_division(left, shard, layout)
     recovered = 0
-    for uri, run in left_work(layout, storage):
-        recovered += _recover_file(layout, uri, run, storage, check_lease)
-        storage.remove(uri)
+    for uri, run in left:
+        if shard.is_whole or run.shard == shard:
+            recovered += _recover_file(layout, uri, run, storage, check_lease)
+            storage.remove(uri)
     return recovered
+
+
+def _check_division(left: Sequence[tuple[str, RunFolder]], shard: Shard, layout: Layout) -> None:
+    others = {run.shard: run for _, run in left if shard.excludes(run.shard)}
+    for other, run in others.items():
+        once_more = "without run.shard" if other.is_whole else f"with run.shard={other}, or without it"
+        more = f" (and {len(others) - 1} more shards of other divisions did)" if len(others) > 1 else ""
+        raise RunError(
+            f"{run.uri}, a run of {other.name}, did not come to its end{more}, and run.shard={shard} cannot continue "
+            f"it: run the same command {once_more}, or `python -m pipelines verify {layout.root} --repair`, and then "
+            "this one"
+        )
 
 
 def _recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, check_lease: Callable[[], None]) -> int:
     rows = read_work(uri, ["clip_id", "part", "image_uri", "attempts"], storage)
     with ThreadPoolExecutor(_READERS) as readers:
-        stored = _stored_without_row(layout, rows, storage, readers)
+        stored = _stored_without_row(layout, rows, storage, check_lease, readers)
         if not stored:
             return 0
         generator, model = _generator_and_model(run, list(stored.values()), storage)
@@ -67,26 +88,40 @@ def _recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, ch
 
 
 def _stored_without_row(
-    layout: Layout, rows: pa.Table, storage: Storage, readers: ThreadPoolExecutor
+    layout: Layout, rows: pa.Table, storage: Storage, check_lease: Callable[[], None], readers: ThreadPoolExecutor
 ) -> dict[str, str]:
     """clip_id -> URI of the files of `rows` that no metadata lists."""
-    folders = [layout.part(part) for part in pc.unique(rows["part"]).to_pylist()]
+    parts: list[int] = pc.unique(rows["part"]).to_pylist()
     stored: dict[str, str] = {}
-    for found in readers.map(lambda folder: dict(_files_without_row(folder, storage)), folders):
+    for found in readers.map(lambda part: _look_through(layout, part, storage, check_lease), parts):
         stored |= found
     wanted = set(rows["clip_id"].to_pylist())
     return {clip_id: uri for clip_id, uri in stored.items() if clip_id in wanted}
 
 
-def _files_without_row(folder: str, storage: Storage) -> Iterator[tuple[str, str]]:
-    table = read_records(metadata_in(folder), storage)
-    listed = set() if table is None else set(table["file_name"].to_pylist())
-    for uri in storage.walk(folder):
+def _look_through(layout: Layout, part: int, storage: Storage, check_lease: Callable[[], None]) -> dict[str, str]:
+    """clip_id -> URI of the files of a part that its metadata does not list; what was cut short there is tidied up."""
+    table = read_records(layout.metadata(part), storage)
+    clips = (
+        {} if table is None else dict(zip(*(table[name].to_pylist() for name in ("clip_id", "file_name")), strict=True))
+    )
+    listed, there, stored = set(clips.values()), set(), {}
+    for uri in storage.walk(layout.part(part)):
         name = uri.rpartition("/")[2]
         if Storage.is_temporary(uri):  # half a local upload of a worker that was killed
             storage.remove(uri)
-        elif name.endswith(video.EXTENSIONS) and name not in listed:
-            yield name.partition(".")[0], uri
+        elif name in listed:
+            there.add(name)
+        elif name.endswith(video.EXTENSIONS):
+            stored[name.partition(".")[0]] = uri
+    failed = read_records(layout.failures_of(part), storage)
+    # Clips that a commit was moving from one file to the other.
+    both = clips.keys() & set([] if failed is None else failed["clip_id"].to_pylist())
+    if made := [clip_id for clip_id in both if clips[clip_id] in there]:
+        drop_records(layout.failures_of(part), made, storage, check_lease)
+    if lost := [clip_id for clip_id in both if clips[clip_id] not in there]:
+        drop_records(layout.metadata(part), lost, storage, check_lease)
+    return stored
 
 
 def _made(work: Mapping[str, Any], uri: str, schema: pa.Schema, model: str | None, storage: Storage) -> Made | None:

@@ -9,10 +9,10 @@ from pipelines.driver.address import address_of
 from pipelines.driver.cluster import check_machine, connected
 from pipelines.driver.machine import this_machine
 from pipelines.driver.report import print_estimate
+from pipelines.money.estimate import estimated
 from pipelines.placement.nodes import Node
 from pipelines.placement.placing import place
 from pipelines.placement.showing import print_placement
-from pipelines.planning.estimate import estimated
 from pipelines.planning.planner import Plan
 
 

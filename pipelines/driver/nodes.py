@@ -30,7 +30,7 @@ class Tries(Protocol):
 
 
 class Gpus(Protocol):
-    """What is told of GPUs (`pipelines.driver.cost`)."""
+    """What is told of GPUs (`pipelines.money.cost`)."""
 
     reserved: float
 

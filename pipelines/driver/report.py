@@ -19,10 +19,10 @@ from actors.records import step_seconds
 from pipelines.config import Config
 from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
-from pipelines.driver.cost import GpuClock
-from pipelines.driver.pace import Pace
+from pipelines.money.cost import GpuClock
+from pipelines.money.estimate import Estimate, estimated_or_unknown
+from pipelines.money.pace import Pace
 from pipelines.placement.placing import Placement
-from pipelines.planning.estimate import Estimate, estimated_or_unknown
 from pipelines.planning.planner import Plan
 
 # Of each kind of failure, so many are shown in full.
@@ -131,7 +131,9 @@ class Summary:
                 "status": self.status,
                 "stillreel_version": __version__,
                 "images": self.plan.images,
+                "shard": None if self.plan.shard.is_whole else str(self.plan.shard),
                 "clips_wanted": self.plan.wanted,
+                "clips_of_shard": self.plan.mine,
                 "already_there": self.plan.already_there,
                 "failed_before": self.plan.failed_before,
                 "duplicates": self.plan.duplicates,
@@ -182,9 +184,10 @@ def print_plan(plan: Plan, console: Console) -> None:
         console.print(f"rows of the manifest that cannot be used: {count:,}, {reason}", markup=False, highlight=False)
         for example in plan.problems.examples[reason]:
             console.print(f"  {example}", markup=False, highlight=False)
-    counts = {
-        "images": plan.images,
-        "clips wanted": plan.wanted,
+    counts = {"images": plan.images, "clips wanted": plan.wanted}
+    if not plan.shard.is_whole:
+        counts[f"of these, {plan.shard.name} takes"] = plan.mine
+    counts |= {
         "duplicate rows": plan.duplicates,
         "already there": plan.already_there,
         "unusable rows (each ends in failures/)": plan.problems.counts.total(),
@@ -214,7 +217,7 @@ def print_summary(summary: Summary, console: Console) -> None:
                 else "try them again with `run --retry-failed`"
             )
             console.print(f"{plan.failed_before:,} failed before: {what}", highlight=False)
-        if summary.is_retry and plan.wanted > plan.already_there + plan.failed_before + plan.duplicates:
+        if summary.is_retry and plan.mine > plan.already_there + plan.failed_before + plan.duplicates:
             console.print("Clips that were never tried are made by `run` without --retry-failed", highlight=False)
         return
     for (stage, kind), count in summary.failures.most_common():

@@ -19,6 +19,7 @@ from pipelines.manifest.looking import Look
 from pipelines.manifest.pictures import leaf_of
 from pipelines.manifest.rows import is_convertible
 from pipelines.manifest.spellings import path_of
+from pipelines.manifest.tables import TableFile
 
 # What `columns.identity` may be beside a column's name.
 URI, CONTENT = "uri", "content"
@@ -27,7 +28,13 @@ URI, CONTENT = "uri", "content"
 class ManifestColumns(Section):
     """How the manifest is read."""
 
-    format: Literal["auto", Format] = Field("auto", description="auto goes by the file's extension")
+    format: Literal["auto", Format] = Field(
+        "auto", description="auto goes by the file's extension, and by what lies in the folder of a table"
+    )
+    table_version: int | str | None = Field(
+        None,
+        description="of a Delta, Iceberg or Lance table: a version, snapshot or tag; null: the newest",
+    )
     uri_column: str | None = Field(
         None,
         description="column with the images' URIs; null: found by name and by its first rows, of several the first of "
@@ -103,7 +110,9 @@ def column_roles(
 
 def base_of(file: ManifestFile, columns: ManifestColumns) -> str:
     """The folder that relative URIs of a file start from."""
-    return Storage.absolute(columns.base) if columns.base else Storage.parent(file.uri)
+    if columns.base:
+        return Storage.absolute(columns.base)
+    return file.base if isinstance(file, TableFile) else Storage.parent(file.uri)
 
 
 def only_uris(others: Sequence[str], columns: ManifestColumns, parameters: type[Parameters]) -> ColumnRoles:

@@ -9,7 +9,8 @@ import pyarrow as pa
 from actors.uris import file_name
 from pipelines.manifest.parquet_images import Embedded
 
-Format = Literal["parquet", "arrow", "tar", "csv", "tsv", "jsonl", "json", "text", "images"]
+TableFormat = Literal["delta", "iceberg", "lance"]
+Format = Literal["parquet", "arrow", "tar", "csv", "tsv", "jsonl", "json", "text", "images", TableFormat]
 
 EXTENSIONS: dict[str, Format] = {
     ".parquet": "parquet",
@@ -84,6 +85,11 @@ class HoldsImages(ManifestFile, Protocol):
 
     def batches_with_images(self, names: Sequence[str], image: str, max_rows: int, *, hashed: bool) -> Iterator[Batch]:
         """As `batches`, and where the images of the column `image` lie; `hashed`: read them for their SHA-256."""
+
+
+def images_uri(file: ManifestFile) -> str:
+    """Where workers find the images that a file holds: there, but for a table that must say of which version."""
+    return str(getattr(file, "images_uri", file.uri))
 
 
 def format_of(uri: str) -> Format | None:

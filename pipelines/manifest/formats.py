@@ -1,27 +1,42 @@
 """Which class reads a file of which format. Column types never depend on which rows a block happens to hold."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from actors.errors import ManifestError
 from actors.storage import Storage
 from pipelines.manifest.arrow_files import ArrowManifest
 from pipelines.manifest.csv_files import CsvManifest
+from pipelines.manifest.delta_tables import delta_files
 from pipelines.manifest.files import Format, ManifestFile
 from pipelines.manifest.hive import bare, given_by_folders, with_partitions
+from pipelines.manifest.iceberg_tables import iceberg_files
 from pipelines.manifest.json_files import JsonManifest
 from pipelines.manifest.json_lines import JsonLinesManifest
+from pipelines.manifest.lance_tables import lance_files
 from pipelines.manifest.opening import is_utf8, spelled
 from pipelines.manifest.parquet_files import ParquetManifest
+from pipelines.manifest.tables import Wanted, is_table
 from pipelines.manifest.tar_files import Shards, TarManifest
 from pipelines.manifest.uri_lists import TextManifest
+
+_OF_TABLES: dict[Format, Callable[[str, Storage, Wanted], Iterator[ManifestFile]]] = {
+    "delta": delta_files,
+    "iceberg": iceberg_files,
+    "lance": lance_files,
+}
 
 
 class Opener:
     """Opens the files of one source, which are of one format."""
 
-    def __init__(self, storage: Storage, kind: Format, root: str | None, bytes_column: str | None) -> None:
-        """`root`: the folder below which names of folders give columns, if any; `bytes_column` as in the settings."""
-        self._storage, self._kind, self._root = storage, kind, root
+    def __init__(
+        self, storage: Storage, kind: Format, root: str | None, bytes_column: str | None, snapshot: Wanted
+    ) -> None:
+        """`root`: the folder below which names of folders give columns, if any; `bytes_column` as in the settings.
+
+        `snapshot`: of a table.
+        """
+        self._storage, self._kind, self._root, self._snapshot = storage, kind, root, snapshot
         self.shards = Shards(bytes_column)
         self._partitions: list[str] = []
 
@@ -30,6 +45,10 @@ class Opener:
 
         Raises ManifestError where no tar has any.
         """
+        if is_table(self._kind):
+            for table in files:
+                yield from self._of_table(table)
+            return
         last: TarManifest | None = None
         for uri in files:
             file = self(uri)
@@ -53,6 +72,15 @@ class Opener:
         file = with_partitions(file, self._root)
         self._partitions = self._partitions or given_by_folders(file)
         return file
+
+    def _of_table(self, uri: str) -> Iterator[ManifestFile]:
+        """The data files of a table; none is opened. Raises ManifestError where there is none."""
+        is_empty = True
+        for file in _OF_TABLES[self._kind](uri, self._storage, self._snapshot):
+            is_empty = False
+            yield file
+        if is_empty:
+            raise ManifestError(f"the manifest has no rows: {uri}")
 
     def notes(self, given: str) -> list[str]:
         """What the user may want to know, when all was read."""

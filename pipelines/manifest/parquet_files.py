@@ -20,13 +20,17 @@ _INT96_UNIT = "us"
 
 
 class ParquetManifest:
-    """A Parquet file, read in batches across its row groups."""
+    """A Parquet file, read in batches across its row groups.
+
+    Attributes:
+        fields: its columns as they are encoded, with what the file says of each.
+    """
 
     def __init__(self, storage: Storage, uri: str) -> None:
         self.uri, self._storage = uri, storage
         with self._opened(exact=True) as file:
-            self._fields = file.schema_arrow
-            self.schema = plain_schema(self._fields)
+            self.fields = file.schema_arrow
+            self.schema = plain_schema(self.fields)
             self._bytes_per_row = _bytes_per_row(file.metadata)
         check_names(uri, self.schema.names)
 

@@ -41,6 +41,10 @@ class Embedded:
         """Those of some rows."""
         return Embedded(*(getattr(self, field.name).slice(first, count) for field in fields(self)))
 
+    def filter(self, kept: pa.Array) -> "Embedded":
+        """Those of the rows where `kept` is true."""
+        return Embedded(*(getattr(self, field.name).filter(kept) for field in fields(self)))
+
 
 def batches_with_images(
     file: pq.ParquetFile, names: Sequence[str], image: str, max_rows: int, *, hashed: bool

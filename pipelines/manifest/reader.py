@@ -34,7 +34,7 @@ from pipelines.manifest.columns import (
     column_roles,
     only_uris,
 )
-from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile
+from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile, images_uri
 from pipelines.manifest.formats import Opener, may_lack_columns
 from pipelines.manifest.image_identity import by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
@@ -50,6 +50,7 @@ from pipelines.manifest.rows import (
     without_secrets,
 )
 from pipelines.manifest.sources import Found, find_files
+from pipelines.manifest.tables import Wanted, is_table
 from pipelines.manifest.uri_lists import ImageList
 
 # 10 to 50 MB of ordinary rows.
@@ -114,8 +115,10 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
                 closing.append(images.notes)
                 continue
             for one in alike:
-                opener = Opener(storage, kind, one.root, columns.bytes_column)
-                opened.append(_open_source(one, opener, columns, parameters, allow([one.given])))
+                allowed = allow([one.given])
+                snapshot = Wanted(columns.table_version, allowed)
+                opener = Opener(storage, kind, one.root, columns.bytes_column, snapshot)
+                opened.append(_open_source(one, opener, columns, parameters, allowed))
                 closing.append(partial(opener.notes, one.given))
         reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
         reader.closing = closing
@@ -246,7 +249,7 @@ class ManifestReader:
             assert roles.uri is not None, file.uri
             columns = image_columns(uris, base, roles.uri, allowed, marks)
         else:
-            columns = embedded_columns(uris, batch.images, file.uri, base, allowed, marks)
+            columns = embedded_columns(uris, batch.images, images_uri(file), base, allowed, marks)
         if roles.identity is not None:
             columns["image_identity"] = by_column(roles.identity, given[roles.identity], marks)
         elif self._columns.identity == CONTENT:
@@ -259,6 +262,12 @@ class ManifestReader:
 
 
 def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -> None:
+    tables = sum(map(is_table, kinds))
+    if columns.table_version is not None and tables != 1:
+        raise ManifestError(
+            "columns.table_version is set, and the manifest "
+            + ("has several tables: read one at a time" if tables else "is no table: remove it")
+        )
     is_set = {name: getattr(columns, name) is not None for name in ("uri_column", "bytes_column")}
     if any(is_set.values()) and {"text", "images"}.issuperset(kinds):
         setting = next(name for name in is_set if is_set[name])

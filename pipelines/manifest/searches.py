@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from actors.errors import ManifestError
 from actors.listings import Looks
 from actors.storage import NotFound, Storage
 from actors.uris import file_name
-from pipelines.manifest.files import EXTENSIONS, Format, format_of
+from pipelines.manifest.files import EXTENSIONS, Format, TableFormat, format_of
 from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.passed_over import (
     BESIDE,
@@ -22,6 +23,7 @@ from pipelines.manifest.passed_over import (
     PassedOver,
     ending_of,
 )
+from pipelines.manifest.tables import DELTA_LOG, METADATA_FILE, NAMES
 
 # Beside other files these are captions, a README, or what a tool notes of them, unless the pattern asks for them.
 _BESIDE: frozenset[Format] = frozenset({"text", "json"})
@@ -74,9 +76,19 @@ class Search:
                 yield uri, kind
 
     def _looks_into(self, folder: str) -> bool:
+        if file_name(folder) == DELTA_LOG:
+            self._refuse_table("delta", self._storage.parent(folder))
         return not self._below(folder).rpartition("/")[2].startswith(".") and self._datasets.looks_into(
             folder, self.passed
         )
+
+    def _refuse_table(self, kind: TableFormat, table: str) -> None:
+        """Raise ManifestError: of a table's files some are in it no longer, and which, only its log says."""
+        if self.wanted == "auto":
+            raise ManifestError(
+                f"{table} is {NAMES[kind]}: name it as a source of its own, or set columns.format to read the files as "
+                "they lie there"
+            )
 
     def _looks_through(self, target: str) -> bool:
         return self._datasets.looks_through(target, self.passed)
@@ -95,6 +107,8 @@ class Search:
             return HIDDEN
         if kind is None:
             return OTHER_KINDS
+        if (metadata := METADATA_FILE.fullmatch(uri)) is not None:
+            self._refuse_table("iceberg", metadata[1])
         if kind == "json" and _STATISTICS.fullmatch(file_name(uri)):
             return STATISTICS
         if kind not in self._kinds:

@@ -11,6 +11,7 @@ from pipelines.manifest.files import EXTENSIONS, Format, format_of
 from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.passed_over import BESIDE, PassedOver, ending_of
 from pipelines.manifest.searches import Search
+from pipelines.manifest.tables import is_table, table_at
 
 Wanted = Literal["auto"] | Format
 
@@ -41,8 +42,9 @@ def find_files(given: str, wanted: Wanted, storage: Storage, datasets: OwnDatase
     """What a source stands for.
 
     Args:
-        given: a file, folder or glob, local or not.
-        wanted: `auto` goes by extensions; in a folder or a glob all must then be of one format.
+        given: a file, folder, table or glob, local or not.
+        wanted: `auto` goes by extensions, and by what lies in a folder that is a table; in any other folder and in a
+            glob all must then be of one format.
         datasets: what is left out of every folder.
 
     Raises:
@@ -54,11 +56,16 @@ def find_files(given: str, wanted: Wanted, storage: Storage, datasets: OwnDatase
     if _stands_alone(uri, kind, storage):
         return Found(given, _known(uri, kind), iter([uri]))
     if storage.has_magic(uri) and not storage.exists(uri):
+        if wanted != "auto" and is_table(wanted):
+            raise ManifestError(f"{given} is a pattern of files, and a table is a folder: name each, manifest=[A, B]")
         root = storage.glob_root(uri)
         datasets.refuse(given, root, is_folder=False)
         return _searched(f"{given} matches", Search(uri, root, wanted, storage, datasets, is_glob=True), given)
     is_folder = storage.is_folder(uri)
     datasets.refuse(given, uri, is_folder=is_folder)
+    table = table_at(uri.rstrip("/"), storage, is_folder=is_folder) if wanted == "auto" else kind
+    if table is not None and is_table(table) and (is_folder or storage.exists(uri)):
+        return Found(given, table, iter([uri.rstrip("/")]))
     if is_folder:
         return _searched(f"the folder {given} holds", Search(uri, uri, wanted, storage, datasets), given)
     if not storage.exists(uri):

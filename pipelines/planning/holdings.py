@@ -64,18 +64,18 @@ class Holdings:
             self.extras = extras_of(table.schema, own)
 
 
-def read_holdings(layout: Layout, storage: Storage) -> Holdings:
+def read_holdings(layout: Layout, storage: Storage, *, beside_others: bool = False) -> Holdings:
     """Look through the dataset's records, a few files at a time, and at which of their videos are there.
+
+    `beside_others`: other runs may write meanwhile, to parts of their own. What they move from failures to clips, or
+    back, is in both for a moment and never in neither: so failures are read before the clips, and after them.
 
     Raises:
         StorageError: a part cannot be read, or is a link that leads nowhere.
     """
     holdings = Holdings()
+    before = _read_failures(layout, storage, Holdings()) if beside_others else {}
     folders = _ours(storage.list_folders(layout.data), holdings)
-    names = sorted(name for name in storage.list_names(layout.failures) if name.endswith(".parquet"))
-    files = [Storage.join(layout.failures, name) for name in names]
-    files += filter(storage.leads_nowhere, storage.list_folders(layout.failures))  # as whose reading says
-    failure_files = _ours(files, holdings)
     done = []
     for (number, _), table in _read_all(folders, lambda folder: _read_part(folder, storage)):
         made_by = set(table["generator"].unique().to_pylist()) - {None} if "generator" in table.column_names else set()
@@ -86,17 +86,27 @@ def read_holdings(layout: Layout, storage: Storage) -> Holdings:
         hashes = hashes_of(table["clip_id"].to_pylist())
         holdings.lost |= dict.fromkeys(hashes[~is_there].tolist(), number)
         done.append(hashes[is_there])
-    for (number, _), table in _read_all(failure_files, lambda uri: read_records(uri, storage)):
-        holdings.note(number, table, FAILURE_SCHEMA.names)
-        reasons = (table[name].to_pylist() for name in ("attempts", "stage", "error_type"))
-        for key, *reason in zip(hashes_of(table["clip_id"].to_pylist()).tolist(), *reasons, strict=True):
-            holdings.failed[key] = FailedBefore(number, *reason)
+    holdings.failed = before | _read_failures(layout, storage, holdings)
     holdings.done = np.unique(np.concatenate([holdings.done, *done]))
     if holdings.lost:  # what somebody has copied into another part is there
         keys = np.sort(np.array(list(holdings.lost), np.uint64))
         for key in keys[contains(holdings.done, keys)].tolist():
             del holdings.lost[key]
     return holdings
+
+
+def _read_failures(layout: Layout, storage: Storage, holdings: Holdings) -> dict[int, FailedBefore]:
+    """As `Holdings.failed`; their parts are noted in `holdings`."""
+    names = sorted(name for name in storage.list_names(layout.failures) if name.endswith(".parquet"))
+    files = [Storage.join(layout.failures, name) for name in names]
+    files += filter(storage.leads_nowhere, storage.list_folders(layout.failures))  # as whose reading says
+    found = {}
+    for (number, _), table in _read_all(_ours(files, holdings), lambda uri: read_records(uri, storage)):
+        holdings.note(number, table, FAILURE_SCHEMA.names)
+        reasons = (table[name].to_pylist() for name in ("attempts", "stage", "error_type"))
+        for key, *reason in zip(hashes_of(table["clip_id"].to_pylist()).tolist(), *reasons, strict=True):
+            found[key] = FailedBefore(number, *reason)
+    return found
 
 
 def _ours(found: Sequence[str], holdings: Holdings) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""What a clip is known by: `clip_id`, the SHA-256 of everything that changes its pixels or the bytes of its file."""
+"""What a clip is known by: `clip_id`, the SHA-256 of everything that changes its pixels, or how its file holds them."""
 
 import hashlib
 import json

@@ -4,6 +4,7 @@ The manifest streams through in chunks. What the dataset holds, and what this pl
 (`pipelines.planning.hashes`), so ten million clips are planned in some hundred megabytes.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,12 @@ from actors.records import work_schema
 from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
+from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.work import WorkFile, WorkWriter
 from pipelines.manifest.rows import RowProblems
+from pipelines.money.history import History
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips
 from pipelines.planning.hashes import Hashes, contains, hashes_of, merge
-from pipelines.planning.history import History
 from pipelines.planning.holdings import FailedBefore, Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
 
@@ -44,12 +46,16 @@ class Plan:
     """What a run would do, in numbers, and the work files where these were asked for.
 
     Attributes:
+        shard: whose numbers these are, all but `images` and `wanted`.
+        wanted, mine: rows that the manifest asks for, and those of them that are the shard's.
         spoilt: of those `to_do`, how many the manifest spoils: they fail at once.
         history: how long such clips have taken.
     """
 
+    shard: Shard = WHOLE
     images: int = 0
     wanted: int = 0
+    mine: int = 0
     duplicates: int = 0
     already_there: int = 0
     failed_before: int = 0
@@ -87,11 +93,11 @@ def make_plan(
     check_generator(holdings, config.generator)
     reader = open_manifest(config, storage)
     extras = check_extras(reader.extras, holdings.extras)
-    plan = Plan(notes=list(reader.notes), problems=reader.problems, extras=extras)
+    plan = Plan(config.run.share, notes=list(reader.notes), problems=reader.problems, extras=extras)
     if reader.overrides:
         plan.notes.append(f"columns of the manifest override the configuration: {', '.join(reader.overrides)}")
     sieve = _Sieve(holdings, retry, plan)
-    parts = _PartAllocator(holdings.part_sizes)
+    parts = _PartAllocator(holdings.part_sizes, plan.shard)
     writer = WorkWriter(run, storage) if run is not None else None
     for clips, others in wanted_clips(reader, config, Identity(config, *revisions)):
         chosen, earlier = sieve.choose(hashes_of(clips["clip_id"].to_pylist()))
@@ -107,6 +113,7 @@ def make_plan(
             writer.add(_beside(placed, others.take(chosen), schema))
     plan.notes += reader.closing_notes()
     plan.notes += _of_dataset(holdings, plan, is_retry=retry is not None)
+    plan.notes += _of_shard(plan, config)
     if writer is not None:
         writer.flush()
         plan.work = writer.files
@@ -119,11 +126,21 @@ def _of_dataset(holdings: Holdings, plan: Plan, *, is_retry: bool) -> Iterator[s
     if plan.lost:
         what = "run without --retry-failed makes them again" if is_retry else "they are made again"
         yield f"clips of the dataset whose videos are gone: {plan.lost:,}; {what}"
-    if others := len(holdings.lost) - plan.lost:
+    if others := sum(map(plan.shard.owns, holdings.lost.values())) - plan.lost:
         yield f"clips of the dataset whose videos are gone, and which this manifest does not ask for: {others:,}"
     if holdings.foreign:
         said = f"among the parts of the dataset lie files or folders that are none: {len(holdings.foreign):,}"
         yield f"{said}, such as {holdings.foreign[0]}; they are passed over"
+
+
+def _of_shard(plan: Plan, config: Config) -> Iterator[str]:
+    """A note where several drivers may meet on one cluster."""
+    generate = config.workers.generate
+    if not plan.shard.is_whole and config.ray.address is not None and generate.actors == "auto" and generate.num_gpus:
+        yield (
+            f"{plan.shard.name} takes all GPUs of its Ray cluster (workers.generate.actors=auto): give each shard a "
+            "cluster of its own, or numbers of actors"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +171,12 @@ class _Sieve:
         failed = new & ~done & np.array([earlier is not None for earlier in before], bool)
         parts = [holdings.lost.get(key) for key in keys] if holdings.lost else [None] * len(keys)
         lost = new & ~done & ~failed & np.array([part is not None for part in parts], bool)
+        mine = _mine(plan.shard, hashes, before, parts)
+        again = ~new & mine
+        new, done, failed, lost = new & mine, done & mine, failed & mine, lost & mine
         plan.wanted += len(hashes)
-        plan.duplicates += int((~new).sum())
+        plan.mine += int(mine.sum())
+        plan.duplicates += int(again.sum())
         plan.already_there += int(done.sum())
         plan.failed_before += int(failed.sum())
         plan.lost += int(lost.sum())
@@ -166,6 +187,20 @@ class _Sieve:
         return chosen, [_known(before[row], parts[row]) for row in chosen]
 
 
+def _mine(
+    shard: Shard, hashes: Hashes, before: Sequence[FailedBefore | None], lost: Sequence[int | None]
+) -> npt.NDArray[np.bool_]:
+    """Which of these clips are the shard's: what a part has is of the part's, all else goes by its hash."""
+    if shard.is_whole:
+        return np.ones(len(hashes), bool)
+    mine = shard.takes(hashes)
+    for row, (failed, part) in enumerate(zip(before, lost, strict=True)):
+        place = part if failed is None else failed.part
+        if place is not None:
+            mine[row] = shard.owns(place)
+    return mine
+
+
 def _known(failed: FailedBefore | None, part: int | None) -> _Known | None:
     """Of a failure, or of the part that lists a clip without its video."""
     if failed is not None:
@@ -174,16 +209,19 @@ def _known(failed: FailedBefore | None, part: int | None) -> _Known | None:
 
 
 class _PartAllocator:
-    """Hands out part numbers: fills the last part of the dataset first, then opens the next."""
+    """Hands out numbers of the shard's parts: fills those of the dataset that have room, then opens the next."""
 
-    def __init__(self, sizes: Mapping[int, int]) -> None:
-        self._part = max(sizes, default=0)
-        self._size = sizes.get(self._part, 0)
+    def __init__(self, sizes: Mapping[int, int], shard: Shard) -> None:
+        own = sorted(filter(shard.owns, sizes))
+        rooms = ((part, PART_CLIPS - sizes[part]) for part in own if sizes[part] < PART_CLIPS)
+        new = itertools.count(own[-1] + shard.count if own else shard.index - 1, shard.count)
+        self._rooms = itertools.chain(rooms, zip(new, itertools.repeat(PART_CLIPS)))
+        self._part, self._room = next(self._rooms)
 
     def take(self) -> int:
-        if self._size >= PART_CLIPS:
-            self._part, self._size = self._part + 1, 0
-        self._size += 1
+        if not self._room:
+            self._part, self._room = next(self._rooms)
+        self._room -= 1
         return self._part
 
 

@@ -15,12 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import c2pa
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 from actors import compiling, images, video
@@ -28,6 +30,8 @@ from actors.contracts import Generated, Loaded, Place, Planned, Row
 from actors.errors import CheckpointError, ConfigError, GenerationError, GpuMemoryError, ImageError, VideoError
 from actors.generators.svd.generator import SvdGenerator
 from actors.generators.svd.settings import FastSettings, SvdModelSettings, SvdParameters
+from actors.marks.credentials import Credentials
+from actors.marks.source_types import ALTERED, MADE_BY_AI
 from actors.node_cache import cache_folder
 from actors.records import clip_schema
 from actors.settings import ImageSettings, InterpolationSettings, VideoSettings
@@ -40,6 +44,7 @@ from actors.svd.sampler import GeneratedClips, Shortcuts
 from actors.video import read_tag
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
 from pipelines.dataset.layout import Layout
+from tests.certificates import Authority, pem_of
 from tests.jobs import SVD_PARAMETERS
 
 STORAGE = Storage()
@@ -409,6 +414,36 @@ def test_rates_and_frame_counts(
     settings = InterpolationSettings(**{"weights": str(rife_weights), "precision": "fp32", **interpolation})
     record = finish(tmp_path, settings, VideoSettings(**video))(generated()).record
     assert (record["num_frames"], record["video_fps"]) == (frames, float(rate))
+
+
+@pytest.mark.parametrize(("generator", "said"), [("svd", MADE_BY_AI), ("null", ALTERED), ("of others", MADE_BY_AI)])
+def test_a_file_says_how_its_clip_came_about_unless_it_is_not_to(tmp_path: Path, generator: str, said: str) -> None:
+    for is_marked in (True, False):
+        clip = generated()
+        clip = Generated(clip.row.with_columns(generator=generator), clip.frames_FHWC)
+        settings = VideoSettings(ai_mark=is_marked)
+        record = finish(tmp_path, InterpolationSettings(), settings)(clip).record
+        data = (tmp_path / "data/part-00002" / str(record["file_name"])).read_bytes()
+        assert (said.encode() in data) == is_marked
+        assert (b"digitalsourcetype" in data) == is_marked
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_a_signed_clips_record_is_of_the_signed_file(tmp_path: Path, is_marked: bool) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    credentials = Credentials(Authority().vouch(key), pem_of(key))
+    place, settings = Layout(str(tmp_path)).video, VideoSettings(ai_mark=is_marked)
+    stage = Finish(InterpolationSettings(), settings, IMAGE, place, STORAGE, credentials=credentials)
+    record = stage(generated()).record
+    path = tmp_path / "data/part-00002" / str(record["file_name"])
+    data = path.read_bytes()
+    assert (record["bytes"], record["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert json.loads(read_tag(path) or "")["clip_id"] == record["clip_id"]
+    with c2pa.Reader(str(path)) as reader:
+        manifest = reader.get_active_manifest()
+        assert manifest is not None
+        assert manifest["title"] == record["file_name"]
+        assert reader.get_validation_state() == "Valid"
 
 
 def test_a_target_rate_below_the_clips_own_is_a_failure(tmp_path: Path, rife_weights: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import damaged, jobs, kills, nodes, store
+from benchmarks.faults import damaged, jobs, kills, nodes, shards, store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -42,3 +42,11 @@ def test_nodes_that_are_lost_while_they_are_busy_lose_nothing(tmp_path: Path) ->
     tally = nodes.trial(tmp_path / "nodes", count=2, seed=0, clips=14)
     assert (tally.lost_nodes, tally.with_notice) == (2, 1)
     assert tally.faults == 0, tally
+
+
+def test_shards_whose_drivers_are_killed_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two; tests/pipelines/test_shard_races.py kills far more of them, without Ray."""
+    monkeypatch.setattr(shards, "SHARDS", 2)
+    tally = shards.trial(tmp_path / "shards", clips=24, kills=1, seed=0)
+    assert tally.faults == 0, tally
+    assert (tally.kills, tally.refused) == (1, 1)

@@ -259,3 +259,19 @@ def test_the_dockerfile_copies_what_is_there() -> None:
     }
     assert copied == kept
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_a_job_for_each_shard(tmp_path: Path) -> None:
+    """The loop of docs/kubernetes.md, with a `kubectl` that keeps what it is given."""
+    (loop,) = re.findall(r"    for k in .*?\n    done\n", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
+    kubectl = tmp_path / "kubectl"
+    kept = tmp_path / "all"
+    kubectl.write_text(f'#!/bin/bash\n[[ "$*" == "create -f -" ]] && (echo --- && cat) >> {kept}\n')
+    kubectl.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-ec", loop], cwd=ROOT, env={"PATH": path}, check=True)  # noqa: S607 - as a user does
+    jobs = [job for job in yaml.safe_load_all(kept.read_text()) if job]
+    assert [job["metadata"]["generateName"] for job in jobs] == [f"stillreel-{k}-of-16-" for k in range(1, 17)]
+    for k, job in enumerate(jobs, 1):
+        words = shlex.split(job["spec"]["entrypoint"])
+        assert words == ["stillreel", "run", f"run.shard={k}/16", *ENTRYPOINT[2:]]

@@ -1,6 +1,7 @@
 """The script for Slurm, with stand-ins for Slurm's own commands that start what they are given on this machine."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from actors.storage import Storage
+from pipelines.dataset.layout import Layout
+from pipelines.dataset.shard import Shard
+from pipelines.dataset.states import read_states
 from tests.clusters import environment, free_port
 from tests.deploy.manifests import ROOT
 from tests.jobs import SLOW_CLIPS, write_null_config, write_pictures
@@ -29,9 +34,9 @@ exec "$@"
 
 
 @contextmanager
-def batch(folder: Path, nodes: int, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """The script as Slurm runs it: on the first node, in the folder that it was submitted from."""
-    bin_folder = folder / "bin"
+def batch(folder: Path, nodes: int, *arguments: str, task: int = 1) -> Iterator["subprocess.Popen[str]"]:
+    """The script as Slurm runs it: on the first node, in the folder that it was submitted from; a task of an array."""
+    bin_folder = folder / f"bin-{task}"
     bin_folder.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", "#!/bin/bash\necho 127.0.0.1\n")):
         (bin_folder / name).write_text(text)
@@ -41,6 +46,7 @@ def batch(folder: Path, nodes: int, *arguments: str) -> Iterator["subprocess.Pop
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": str(nodes),
         "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_ARRAY_TASK_ID": str(task),
         "STILLREEL": sys.prefix,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
@@ -83,3 +89,16 @@ def test_two_nodes_make_clips_until_the_time_ends(tmp_path: Path) -> None:
     assert process.returncode == 130, said
     assert 0 < made(tmp_path) < 30
     assert made(tmp_path) == len(list(tmp_path.glob("out/data/*/*.mp4")))
+
+
+@pytest.mark.slow
+def test_a_task_of_an_array_makes_its_shard(tmp_path: Path) -> None:
+    (shard,) = set(re.findall(r"'(run\.shard=\S+)/16'", (ROOT / "docs/slurm.md").read_text()))
+    with batch(tmp_path, 1, *write_job(tmp_path, 16), f"{shard}/2", task=2) as process:
+        told, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, told
+    states = read_states(Layout(str(tmp_path / "out")), Storage())
+    (state,) = states.known
+    assert states.by_shard == {Shard(1, 2): None, Shard(2, 2): state}
+    assert state.beat is not None
+    assert state.beat.made == made(tmp_path) == len(list(tmp_path.glob("out/data/part-00001/*.mp4"))) > 0

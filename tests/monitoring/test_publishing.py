@@ -16,8 +16,8 @@ from pipelines.config import Config
 from pipelines.config.sections import CostSettings
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import Lease
-from pipelines.driver.cost import GpuClock
 from pipelines.driver.report import Summary
+from pipelines.money.cost import GpuClock
 from pipelines.monitoring import publishing
 from pipelines.monitoring.names import METRICS
 from pipelines.monitoring.publishing import Metrics, backlog

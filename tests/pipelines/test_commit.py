@@ -81,25 +81,33 @@ def test_a_write_that_was_interrupted_is_repeated_without_doubles(
     assert ids(tmp_path / "failures/part-00000.parquet") == ["b"]
 
 
-def test_a_crash_between_the_two_files_leaves_a_clip_in_neither_and_never_in_both(
+def test_a_clip_that_moves_between_the_two_files_is_never_in_neither(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = committer(tmp_path, ["a", "b"])
-    writer.add(ending("a", failed=True))
-    writer.add(ending("b", failed=True))
+    """Whoever reads in between, or after a crash there, finds it in one of them, or in both."""
+    paths = tmp_path / "data/part-00000/metadata.parquet", tmp_path / "failures/part-00000.parquet"
+    writer = committer(tmp_path, ["a", "b", "c", "d"])
+    for clip, failed in (("a", False), ("b", False), ("c", True), ("d", True)):
+        writer.add(ending(clip, failed=failed))
     writer.flush()
-    retry = committer(tmp_path, ["a"])
-    retry.add(ending("a"))
-
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
-
     put = Committer._put
-    monkeypatch.setattr(Committer, "_put", lambda self, to, t: put(self, to, t) if "failures" in to.uri else crash())
-    with pytest.raises(KeyboardInterrupt):
-        retry.flush()
-    assert ids(tmp_path / "failures/part-00000.parquet") == ["b"]
-    assert ids(tmp_path / "data/part-00000/metadata.parquet") == []
+    seen: list[set[str]] = []
+
+    def look_after(self: Committer, stored: _Stored, table: pa.Table) -> None:
+        put(self, stored, table)
+        seen.append(set().union(*map(ids, paths)))
+
+    monkeypatch.setattr(Committer, "_put", look_after)
+    for moves in (["a", "c"], ["a"], ["c"], ["a", "b"], ["a", "b", "c", "d"]):
+        is_clip = {clip: clip in ids(paths[0]) for clip in moves}
+        mover = committer(tmp_path, moves)
+        for clip in moves:
+            mover.add(ending(clip, failed=is_clip[clip]))
+        mover.flush()
+        assert {clip: clip in ids(paths[1]) for clip in moves} == is_clip
+        assert sorted([*ids(paths[0]), *ids(paths[1])]) == ["a", "b", "c", "d"]
+    assert len(seen) > 10
+    assert all(found == {"a", "b", "c", "d"} for found in seen)
 
 
 def test_parts_are_let_go_when_their_rows_have_come(tmp_path: Path) -> None:

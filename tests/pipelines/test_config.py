@@ -110,6 +110,11 @@ def test_missing_package_is_explained() -> None:
         ),
         (["video.codec=ffv1", "video.crf=20"], "crf"),
         (["video.preset=warp"], "preset"),
+        (
+            ["video.codec=ffv1", "video.c2pa={certificate: a, key: b}"],
+            "video.c2pa: ffv1 makes .mkv files, which cannot be signed: set it to null, or take another codec",
+        ),
+        (["video.c2pa={certificate: a}"], "video.c2pa.key: is required"),
         (["workers.generate.num_gpus=0.3"], "1/n"),
         (["image.width=100"], "multiple of 8"),
         (["image.width=512", "image.height=576"], "orientation=portrait"),

@@ -14,8 +14,8 @@ from actors.records import clip_schema
 from actors.storage import Storage
 from pipelines.config import Config, load_config
 from pipelines.dataset.layout import Layout
-from pipelines.planning.estimate import estimated, estimated_or_unknown, span
-from pipelines.planning.history import History, PastRun, Seconds, read_history, settings_of
+from pipelines.money.estimate import estimated, estimated_or_unknown, span
+from pipelines.money.history import History, PastRun, Seconds, read_history, settings_of
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools
 from tests.clusters import Head
@@ -161,7 +161,7 @@ def test_of_runs_on_other_numbers_of_gpus_of_the_same_types() -> None:
 
 
 def test_no_estimate_ends_a_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("pipelines.planning.estimate._pace", lambda *_: 1 / 0)
+    monkeypatch.setattr("pipelines.money.estimate._pace", lambda *_: 1 / 0)
     plan = plan_of(10, Seconds(10.0, 1.0, 5, H100))
     told = estimated_or_unknown(plan, config_of(), FOUR_GPUS, {"H100": 4.0}, {"H100": 4.0})
     assert told.shown() == {"estimate": "unknown: the estimate failed"}

@@ -8,8 +8,8 @@ import pytest
 from actors.contracts import Failed, Made, Row
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
-from pipelines.driver.cost import GpuClock
-from pipelines.driver.gpu_time import SHARES
+from pipelines.money.cost import GpuClock
+from pipelines.money.gpu_time import SHARES
 from pipelines.pools import Reserved
 from tests.clock import Pass
 

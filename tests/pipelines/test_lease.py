@@ -18,8 +18,9 @@ from actors import retries
 from actors.errors import RunError, StorageError
 from actors.storage import Storage
 from pipelines.dataset import lease as leases
+from pipelines.dataset.generations import MAX_CLOCK_SKEW_S
 from pipelines.dataset.layout import Layout
-from pipelines.dataset.lease import MAX_CLOCK_SKEW_S, Lease
+from pipelines.dataset.lease import Lease
 
 if TYPE_CHECKING:
     from tests.servers import S3Server

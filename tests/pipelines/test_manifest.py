@@ -235,7 +235,7 @@ def test_parquet_parts(tmp_path: Path) -> None:
         uris = [f"/{part}-{i}.jpg" for i in range(4)]
         write(folder / f"part-{part}.parquet", {"uri": uris, "n": pa.array(range(4)) if part != 1 else pa.nulls(4)})
     write(folder / "_SUCCESS", b"")
-    write(folder / "_delta_log" / "00.parquet", b"x")
+    write(folder / "_temporary" / "00.parquet", b"x")
     chunks = list(read(folder, chunk_rows=5).chunks())
     assert [len(chunk) for chunk in chunks] == [5, 5, 2]
     assert chunks[1]["image_uri"].to_pylist() == ["/1-1.jpg", "/1-2.jpg", "/1-3.jpg", "/2-0.jpg", "/2-1.jpg"]

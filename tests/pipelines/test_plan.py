@@ -146,6 +146,8 @@ def test_what_does_not_change_the_clip_does_not_change_its_id(tmp_path: Path) ->
         "video.crf=18",  # the codec's own value
         "video.preset=medium",
         "video.pixel_format=yuv420p",
+        "video.ai_mark=false",  # it is said of the same pixels
+        "video.c2pa={certificate: c.pem, key: k.pem}",
         "generation.noise_aug_strength=2e-2",
         "variants=[{noise_aug_strength: 0.02}]",
     ]

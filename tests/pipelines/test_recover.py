@@ -11,16 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from actors import video
 from actors.errors import StorageError
 from actors.file_tag import file_tag
 from actors.generators.svd.generator import SvdGenerator
+from actors.marks.credentials import Credentials
+from actors.marks.signing import Signer
+from actors.marks.source_types import MADE_BY_AI
 from actors.records import clip_schema, work_schema
 from actors.settings import VideoSettings
 from actors.storage import Storage
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.recover import recover
+from tests.certificates import Authority, pem_of
 
 STORAGE = Storage()
 CLIP_SCHEMA, WORK_SCHEMA = clip_schema(SvdGenerator), work_schema(SvdGenerator)
@@ -65,6 +70,18 @@ def test_stored_clips_are_committed_from_their_own_record(tmp_path: Path) -> Non
     assert (row["bytes"], row["sha256"]) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
     assert not work.exists()
     assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 0
+
+
+def test_a_signed_clip_is_taken_in_by_its_record_and_listed_as_the_file_that_it_is(tmp_path: Path) -> None:
+    leave_work(tmp_path, ["b"])
+    path = store_video(tmp_path, "b")
+    size = path.stat().st_size
+    key = ec.generate_private_key(ec.SECP256R1())
+    Signer(Credentials(Authority().vouch(key), pem_of(key))).sign(path, MADE_BY_AI)
+    assert recover(Layout(str(tmp_path)), STORAGE, lambda: None) == 1
+    row = rows_of(tmp_path)["b"]
+    assert row["bytes"] == path.stat().st_size > size
+    assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_recovering_again_adds_nothing_twice(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
+import c2pa
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from pipelines import run as runs
 from pipelines.config import load_config
 from pipelines.planning.clips import open_manifest, wanted_clips
 from pipelines.planning.identity import Identity
+from tests.certificates import write_credentials
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
 from tests.web import serving
@@ -158,17 +160,23 @@ def _proxy() -> str:
 
 def test_a_run_keeps_all_secrets(tmp_path: Path, web: Web, head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STILLREEL_TEST_ONE", plant("environment"))
-    job = write_job(tmp_path, web)
-    planned = in_process("plan", "--config", job)
-    done = in_process("run", "--config", job, f"ray.address={head.address}")
-    again = in_process("run", "--config", job, f"ray.address={head.address}")
+    job = [write_job(tmp_path, web), *write_credentials(tmp_path)]
+    planned = in_process("plan", "--config", *job)
+    done = in_process("run", "--config", *job, f"ray.address={head.address}")
+    again = in_process("run", "--config", *job, f"ray.address={head.address}")
     said = "\n".join(text for one in (planned, done, again) for text in (one.stdout, one.stderr))
     assert done.returncode == 0, said
     assert "Nothing left to do" in again.stdout, said
     assert found_in(said) == []
     assert found_in(texts_of(tmp_path / "out")) == []
     assert found_in(logs_of_ray(head)) == []
-    # And all of it was used: without its secret no request would have been answered.
+    key = [line for line in (tmp_path / "key.pem").read_text().splitlines() if not line.startswith("-")]
+    everything = said + texts_of(tmp_path / "out") + logs_of_ray(head)
+    assert [line for line in [*key, f"{tmp_path}/key.pem"] if line in everything] == []
+    # And all of it was used: without its secret no request would have been answered, and no clip signed.
+    for path in (tmp_path / "out/data/part-00000").glob("*.mp4"):
+        with c2pa.Reader(str(path)) as reader:
+            assert reader.get_validation_state() == "Valid"
     clips = pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet")["image_uri"].to_pylist()
     assert sorted(clips) == [f"{web.url}/{name}" for name in ("a%2Fb.png", "b.png?w=3", "c+d.png", "d.png")]
     failures = pq.read_table(tmp_path / "out/failures/part-00000.parquet").to_pylist()
@@ -251,6 +259,9 @@ def test_what_workers_raise_holds_no_secrets(
         ["storage.options.s4.secret={}"],
         ["storage.options.file.secret={}"],
         ["storage.options.s3.secret", "{}"],
+        ["video.c2pa={}"],
+        ["video.c2pa.key={}"],
+        ["video.c2pa={{certificate: conf/null.yaml, key: {}}}"],
         ["{}"],
         ["--", "-{}"],
         ["storge={{s3: {{secret: {}}}}}"],

@@ -14,13 +14,15 @@ from actors.errors import RunError, StorageError
 from actors.storage import Storage
 from pipelines.__main__ import status as status_command
 from pipelines.config.sections import CostSettings
-from pipelines.dataset import beats
-from pipelines.dataset.beats import Beat, State, read_state
+from pipelines.dataset import beats, states
+from pipelines.dataset.beats import Beat
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import held
-from pipelines.driver.cost import GpuClock, price_of
+from pipelines.dataset.shard import WHOLE, Shard
+from pipelines.dataset.states import State, States, read_states
+from pipelines.money.cost import GpuClock, price_of
 from pipelines.pools import Reserved
-from pipelines.status import rows_of, to_json
+from pipelines.status import EXIT_CODES, rows_of, to_json
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
 from tests.servers import S3Server
@@ -32,6 +34,12 @@ NOW = datetime.now(UTC)
 def beat_of(layout: Layout, run_id: str, **fields: Any) -> None:
     beat = Beat(**({"run_id": run_id, "phase": "running", "started_at": NOW, "beaten_at": NOW} | fields))
     STORAGE.put_bytes(layout.run(run_id).heartbeat, beat.model_dump_json().encode())
+
+
+def state_of(layout: Layout) -> State:
+    state = read_states(layout, STORAGE).of_whole
+    assert state is not None
+    return state
 
 
 def status(output: object, *options: str) -> tuple[int, str]:
@@ -65,7 +73,7 @@ def test_a_run_that_has_ended(tmp_path: Path, phase: str, word: str, code: int) 
     layout = Layout(str(tmp_path))
     with held(layout, STORAGE, run_id="r", lease_s=60):
         beat_of(layout, "r", phase=phase)
-    state = read_state(layout, STORAGE)
+    state = state_of(layout)
     assert state.word == word
     assert rows_of(state)["state"] == phase
     assert status(tmp_path)[0] == code
@@ -99,10 +107,10 @@ def test_what_is_no_dataset_and_what_is_of_a_newer_version(tmp_path: Path) -> No
     with held(layout, STORAGE, run_id="r", lease_s=60):
         beat_of(layout, "r", version=beats.VERSION + 1)
         with pytest.raises(RunError, match="is of a newer version of stillreel: use that one"):
-            read_state(layout, STORAGE)
+            read_states(layout, STORAGE)
         STORAGE.put_bytes(layout.run("r").heartbeat, b"{")
         with pytest.raises(RunError, match=r"heartbeat\.json is damaged, or of another version"):
-            read_state(layout, STORAGE)
+            read_states(layout, STORAGE)
 
 
 def test_a_file_is_no_dataset(tmp_path: Path) -> None:
@@ -118,23 +126,24 @@ def test_who_watches_outlives_a_store_that_does_not_answer(
     layout = Layout(str(tmp_path))
     with held(layout, STORAGE, run_id="r", lease_s=60):
         beat_of(layout, "r")
-        running = read_state(layout, STORAGE)
-        answers: list[State | None] = [running, None, None, running, None, replace(running, word="done")]
+        running = read_states(layout, STORAGE)
+        done = States({WHOLE: replace(state_of(layout), word="done")})
+        answers: list[States | None] = [running, None, None, running, None, done]
 
-        def answer(*_: object) -> State:
+        def answer(*_: object) -> States:
             if (state := answers.pop(0)) is None:
                 raise StorageError("out/_lease could not be listed: no route")
             return state
 
-        monkeypatch.setattr(beats, "read_state", answer)  # which the command asks first
-        monkeypatch.setattr("pipelines.status.read_state", answer)
+        monkeypatch.setattr(states, "read_states", answer)  # which the command asks first
+        monkeypatch.setattr("pipelines.status.read_states", answer)
         monkeypatch.setattr("pipelines.status.BEAT_S", 0.01)
         with pytest.raises(typer.Exit) as ended:
             status_command(str(tmp_path), watch=True)
     assert (ended.value.exit_code, answers) == (0, [])
     line = "stillreel: out/_lease could not be listed: no route; asking again every 0.01 s"
     assert capsys.readouterr().err.splitlines() == [line] * 2  # once for each time that it is away
-    monkeypatch.setattr(beats, "read_state", lambda *_: STORAGE.read_bytes(str(tmp_path / "none")))
+    monkeypatch.setattr(states, "read_states", lambda *_: STORAGE.read_bytes(str(tmp_path / "none")))
     with pytest.raises(StorageError):  # the first time it may be the wrong place
         status_command(str(tmp_path), watch=True)
 
@@ -160,7 +169,7 @@ def test_it_asks_a_store_three_times(
 
         monkeypatch.setattr(filesystem, "_call_s3", count)
         monkeypatch.setattr(filesystem, "call_s3", count_listing)  # holds the first one as it was
-        assert read_state(layout, s3_storage).word == "running"
+        assert read_states(layout, s3_storage).word == "running"
         monkeypatch.undo()
     assert sorted(asked) == ["get_object", "get_object", "list_objects_v2"]
 
@@ -168,8 +177,78 @@ def test_it_asks_a_store_three_times(
 def test_json_of_a_run_without_a_beat(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path))
     with held(layout, STORAGE, run_id="r", lease_s=60):
-        told = json.loads(to_json(read_state(layout, STORAGE), layout))
+        told = json.loads(to_json(read_states(layout, STORAGE), layout))
     assert (told["state"], told["run"], told["run_id"]) == ("running", None, "r")
+
+
+def share_of_run(layout: Layout, shard: str, *, beat: dict[str, Any] | None = None, ago_s: float = 0) -> None:
+    """What a run of this share has left, that began so many seconds ago and has released its lease."""
+    share, run_id = Shard.parse(shard), f"r{shard.partition('/')[0]}"
+    with held(layout, STORAGE, run_id=run_id, lease_s=60, shard=share):
+        if beat is not None:
+            beat_of(layout, run_id, **beat)
+    uri = layout.lease_generation(1, share)
+    then = (NOW - timedelta(seconds=ago_s)).isoformat()
+    STORAGE.put_bytes(uri, json.dumps(json.loads(STORAGE.read_bytes(uri)) | {"renewed_at": then}).encode())
+
+
+def test_shards_are_shown_each_and_together(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    share_of_run(layout, "1/1", beat={"phase": "done", "made": 7}, ago_s=1000)
+    share_of_run(layout, "1/2", beat={"phase": "broke off", "made": 7}, ago_s=900)
+    kinds = [{"stage": "load", "error_type": "ImageError", "count": 1}]
+    counts: dict[str, Any] = {"to_do": 50, "made": 49, "failed": 1, "gpu_s": 3600.0, "cost": 2.0, "failures": kinds}
+    share_of_run(layout, "1/4", beat={"phase": "done"} | counts)
+    share_of_run(layout, "3/4")
+    assert status(tmp_path)[0] == 4  # 2/4 and 4/4 were never begun, and none runs
+    with held(layout, STORAGE, run_id="r4", lease_s=60, shard=Shard(4, 4)):
+        beat_of(layout, "r4", to_do=100, made=30, failed=10, recent_s=60.0, recent_ended=20, gpu_s=3600.0, cost=1.0)
+        code, said = status(tmp_path)
+        words = " ".join(said.split())
+        assert code == 3
+        for part in (
+            "4 shards", "state running", "79 made, 11 failed, of 150; 0 were there", "20.0 clips/min of late, ETA 3",
+            "failed at load (ImageError) 1", "GPU-hours 2.00", "3.00 USD", "1/4 done 49 1 50", "2/4 missing",
+            "4/4 running 30 10 100 20.0 3 min",
+        ):  # fmt: skip
+            assert part in words, (part, said)
+        told = json.loads(status(tmp_path, "--json")[1])
+        assert [shard["state"] for shard in told["shards"]] == ["done", "missing", "done", "running"]
+        assert [shard["shard"] for shard in told["shards"]] == ["1/4", "2/4", "3/4", "4/4"]
+        assert (told["state"], told["run"]["made"], told["run"]["failed"]) == ("running", 79, 11)
+        assert told["shards"][3]["run"]["clips_per_s"] == told["run"]["clips_per_s"] == 20 / 60
+    assert status(tmp_path)[0] == 1  # released, and its last sign of life says "running"
+
+
+@pytest.mark.parametrize(
+    ("words", "together"),
+    [
+        (["done", "done"], "done"),
+        (["done", None], "missing"),
+        (["running", None], "running"),
+        (["running", "stale"], "stale"),
+        (["failed", "stale", "running", None], "failed"),
+    ],
+)
+def test_the_worst_of_all_shards_is_the_exit_code(words: list[Any], together: str, tmp_path: Path) -> None:
+    with held(Layout(str(tmp_path)), STORAGE, run_id="r", lease_s=60):
+        one = state_of(Layout(str(tmp_path)))
+    found = [None if word is None else replace(one, word=word) for word in words]
+    states = States(dict(zip(Shard(1, len(words)).division, found, strict=True)))
+    assert states.word == together
+    assert states.is_running == ("running" in words)
+    assert together in EXIT_CODES
+
+
+def test_a_run_that_withdrew_or_was_ended_is_told_as_such(tmp_path: Path) -> None:
+    """Ended by another run before its first sign of life: it did not find nothing to do."""
+    layout = Layout(str(tmp_path))
+    share_of_run(layout, "1/2", beat={"phase": "done"})
+    share_of_run(layout, "2/2")
+    for change, word in (({"ended_by": "run x of y"}, "failed"), ({"withdrawn": True}, "missing")):
+        uri = layout.lease_generation(1, Shard(2, 2))
+        STORAGE.put_bytes(uri, json.dumps(json.loads(STORAGE.read_bytes(uri)) | change).encode())
+        assert read_states(layout, STORAGE).word == word
 
 
 def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from pipelines.config import Config
 from pipelines.config.sections import CostSettings
-from pipelines.driver.bill import S_PER_HOUR, per_1000
-from pipelines.driver.cost import price_of
-from pipelines.planning import measured
-from pipelines.planning.history import PastRun, Seconds
+from pipelines.money import measured
+from pipelines.money.bill import S_PER_HOUR, per_1000
+from pipelines.money.cost import price_of
+from pipelines.money.history import PastRun, Seconds
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools, pools_without_cluster
 

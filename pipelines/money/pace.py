@@ -1,11 +1,11 @@
-"""What a run says of its own speed, from which later ones are estimated (`pipelines.planning.history`)."""
+"""What a run says of its own speed, from which later ones are estimated (`pipelines.money.history`)."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.planning.estimate import Estimate
+from pipelines.money.estimate import Estimate
 from pipelines.pools import Pools
 
 
@@ -14,7 +14,7 @@ class Pace:
     """From the first clip to the last one, and on what.
 
     Attributes:
-        settings: `pipelines.planning.history.settings_of` the run.
+        settings: `pipelines.money.history.settings_of` the run.
         estimate: what it was to take, as it was known at its start.
     """
 

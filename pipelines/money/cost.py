@@ -9,8 +9,8 @@ from typing import Any
 from actors.contracts import Ending
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
-from pipelines.driver.bill import S_PER_HOUR, per_1000, shown
-from pipelines.driver.gpu_time import GpuTime
+from pipelines.money.bill import S_PER_HOUR, per_1000, shown
+from pipelines.money.gpu_time import GpuTime
 from pipelines.pools import Reserved
 
 
