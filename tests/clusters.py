@@ -69,6 +69,16 @@ def head_alone() -> Iterator[Head]:
 
 
 @contextmanager
+def simulated_head(*, cpus: int, gpus: int, store_bytes: int) -> Iterator[Head]:
+    """A head with GPUs that are not there."""
+    port = free_port()
+    has = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={store_bytes}"]
+    with _node("--head", f"--port={port}", "--include-dashboard=false", *has) as process:
+        _wait_until_it_listens(port, process)
+        yield Head(f"127.0.0.1:{port}", "", process.pid)
+
+
+@contextmanager
 def another_node(head: Head, *, cpus: int) -> Iterator["psutil.Process"]:
     """A second node of the cluster, as the process that all of its others are below."""
     with _node(f"--address={head.address}", f"--num-cpus={cpus}") as process:

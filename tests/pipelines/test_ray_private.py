@@ -20,6 +20,9 @@ from ray._private.state import state
 from ray.core.generated import autoscaler_pb2, common_pb2
 from ray.data import DataContext, Dataset
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.data._internal.execution.interfaces.execution_options import ExecutionResources
+from ray.data._internal.execution.interfaces.op_runtime_metrics import OpRuntimeMetrics
+from ray.data._internal.execution.resource_manager import ResourceManager
 from ray.util.metrics import Counter
 
 from pipelines.driver import ray_private
@@ -93,7 +96,7 @@ def test_statistics_of_blocks_can_be_thrown_away() -> None:
     assert "self._topology" in (internal / "streaming_executor.py").read_text()
     for method in vars(ExecutionCallback):
         if not method.startswith("_"):
-            assert callable(getattr(ray_private.KeepNoStatistics, method, None)), method
+            assert callable(getattr(ray_private.Callback, method, None)), method
 
 
 def test_statistics_of_an_operator_go_nowhere(caplog: pytest.LogCaptureFixture) -> None:
@@ -104,6 +107,83 @@ def test_statistics_of_an_operator_go_nowhere(caplog: pytest.LogCaptureFixture) 
     assert len(operator._output_blocks_stats) == 0
     ray_private.KeepNoStatistics().before_execution_starts(SimpleNamespace())
     assert "_output_blocks_stats" in caplog.text
+
+
+class Budgeted:
+    """An executor of Ray Data with two stages, as far as budgets go: the first takes CPUs, the second is of actors."""
+
+    def __init__(self, room_bytes: int, output_bytes: int | None) -> None:
+        self.updates = 0
+        metrics = [SimpleNamespace(num_tasks_submitted=0, obj_store_mem_max_pending_output_per_task=1) for _ in "ab"]
+        metrics[1].obj_store_mem_max_pending_output_per_task = output_bytes
+        self.load, self.generate = metrics
+        usages = [ExecutionResources(cpu=1), ExecutionResources()]
+        self._topology = [
+            SimpleNamespace(metrics=one, incremental_resource_usage=lambda usage=usage: usage)
+            for one, usage in zip(metrics, usages, strict=True)
+        ]
+        self._resource_manager = SimpleNamespace(
+            update_usages=self._update, get_budget=lambda _: SimpleNamespace(object_store_memory=room_bytes)
+        )
+
+    def _update(self) -> None:
+        self.updates += 1
+
+    def step(self, spare: ray_private.SpareBudgets, started: list[Any]) -> int:
+        """One turn of the loop, in which so many tasks start; how often budgets were computed."""
+        before = self.updates
+        for metrics in [None, None, *started]:
+            if metrics:
+                metrics.num_tasks_submitted += 1
+            self._resource_manager.update_usages()
+        spare.on_execution_step(self)
+        return self.updates - before
+
+
+@pytest.mark.parametrize(
+    ("room_bytes", "output_bytes", "updates"),
+    [
+        (1000, 10, 2),  # there is room for all forty
+        (100, 10, 2 + 4),  # for ten: after nine each time that one more starts, it is looked again
+        (10, 10, 2 + 40),  # for one: after each
+        (0, 10, 2 + 40),
+        (1000, None, 2 + 40),  # nothing is known yet
+    ],
+)
+def test_budgets_are_computed_where_one_may_be_at_its_end(
+    room_bytes: int, output_bytes: int | None, updates: int
+) -> None:
+    executor, spare = Budgeted(room_bytes, output_bytes), ray_private.SpareBudgets()
+    spare.before_execution_starts(executor)
+    assert executor.step(spare, [executor.generate] * 40) == updates
+    assert executor.step(spare, []) == 2
+    assert executor.step(spare, [executor.generate] * 40) == updates
+
+
+def test_budgets_are_computed_after_each_task_that_takes_a_cpu() -> None:
+    executor, spare = Budgeted(1000, 10), ray_private.SpareBudgets()
+    spare.before_execution_starts(executor)
+    assert executor.step(spare, [executor.generate, executor.load, executor.generate, executor.load]) == 2 + 2
+
+
+def test_budgets_of_another_ray_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    executor = SimpleNamespace(_topology={}, _resource_manager=SimpleNamespace(get_budget=None))
+    ray_private.SpareBudgets().before_execution_starts(executor)
+    assert "update_usages" in caplog.text
+    assert "a third more" in caplog.text
+
+
+def test_ray_data_computes_budgets_as_it_did() -> None:
+    """The loop asks twice each time it comes round, and after each task that it starts."""
+    internal = Path(ray.__file__).parent / "data/_internal/execution"
+    loop = (internal / "streaming_executor.py").read_text()
+    step = loop[loop.index("def _scheduling_loop_step") : loop.index("def _refresh_progress_manager")]
+    assert step.count("self._resource_manager.update_usages()") == ray_private.SpareBudgets._ASKED_ANYWAY + 1
+    assert step.count("dispatch_next_task()") == 1
+    assert callable(ResourceManager.update_usages)
+    assert callable(ResourceManager.get_budget)
+    assert "obj_store_mem_max_pending_output_per_task" in vars(OpRuntimeMetrics)
+    assert "num_tasks_submitted" in OpRuntimeMetrics.__dataclass_fields__
 
 
 def test_work_rows_can_be_held_back() -> None:
