@@ -1,6 +1,7 @@
 """Whether a file or folder of this machine is what it was, by what the system tells of it alone."""
 
 import os
+import stat
 import time
 
 # What was changed so lately may be changed once more without a trace: clocks of file systems tick, some once a second.
@@ -19,8 +20,11 @@ def stamp(path: str, *, of_place: bool = False) -> str | None:
     """
     now = time.time_ns()
     try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)  # noqa: PTH116 - a string, as all paths here
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):  # a pipe's writer would take us for its reader
+            return None
         # Opened, because network file systems ask the server then, and answer from memory otherwise.
-        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # of a pipe, too, without waiting for a writer
+        opened = os.open(path, os.O_RDONLY)
         try:
             found = os.fstat(opened)
         finally:
