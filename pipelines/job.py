@@ -139,7 +139,7 @@ class Job:
 
             columns = Columns.of(self.config.generator, plan.extras)
             mover = Mover(self.layout, self.storage, self.run_id, lease.check)
-            extend_before_run(plan.older, columns, mover, is_shard=False)
+            extend_before_run(plan.older, columns, mover, is_shard=not self.shard.is_whole)
 
     def committer(self, plan: Plan, lease: Lease) -> Committer:
         """What writes the dataset."""

@@ -159,7 +159,7 @@ def _of_dataset(holdings: Holdings, plan: Plan, *, is_retry: bool) -> Iterator[s
     if others := sum(map(plan.shard.owns, holdings.lost.parts.tolist())) - plan.lost:
         yield f"clips of the dataset whose videos are gone, and which this manifest does not ask for: {others:,}"
     if holdings.older:
-        said = "they get them before the run writes"
+        said = "they get them before the run writes" if plan.shard.is_whole else "first `stillreel verify --repair`"
         yield f"parts of an older version of stillreel, without some of the columns: {len(holdings.older):,}; {said}"
     if holdings.foreign:
         said = f"among the parts of the dataset lie files or folders that are none: {len(holdings.foreign):,}"

@@ -17,8 +17,10 @@ from benchmarks.damages.dataset import clip_id, make_dataset, new_row, store_vid
 from benchmarks.damages.kills import DAMAGES, kill_after_each_change
 from benchmarks.damages.kinds import CASES
 from benchmarks.damages.trial import try_damages
-from pipelines.dataset.layout import Layout
+from pipelines.dataset.layout import Layout, new_run_id
 from pipelines.dataset.lease import held
+from pipelines.dataset.recover import recover
+from pipelines.dataset.shard import Shard
 from pipelines.planning.holdings import read_holdings
 from pipelines.upkeep import kinds
 from pipelines.upkeep.extending import extend_before_run
@@ -120,6 +122,24 @@ def test_what_a_run_is_doing_is_its_own(root: Path) -> None:
         row for row in pq.read_table(part(root, 1) / "metadata.parquet").to_pylist() if row["clip_id"] == video.stem
     )
     assert row["caption"] == f"of {row['image_uri']}"  # from the work file
+
+
+def test_what_a_shard_is_doing_is_its_own_and_what_it_left_is_recovered(root: Path) -> None:
+    layout, shard = Layout(str(root)), Shard(2, 4)
+    run_id = new_run_id(shard)
+    store_video(root, 900, 1)
+    write_work(Path(layout.run(run_id).work_file(0)), [new_row(900, 1), new_row(901, 1)])
+    with held(layout, STORAGE, run_id=run_id, lease_s=60, shard=shard):
+        whole = look_at(layout, STORAGE, deep=False)
+        assert (names(whole), whole.writers.runs) == ({}, [run_id])
+        with pytest.raises(RunError, match="is being written by run"):
+            repair(layout, STORAGE, deep=False)
+    assert seen(root) == {"unlisted": 1, "left_work": 1}
+    with pytest.raises(RunError, match=r"verify .* --repair"):
+        recover(layout, STORAGE, lambda: None, Shard(1, 3))
+    after, _ = repair(layout, STORAGE, deep=True)
+    assert names(after) == {}
+    recover(layout, STORAGE, lambda: None, Shard(1, 3))
 
 
 def test_a_clip_made_again_in_its_place_is_taken_in_from_its_run(root: Path) -> None:
