@@ -20,7 +20,7 @@ from actors.contracts import Pixels
 from actors.errors import GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
 from actors.rife import weights
-from actors.rife.ifnet import IFNet
+from actors.rife.network import Network
 from actors.rife.runner import EncodedFrames, Precision, Runner
 from actors.rife.times import output_times
 
@@ -72,7 +72,9 @@ def _cell_means(values_NX: npt.NDArray[Any], sum_type: type[np.generic]) -> npt.
 class Interpolator:
     """A network that stays on its device, and what turns the frames of a clip into more of them."""
 
-    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool = False) -> None:
+    def __init__(
+        self, net: Network, *, device: torch.device | str, precision: Precision, compile: bool = False
+    ) -> None:
         """`precision` is that of the convolutions alone; on a CPU fp16 is slower than fp32.
 
         `compile`: let torch.compile make the network's code, once for each size of frames and of batch, which takes a
@@ -86,13 +88,12 @@ class Interpolator:
         cls, path: str | Path, *, device: torch.device | str, precision: Precision, compile: bool = False
     ) -> "Interpolator":
         """From a weight file; see `actors.rife.weights` for the kinds and for the errors."""
-        net, _ = weights.load(path)
-        return cls(net, device=device, precision=precision, compile=compile)
+        return cls(weights.load(path), device=device, precision=precision, compile=compile)
 
     @property
     def name(self) -> str:
         """The network's version, such as `4.25`."""
-        return self._runner.net.variant.name
+        return self._runner.net.name
 
     def warm_up(self, *, width: int, height: int, pairs_per_batch: int = 8) -> None:
         """Have ready what is compiled or chosen for frames of this size (pixels) in batches of this size.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from actors.compiling import compiled
 from actors.contracts import Pixels
-from actors.rife.ifnet import IFNet
+from actors.rife.network import Network
 
 Precision = Literal["fp32", "fp16"]
 
@@ -33,7 +33,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 class Runner:
     """A network that stays on its device."""
 
-    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool) -> None:
+    def __init__(self, net: Network, *, device: torch.device | str, precision: Precision, compile: bool) -> None:
         self.device = torch.device(device)
         self.net = net.to(self.device, PRECISIONS[precision]).eval()
         self.is_compiled = compile
@@ -123,14 +123,14 @@ class EncodedFrames:
         self._ready = {i: ready for i, ready in self._ready.items() if i >= index or i == 0}
 
 
-def _encode(net: IFNet, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+def _encode(net: Network, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
     """Bytes to padded images, 0..1, and their head features."""
     images_BCHW = net.pad(frames_BHWC.permute(0, 3, 1, 2).float() / 255)
     return images_BCHW, net.encode(images_BCHW)
 
 
 def _between(
-    net: IFNet,
+    net: Network,
     img0_BCHW: Tensor,
     img1_BCHW: Tensor,
     f0_BCHW: Tensor,
