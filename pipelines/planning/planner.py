@@ -25,6 +25,7 @@ from pipelines.planning.clips import expand_variants, open_manifest, wanted_clip
 from pipelines.planning.hashes import Hashes, contains, hashes_of, merge
 from pipelines.planning.holdings import FailedBefore, Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
+from pipelines.planning.interpolated_times import notes_on_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def make_plan(
     plan = Plan(notes=list(reader.notes), problems=reader.problems, extras=extras)
     if reader.overrides:
         plan.notes.append(f"columns of the manifest override the configuration: {', '.join(reader.overrides)}")
+    plan.notes += notes_on_times(config, storage)
     sieve = _Sieve(holdings, retry, plan)
     parts = _PartAllocator(holdings.part_sizes)
     writer = WorkWriter(run, storage) if run is not None else None

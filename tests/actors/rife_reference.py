@@ -113,7 +113,7 @@ def random_hdv3_state(channels: int = 90, *, seed: int = 0) -> State:
         for branch, outputs in (("conv1", 4), ("conv2", 1)):
             draw.deconv(f"{block}.{branch}.0", channels, channels // 2)
             draw.slopes(f"{block}.{branch}.1", channels // 2)
-            draw.deconv(f"{block}.{branch}.2", channels // 2, outputs, gain=0.3)
+            draw.deconv(f"{block}.{branch}.2", channels // 2, outputs, gain=FLOW_GAIN)
     return draw.state
 
 
