@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
+from actors.rife.ifnet import IFNet
+from actors.rife.variants import DEFAULT_VARIANT
 from actors.svd.decoder import Decoder
 from actors.svd.primitives import FeedForward
 from actors.svd.unet import UNet

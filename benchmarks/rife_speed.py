@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.contracts import Pixels
-from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
+from actors.rife.ifnet import IFNet
 from actors.rife.interpolate import Interpolator
 from actors.rife.runner import Precision
+from actors.rife.variants import DEFAULT_VARIANT
 from benchmarks.pan import pan
 
 _FACTOR = 4

@@ -10,85 +10,26 @@ sampling grid is wrong by up to a quarter of a pixel at a width of 1920.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from actors.rife.flow import FLOW, MASK, RGB, Estimate, estimate, resize
+from actors.rife.network import Network
+from actors.rife.variants import Variant
+
 LEAKY_SLOPE = 0.2
-RESIDUAL_CONVS = 8  # in every block of every variant
-RGB = 3
-FLOW = 4
-MASK = 1
-TIME = 1
-BLOCK_STRIDE = 4  # a block's two convolutions of stride 2
-SUBPIXELS = 4  # a block ends in a pixel shuffle by 2, before which each of its outputs has 4 channels
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What tells one RIFE 4.x network from another; a free choice of `channels` and `head` makes a smaller one."""
-
-    name: str
-    channels: tuple[int, ...]  # width of each block, even
-    scales: tuple[int, ...]  # each block works on images smaller by this factor
-    head: tuple[int, int] | None  # (hidden, output) channels of the per-frame features, or none
-    tail: int  # output channels of a block: flow, mask, then features for the next one
-    mask: Literal["added", "replaced"]  # what a block's mask does to the one before
-
-    @property
-    def pad_multiple(self) -> int:
-        """Frames are padded to this multiple so that every block divides them evenly."""
-        return BLOCK_STRIDE * max(self.scales)
-
-    @property
-    def features(self) -> int:
-        """Channels that a block hands to the next one; 4.6 has a spare output channel and hands over none."""
-        return self.tail - FLOW - MASK if self.mask == "replaced" else 0
-
-    def input_channels(self, block: int) -> int:
-        """Channels that go into a block: images, head features and time; later ones see mask, features and flow too."""
-        per_frame = RGB + (self.head[1] if self.head else 0)
-        first = 2 * per_frame + TIME
-        return first if block == 0 else first + MASK + self.features + FLOW
-
-
-DEFAULT_VARIANT = Variant("4.25", (192, 128, 96, 64, 32), (16, 8, 4, 2, 1), (16, 4), 13, "replaced")
-
-VARIANTS = {
-    variant.name: variant
-    for variant in (
-        DEFAULT_VARIANT,
-        Variant("4.26", (192, 128, 96, 64, 32), (16, 8, 4, 2, 1), (16, 4), 13, "replaced"),
-        Variant("4.25.lite", (192, 128, 96, 64, 24), (32, 16, 8, 4, 1), (16, 4), 13, "replaced"),
-        Variant("4.22.lite", (192, 128, 64, 32), (8, 4, 2, 1), (16, 4), 13, "replaced"),
-        Variant("4.6", (192, 128, 96, 64), (8, 4, 2, 1), None, 6, "added"),
-    )
-}
-
-
-class Estimate(NamedTuple):
-    """What the blocks so far think: `flow_B4HW` (pixels), `mask_B1HW` (logits) and both frames warped by that flow."""
-
-    flow_B4HW: Tensor
-    mask_B1HW: Tensor
-    warped0_BCHW: Tensor
-    warped1_BCHW: Tensor
-
-    def merged(self) -> Tensor:
-        """The frame itself, (B,3,H,W): a high mask takes the first frame, a low one the second."""
-        mask_B1HW = torch.sigmoid(self.mask_B1HW)
-        return self.warped0_BCHW[:, :RGB] * mask_B1HW + self.warped1_BCHW[:, :RGB] * (1 - mask_B1HW)
+BLOCK_CONVS = 8  # of stride 1, in every block of every variant
+RESTART_PX = 32.0  # of either flow, in whichever direction, from which a variant that restarts does so
 
 
 class ResidualConv(nn.Module):
     """A convolution scaled per channel by `beta`, around which its input is carried."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=groups)
         self.beta = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -97,38 +38,54 @@ class ResidualConv(nn.Module):
 
 
 class IFBlock(nn.Module):
-    """One refinement of flow and mask, made on images that are smaller by `scale`."""
+    """One refinement of flow and mask, made on images that are smaller by its scale."""
 
-    def __init__(self, input_channels: int, channels: int, tail: int, scale: int) -> None:
+    def __init__(self, variant: Variant, index: int) -> None:
         super().__init__()
-        self.scale = scale
+        channels, last = variant.channels[index], variant.last_channels
+        self.scale = variant.scales[index]
+        # The bare deconvolution's outputs are half as large as the inputs, and their flow is in their pixels.
+        self.output_scale = 2 if variant.has_bare_tail else 1
+        self.adds_input = variant.body == "prelu"
         self.conv0 = nn.Sequential(
-            _halving_conv(input_channels, channels // 2),
-            _halving_conv(channels // 2, channels),
+            _halving_conv(variant, variant.input_channels(index), channels // 2),
+            _halving_conv(variant, channels // 2, channels),
         )
-        self.convblock = nn.Sequential(*[ResidualConv(channels) for _ in range(RESIDUAL_CONVS)])
-        self.lastconv = nn.Sequential(
-            nn.ConvTranspose2d(channels, SUBPIXELS * tail, 4, stride=2, padding=1), nn.PixelShuffle(2)
-        )
+        self.convblock = nn.Sequential(*[_body_conv(variant, channels) for _ in range(BLOCK_CONVS)])
+        last_conv = nn.ConvTranspose2d(channels, last, 4, stride=2, padding=1)
+        self.lastconv = last_conv if variant.has_bare_tail else nn.Sequential(last_conv, nn.PixelShuffle(2))
 
     def forward(
-        self, side0_BCHW: Tensor, side1_BCHW: Tensor, others: Sequence[Tensor], flow_B4HW: Tensor | None
+        self,
+        side0_BCHW: Tensor,
+        side1_BCHW: Tensor,
+        others: Sequence[Tensor],
+        flow_B4HW: Tensor | None,
+        coarser: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The change of flow (pixels of the full image), the mask, and what else the tail holds; all in fp32.
 
         A side is an image with its head features behind it. The order that the weights were trained on is: both
         images, both features, the others, the flow. All are shrunk before they are joined, which saves memory traffic.
+        `coarser`: so many times the block's own scale.
         """
-        side0_BCHW, side1_BCHW, *others = (_resize(x, 1 / self.scale) for x in (side0_BCHW, side1_BCHW, *others))
+        scale = self.scale * coarser
+        side0_BCHW, side1_BCHW, *others = (resize(x, 1 / scale) for x in (side0_BCHW, side1_BCHW, *others))
         images = [side0_BCHW[:, :RGB], side1_BCHW[:, :RGB]]
         features = [side0_BCHW[:, RGB:], side1_BCHW[:, RGB:]]
-        flows = [] if flow_B4HW is None else [_resize(flow_B4HW, 1 / self.scale) / self.scale]
-        x_BCHW = torch.cat([*images, *features, *others, *flows], dim=1)
-        precision = next(self.parameters()).dtype
-        tail_BCHW = self.lastconv(self.convblock(self.conv0(x_BCHW.to(precision)))).float()
-        tail_BCHW = _resize(tail_BCHW, self.scale)
+        flows = [] if flow_B4HW is None else [resize(flow_B4HW, 1 / scale) / scale]
+        x_BCHW = self.conv0(torch.cat([*images, *features, *others, *flows], dim=1).to(self._precision))
+        body_BCHW = self.convblock(x_BCHW)
+        if self.adds_input:
+            body_BCHW = body_BCHW + x_BCHW
+        scale *= self.output_scale
+        tail_BCHW = resize(self.lastconv(body_BCHW).float(), scale)
         flow_B4HW, mask_B1HW, rest_BCHW = tail_BCHW.tensor_split([FLOW, FLOW + MASK], dim=1)
-        return flow_B4HW * self.scale, mask_B1HW, rest_BCHW
+        return flow_B4HW * scale, mask_B1HW, rest_BCHW
+
+    @property
+    def _precision(self) -> torch.dtype:
+        return next(self.parameters()).dtype
 
 
 class Head(nn.Module):
@@ -150,26 +107,43 @@ class Head(nn.Module):
         return features_BCHW.float()
 
 
-class IFNet(nn.Module):
-    """The network of one variant: `pad` the frames, `encode` each of them once, then call it for pairs and times."""
+class ShortHead(nn.Sequential):
+    """The same of two layers and without any activation."""
+
+    def __init__(self, hidden: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(RGB, hidden, 3, stride=2, padding=1), nn.ConvTranspose2d(hidden, channels, 4, stride=2, padding=1)
+        )
+
+    def forward(self, frames_BCHW: Tensor) -> Tensor:
+        """Frames (B,3,H,W), 0..1, to features of their size, fp32."""
+        features_BCHW: Tensor = super().forward(frames_BCHW.to(next(self.parameters()).dtype))
+        return features_BCHW.float()
+
+
+_HEADS = {4: Head, 2: ShortHead}
+
+
+class IFNet(Network):
+    """The network of one variant."""
+
+    takes_any_time = True
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
         self.variant = variant
-        self.head = Head(*variant.head) if variant.head else None
-        self.blocks = nn.ModuleList(
-            IFBlock(variant.input_channels(index), channels, variant.tail, scale)
-            for index, (channels, scale) in enumerate(zip(variant.channels, variant.scales, strict=True))
-        )
+        self.head = _HEADS[variant.head_layers](*variant.head) if variant.head else None
+        self.blocks = nn.ModuleList(IFBlock(variant, index) for index in range(len(variant.scales)))
 
-    def pad(self, frames_BCHW: Tensor) -> Tensor:
-        """Frames grown to the right and downwards to a multiple of `variant.pad_multiple`; crop the results.
+    @property
+    def name(self) -> str:
+        """The variant's."""
+        return self.variant.name
 
-        The border is repeated: with zeros, what moves in over the right or lower edge would come in black.
-        """
-        height, width = frames_BCHW.shape[-2:]
-        multiple = self.variant.pad_multiple
-        return F.pad(frames_BCHW, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    @property
+    def pad_multiple(self) -> int:
+        """The variant's."""
+        return self.variant.pad_multiple
 
     def encode(self, frames_BCHW: Tensor) -> Tensor:
         """Features of padded frames, (B,h,H,W); once per frame, whatever the number of pairs. 4.6 has none: h = 0."""
@@ -180,58 +154,69 @@ class IFNet(nn.Module):
 
     def forward(self, img0_BCHW: Tensor, img1_BCHW: Tensor, f0_BCHW: Tensor, f1_BCHW: Tensor, t_B: Tensor) -> Tensor:
         """The frames at time `t_B` (0 is img0, 1 is img1; one per sample) between padded frames and their features."""
-        *_, last = self.estimates(img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B)
+        inputs = (img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B)
+        if self.variant.restarts:
+            return self._restarted_where_large(*inputs)
+        *_, last = self.estimates(*inputs)
         return last.merged()
 
     def estimates(
-        self, img0_BCHW: Tensor, img1_BCHW: Tensor, f0_BCHW: Tensor, f1_BCHW: Tensor, t_B: Tensor
+        self,
+        img0_BCHW: Tensor,
+        img1_BCHW: Tensor,
+        f0_BCHW: Tensor,
+        f1_BCHW: Tensor,
+        t_B: Tensor,
+        *,
+        coarser: int = 1,
     ) -> Iterator[Estimate]:
-        """The estimate after each block, coarse to fine; the last one is the network's answer."""
+        """The estimate after each block, coarse to fine; the last one is the network's answer.
+
+        `coarser`: so many times the scales of the variant, without another beginning.
+        """
         side0_BCHW = torch.cat([img0_BCHW, f0_BCHW], dim=1)
         side1_BCHW = torch.cat([img1_BCHW, f1_BCHW], dim=1)
         t_B1HW = t_B.view(-1, 1, 1, 1).expand(-1, 1, *img0_BCHW.shape[-2:])
-        flow_B4HW, mask_B1HW, rest_BCHW = self.blocks[0](side0_BCHW, side1_BCHW, [t_B1HW], None)
-        yield (estimate := _estimate(side0_BCHW, side1_BCHW, flow_B4HW, mask_B1HW))
+        flow_B4HW, mask_B1HW, rest_BCHW = self.blocks[0](side0_BCHW, side1_BCHW, [t_B1HW], None, coarser)
+        yield (now := estimate(side0_BCHW, side1_BCHW, flow_B4HW, mask_B1HW))
         for block in self.blocks[1:]:
-            others = [t_B1HW, estimate.mask_B1HW] + ([rest_BCHW] if self.variant.features else [])
+            others = [t_B1HW, now.mask_B1HW] + ([rest_BCHW] if self.variant.features else [])
             flow_change_B4HW, mask_B1HW, rest_BCHW = block(
-                estimate.warped0_BCHW, estimate.warped1_BCHW, others, estimate.flow_B4HW
+                now.warped0_BCHW, now.warped1_BCHW, others, now.flow_B4HW, coarser
             )
             if self.variant.mask == "added":
-                mask_B1HW = estimate.mask_B1HW + mask_B1HW
+                mask_B1HW = now.mask_B1HW + mask_B1HW
             if block is self.blocks[-1]:
                 # Nothing reads the features after it: to warp them, too, would more than double what this step moves.
                 side0_BCHW, side1_BCHW = img0_BCHW, img1_BCHW
-            yield (estimate := _estimate(side0_BCHW, side1_BCHW, estimate.flow_B4HW + flow_change_B4HW, mask_B1HW))
+            yield (now := estimate(side0_BCHW, side1_BCHW, now.flow_B4HW + flow_change_B4HW, mask_B1HW))
+
+    def _restarted_where_large(self, *inputs: Tensor) -> Tensor:
+        """Frames of the usual scales, and of twice these for each sample whose second block changes much.
+
+        To begin anew with the first block is the same as to begin with it. Each sample decides for itself: what it is
+        batched with changes nothing.
+        """
+        first, second, *_, last = self.estimates(*inputs)
+        change_B4 = (second.flow_B4HW - first.flow_B4HW).abs().amax(dim=(2, 3))
+        restarts_B = (change_B4[:, :2].amax(dim=1) > RESTART_PX) & (change_B4[:, 2:].amax(dim=1) > RESTART_PX)
+        # Compiled code is one graph, which cannot ask what is in a tensor; otherwise most clips need no second pass.
+        if not torch.compiler.is_compiling() and not restarts_B.any():
+            return last.merged()
+        *_, coarse = self.estimates(*inputs, coarser=2)
+        return torch.where(restarts_B.view(-1, 1, 1, 1), coarse.merged(), last.merged())
 
 
-def warp(source_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
-    """Each pixel fetched from where `flow_B2HW` (x, y in pixels) points: out[y, x] = source[y + flow_y, x + flow_x].
-
-    Bilinear; beyond the border the border's own pixel. Both tensors are fp32.
-    """
-    height, width = source_BCHW.shape[-2:]
-    device = source_BCHW.device
-    # grid_sample counts -1..1 across, from the middle of the first pixel to that of the last. The divisors are plain
-    # numbers: a tensor of them would be copied to the device at every call, for which the host would wait.
-    grid_x_BHW = torch.linspace(-1, 1, width, device=device) + flow_B2HW[:, 0] / ((width - 1) / 2)
-    grid_y_BHW = torch.linspace(-1, 1, height, device=device)[:, None] + flow_B2HW[:, 1] / ((height - 1) / 2)
-    grid_BHW2 = torch.stack([grid_x_BHW, grid_y_BHW], dim=-1)
-    return F.grid_sample(source_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=True)
+def _halving_conv(variant: Variant, input_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(input_channels, channels, 3, stride=2, padding=1), _activation(variant, channels))
 
 
-def _estimate(side0_BCHW: Tensor, side1_BCHW: Tensor, flow_B4HW: Tensor, mask_B1HW: Tensor) -> Estimate:
-    """Image and head features of either side, warped to the wanted time."""
-    warped0_BCHW = warp(side0_BCHW, flow_B4HW[:, :2])
-    warped1_BCHW = warp(side1_BCHW, flow_B4HW[:, 2:])
-    return Estimate(flow_B4HW, mask_B1HW, warped0_BCHW, warped1_BCHW)
+def _body_conv(variant: Variant, channels: int) -> nn.Module:
+    if variant.body == "residual":
+        return ResidualConv(channels, variant.groups)
+    conv = nn.Conv2d(channels, channels, 3, padding=1, groups=variant.groups)
+    return nn.Sequential(conv, _activation(variant, channels))
 
 
-def _halving_conv(input_channels: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(input_channels, channels, 3, stride=2, padding=1), nn.LeakyReLU(LEAKY_SLOPE))
-
-
-def _resize(x_BCHW: Tensor, factor: float) -> Tensor:
-    if factor == 1:
-        return x_BCHW
-    return F.interpolate(x_BCHW, scale_factor=factor, mode="bilinear", align_corners=False)
+def _activation(variant: Variant, channels: int) -> nn.Module:
+    return nn.PReLU(channels) if variant.body == "prelu" else nn.LeakyReLU(LEAKY_SLOPE)

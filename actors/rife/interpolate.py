@@ -6,11 +6,12 @@ Axes: F frames, B samples of one network call, C channels, H height, W width. Fr
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +20,13 @@ import torch
 from actors.contracts import Pixels
 from actors.errors import GpuMemoryError
 from actors.gpu_errors import is_out_of_memory
-from actors.rife import weights
-from actors.rife.ifnet import IFNet
+from actors.rife import schedule, weights
+from actors.rife.network import Network
 from actors.rife.runner import EncodedFrames, Precision, Runner
+from actors.rife.schedule import Call
 from actors.rife.times import output_times
 
 CUT_GRID = 32  # cells a side, over which frames are averaged before they are compared: motion and grain count little
-
-
-class Slot(NamedTuple):
-    """One output frame: at time `t` (0..1) from frame `left` to frame `right`; 0 is `left` itself."""
-
-    left: int
-    right: int
-    t: Fraction
 
 
 def hard_cuts(frames_FHWC: Pixels, threshold: float) -> set[int]:
@@ -72,7 +66,9 @@ def _cell_means(values_NX: npt.NDArray[Any], sum_type: type[np.generic]) -> npt.
 class Interpolator:
     """A network that stays on its device, and what turns the frames of a clip into more of them."""
 
-    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool = False) -> None:
+    def __init__(
+        self, net: Network, *, device: torch.device | str, precision: Precision, compile: bool = False
+    ) -> None:
         """`precision` is that of the convolutions alone; on a CPU fp16 is slower than fp32.
 
         `compile`: let torch.compile make the network's code, once for each size of frames and of batch, which takes a
@@ -86,13 +82,12 @@ class Interpolator:
         cls, path: str | Path, *, device: torch.device | str, precision: Precision, compile: bool = False
     ) -> "Interpolator":
         """From a weight file; see `actors.rife.weights` for the kinds and for the errors."""
-        net, _ = weights.load(path)
-        return cls(net, device=device, precision=precision, compile=compile)
+        return cls(weights.load(path), device=device, precision=precision, compile=compile)
 
     @property
     def name(self) -> str:
         """The network's version, such as `4.25`."""
-        return self._runner.net.variant.name
+        return self._runner.net.name
 
     def warm_up(self, *, width: int, height: int, pairs_per_batch: int = 8) -> None:
         """Have ready what is compiled or chosen for frames of this size (pixels) in batches of this size.
@@ -123,26 +118,37 @@ class Interpolator:
         below 1, GpuMemoryError when even one frame does not fit.
         """
         cuts = set() if scene_cut_threshold is None else hard_cuts(frames_FHWC, scene_cut_threshold)
-        slots = []
-        for time in output_times(len(frames_FHWC), factor, loop=loop):
-            left = math.floor(time)
-            slots.append(Slot(left, (left + 1) % len(frames_FHWC), Fraction(0) if left in cuts else time - left))
-        return self._stream(frames_FHWC, slots, pairs_per_batch)
+        takes_any_time = self._runner.net.takes_any_time
+        times = output_times(len(frames_FHWC), factor, loop=loop)
+        places = [
+            Fraction(left)
+            if (left := math.floor(time)) in cuts
+            else schedule.reachable(time, takes_any_time=takes_any_time)
+            for time in times
+        ]
+        return self._stream(frames_FHWC, places, pairs_per_batch)
 
-    def _stream(self, frames_FHWC: Pixels, slots: Sequence[Slot], pairs_per_batch: int) -> Iterator[Pixels]:
+    def _stream(self, frames_FHWC: Pixels, places: Sequence[Fraction], pairs_per_batch: int) -> Iterator[Pixels]:
         limit = min(pairs_per_batch, self._fits)
-        new_frames = self._new_frames(frames_FHWC, [slot for slot in slots if slot.t], limit)
-        for slot in slots:
-            yield next(new_frames) if slot.t else frames_FHWC[slot.left]
+        # Neighbours may have the same nearest time.
+        new_frames = self._new_frames(
+            frames_FHWC, [place for place, _ in groupby(places) if not _is_whole(place)], limit
+        )
+        for place, same in groupby(places):
+            frame_HWC = frames_FHWC[int(place) % len(frames_FHWC)] if _is_whole(place) else next(new_frames)
+            yield from (frame_HWC for _ in same)
 
-    def _new_frames(self, frames_FHWC: Pixels, slots: Sequence[Slot], limit: int) -> Iterator[Pixels]:
-        """One frame per slot, in order, made in batches of at most `limit`."""
+    def _new_frames(self, frames_FHWC: Pixels, places: Sequence[Fraction], limit: int) -> Iterator[Pixels]:
+        """One frame per place, in order, made in batches of at most `limit`."""
+        calls = schedule.calls(places, len(frames_FHWC), takes_any_time=self._runner.net.takes_any_time, together=limit)
+        oldest = schedule.oldest_needed(calls)
         encoded = EncodedFrames(self._runner, frames_FHWC)
-        under_way: deque[Callable[[], Pixels]] = deque()
+        under_way: deque[Callable[[], dict[Fraction, Pixels]]] = deque()
+        arrived = _Arrived(places)
         size = (frames_FHWC.shape[1], frames_FHWC.shape[2])
         start = 0
-        while start < len(slots):
-            batch = slots[start : start + limit]
+        while start < len(calls):
+            batch = schedule.batch_from(calls, start, limit)
             try:
                 under_way.append(self._make(encoded, batch, limit, size))
             except RuntimeError as error:
@@ -158,18 +164,41 @@ class Interpolator:
                 limit = self._fits = samples // 2
                 continue
             start += len(batch)
-            encoded.drop_before(batch[-1].left)
+            encoded.drop_before(oldest[start] if start < len(calls) else len(frames_FHWC))
             while len(under_way) > self._runner.batches_ahead:
-                yield from under_way.popleft()()
+                yield from arrived.next(under_way.popleft()())
         for wait in under_way:
-            yield from wait()
+            yield from arrived.next(wait())
 
     def _make(
-        self, encoded: EncodedFrames, batch: Sequence[Slot], limit: int, size: tuple[int, int]
-    ) -> Callable[[], Pixels]:
-        """One network call; what is returned waits for its frames (B,H,W,3) and gives them."""
+        self, encoded: EncodedFrames, batch: Sequence[Call], limit: int, size: tuple[int, int]
+    ) -> Callable[[], dict[Fraction, Pixels]]:
+        """One network call; what is returned waits for its frames (H,W,3) and gives them by their places."""
         # Compiled code is for one size of batch: a last one that is smaller is filled up with its last frame.
         filled = [*batch, *[batch[-1]] * (limit - len(batch))] if self._runner.is_compiled else batch
-        left, right = encoded.get([slot.left for slot in filled]), encoded.get([slot.right for slot in filled])
-        made_BHWC = self._runner.between(left, right, [float(slot.t) for slot in filled], size)
-        return self._runner.download(made_BHWC[: len(batch)])
+        left, right = encoded.get([call.left for call in filled]), encoded.get([call.right for call in filled])
+        made_BHWC, images_BCHW = self._runner.between(left, right, [float(call.t) for call in filled], size)
+        places = [call.place for call in batch]
+        if images_BCHW is not None:
+            encoded.keep(places, images_BCHW)
+        wait = self._runner.download(made_BHWC[: len(batch)])
+        return lambda: dict(zip(places, wait(), strict=True))
+
+
+class _Arrived:
+    """Frames that were made, in whichever order, put into that of their places."""
+
+    def __init__(self, places: Sequence[Fraction]) -> None:
+        self._awaited = deque(places)
+        self._wanted = set(places)
+        self._ready: dict[Fraction, Pixels] = {}
+
+    def next(self, frames: Mapping[Fraction, Pixels]) -> Iterator[Pixels]:
+        """Those whose turn it is, now that `frames` are there, too; what only served to make others is dropped."""
+        self._ready |= {place: frame_HWC for place, frame_HWC in frames.items() if place in self._wanted}
+        while self._awaited and self._awaited[0] in self._ready:
+            yield self._ready.pop(self._awaited.popleft())
+
+
+def _is_whole(place: Fraction) -> bool:
+    return place.denominator == 1

@@ -14,7 +14,8 @@ Axes: F frames, B samples of one network call, C channels, H height, W width. Fr
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from actors.compiling import compiled
 from actors.contracts import Pixels
-from actors.rife.ifnet import IFNet
+from actors.rife.network import Network
 
 Precision = Literal["fp32", "fp16"]
 
@@ -33,7 +34,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 class Runner:
     """A network that stays on its device."""
 
-    def __init__(self, net: IFNet, *, device: torch.device | str, precision: Precision, compile: bool) -> None:
+    def __init__(self, net: Network, *, device: torch.device | str, precision: Precision, compile: bool) -> None:
         self.device = torch.device(device)
         self.net = net.to(self.device, PRECISIONS[precision]).eval()
         self.is_compiled = compile
@@ -44,9 +45,11 @@ class Runner:
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._downloads = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self._encode_frames: Callable[..., tuple[Tensor, Tensor]] = _encode
-        self._make_between: Callable[..., Tensor] = _between
+        self._make_between: Callable[..., Any] = _between
+        if not net.takes_any_time:
+            self._make_between = _middle
         if self.is_compiled:
-            self._encode_frames, self._make_between = compiled(_encode), compiled(_between)
+            self._encode_frames, self._make_between = compiled(_encode), compiled(self._make_between)
 
     @torch.inference_mode()
     def encode(self, frame_HWC: Pixels) -> tuple[Tensor, Tensor]:
@@ -60,13 +63,15 @@ class Runner:
     @torch.inference_mode()
     def between(
         self, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor], times: Sequence[float], size: tuple[int, int]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         """Frames (B,H,W,3) as bytes on the device, at `times` from `left` to `right`, cropped to `size` (H, W).
 
-        `left` and `right` are images (B,3,H,W) and features (B,h,H,W), as `EncodedFrames.get` gives them.
+        `left` and `right` are images (B,3,H,W) and features (B,h,H,W), as `EncodedFrames.get` gives them. Of a network
+        that knows the middle alone also the padded images (B,3,H,W), out of which others may be made; else None.
         """
         t_B = self.upload(np.array(times, np.float32))
-        return self._make_between(self.net, left[0], right[0], left[1], right[1], t_B, size)
+        made = self._make_between(self.net, left[0], right[0], left[1], right[1], t_B, size)
+        return made if not self.net.takes_any_time else (made, None)
 
     def upload(self, array: npt.NDArray[np.generic]) -> Tensor:
         """A copy on the device. On CUDA through pinned memory, for which the host need not wait."""
@@ -103,34 +108,44 @@ class Runner:
 
 
 class EncodedFrames:
-    """Source frames on the device, padded, with their head features: each made once, and dropped when it was passed."""
+    """Frames on the device, padded, with their head features: each made once, and dropped when it was passed.
+
+    They are known by their places (`actors.rife.schedule`); whole ones are source frames, others were kept.
+    """
 
     def __init__(self, runner: Runner, frames_FHWC: Pixels) -> None:
         self._runner = runner
         self._frames_FHWC = frames_FHWC
-        self._ready: dict[int, tuple[Tensor, Tensor]] = {}
+        self._ready: dict[Fraction, tuple[Tensor, Tensor]] = {}
 
-    def get(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (B,3,H,W) and features (B,h,H,W); `indices` may repeat and come in any order."""
-        for index in indices:
-            if index not in self._ready:
-                self._ready[index] = self._runner.encode(self._frames_FHWC[index])
-        images, features = zip(*(self._ready[index] for index in indices), strict=True)
+    def get(self, places: Sequence[Fraction]) -> tuple[Tensor, Tensor]:
+        """Images (B,3,H,W) and features (B,h,H,W); `places` may repeat and come in any order."""
+        for place in places:
+            if place not in self._ready:
+                assert place.denominator == 1, place
+                self._ready[place] = self._runner.encode(self._frames_FHWC[int(place)])
+        images, features = zip(*(self._ready[place] for place in places), strict=True)
         return torch.stack(images), torch.stack(features)
 
-    def drop_before(self, index: int) -> None:
-        """Forget the frames before `index`, but not the first one, which closes a loop."""
-        self._ready = {i: ready for i, ready in self._ready.items() if i >= index or i == 0}
+    def keep(self, places: Sequence[Fraction], images_BCHW: Tensor) -> None:
+        """Padded images that the network made, of which it may be asked to make others; they were never rounded."""
+        features_BCHW = self._runner.net.encode(images_BCHW)
+        for place, image_CHW, features_CHW in zip(places, images_BCHW, features_BCHW, strict=False):
+            self._ready[place] = image_CHW, features_CHW
+
+    def drop_before(self, place: int) -> None:
+        """Forget the frames before `place`, but not the first one, which closes a loop."""
+        self._ready = {own: ready for own, ready in self._ready.items() if own >= place or own == 0}
 
 
-def _encode(net: IFNet, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+def _encode(net: Network, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
     """Bytes to padded images, 0..1, and their head features."""
     images_BCHW = net.pad(frames_BHWC.permute(0, 3, 1, 2).float() / 255)
     return images_BCHW, net.encode(images_BCHW)
 
 
 def _between(
-    net: IFNet,
+    net: Network,
     img0_BCHW: Tensor,
     img1_BCHW: Tensor,
     f0_BCHW: Tensor,
@@ -139,7 +154,25 @@ def _between(
     size: tuple[int, int],
 ) -> Tensor:
     """The network's frames, cropped, as bytes (B,H,W,3)."""
+    return _to_bytes(net(img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B), size)
+
+
+def _middle(
+    net: Network,
+    img0_BCHW: Tensor,
+    img1_BCHW: Tensor,
+    f0_BCHW: Tensor,
+    f1_BCHW: Tensor,
+    t_B: Tensor,
+    size: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """The same, and the frames as they were made, (B,3,H,W), 0..1."""
+    made_BCHW: Tensor = net(img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B)
+    return _to_bytes(made_BCHW, size), made_BCHW
+
+
+def _to_bytes(made_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
-    made_BCHW: Tensor = net(img0_BCHW, img1_BCHW, f0_BCHW, f1_BCHW, t_B)[:, :, :height, :width]
-    levels_BCHW = (made_BCHW.clamp(0, 1) * 255).round().to(torch.uint8)  # cutting off would darken by half a level
-    return levels_BCHW.permute(0, 2, 3, 1).contiguous()
+    levels_BCHW = made_BCHW[:, :, :height, :width].clamp(0, 1) * 255
+    # Cutting off would darken by half a level.
+    return levels_BCHW.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from actors.rife.ifnet import FLOW, MASK, RESIDUAL_CONVS, SUBPIXELS, TIME, IFNet, Variant
+from actors.rife.flow import FLOW, MASK
+from actors.rife.ifnet import BLOCK_CONVS, IFNet
+from actors.rife.variants import SUBPIXELS, TIME, Variant
 
 SMALL_VARIANT = Variant("4.25-small", (28, 24, 16, 12, 8), (16, 8, 4, 2, 1), (8, 4), 13, "replaced")  # 0.9 MB
 
@@ -39,7 +41,7 @@ def _lead_time_to_mask(state: Mapping[str, Tensor], variant: Variant) -> None:
     The time is not negative, so the activations between the layers leave it as it is.
     """
     block = f"blocks.{len(variant.channels) - 1}"
-    convs = ["conv0.0.0", "conv0.1.0", *(f"convblock.{index}.conv" for index in range(RESIDUAL_CONVS))]
+    convs = ["conv0.0.0", "conv0.1.0", *(f"convblock.{index}.conv" for index in range(BLOCK_CONVS))]
     for conv in convs:
         state[f"{block}.{conv}.weight"][0] = 0
         state[f"{block}.{conv}.bias"][0] = 0

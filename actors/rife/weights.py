@@ -4,15 +4,14 @@
     .safetensors    `rife_v4.25.safetensors`, and what `save` writes
     .param, .bin    ncnn, the two files side by side (see `actors.rife.ncnn`)
 
-The variant is detected from the shapes of the tensors, and then every tensor must be there and none too many.
+The version is detected from the tensors alone (`actors.rife.detection`), and then every one must be there and none too
+many.
 """
 
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,66 +20,35 @@ from torch import Tensor
 
 from actors.errors import CheckpointError, first_line
 from actors.rife import ncnn
-from actors.rife.ifnet import DEFAULT_VARIANT, SUBPIXELS, VARIANTS, IFNet, Variant
+from actors.rife.detection import identify
+from actors.rife.ifnet import IFNet
+from actors.rife.network import Network
 from actors.rife.place import for_models
 from actors.storage import Storage
 from actors.uris import without_query
 
 VARIANT_KEY = "rife_variant"  # of the metadata in our own .safetensors
-CUSTOM_NAME = "custom"  # of a network of 4.25's layout with other widths that does not say its name
-
-# What tells the unsupported versions, which need other code: layers of the head, its output channels, and channels of
-# a block's last layer.
-UNSUPPORTED = {
-    (0, 0, 5): "4.0 to 4.4",
-    (0, 0, 20): "4.5",
-    (2, 4, 24): "4.7 to 4.9",
-    (4, 8, 24): "4.10 to 4.20 or 4.24",
-    (4, 4, 24): "4.12.lite to 4.17.lite",
-    (4, 8, 52): "4.21 to 4.23",
-}
-
-# Networks of 4.25's layout with other widths, known by the widths of their blocks and of their head.
-_KNOWN_LAYOUTS: dict[tuple[tuple[int, ...], tuple[int, int]], str] = {
-    ((384, 256, 192, 128, 64), (16, 4)): "4.25.heavy",
-    ((192, 128, 96, 64, 32), (16, 16)): "4.26.heavy",
-}
-
-# `4.26`, `v4-26` and, as ComfyUI writes it behind a word, `rife426`; then `.lite`, `_heavy`, or ncnn's name for that.
-_VERSION = re.compile(
-    r"(?:(?<![\d.])4[.-](?P<dotted>\d{1,2})|(?:rife|flownet|ifnet|v)[ _-]*4(?P<bare>\d{1,2}))(?!\d)"
-    r"(?:[ ._-]?(?P<kind>lite|heavy|large))?"
-)
-
-_CONVOLUTION_DIMS = 4  # of its weight: outputs, inputs, and both sides of the kernel
+_OF_TRAINING = ("teacher.", "caltime.", "block_tea.")
+_REFINEMENT = ("contextnet.", "unet.")
 
 
-class Signature(NamedTuple):
-    """The shapes by which versions differ."""
+def load(path: str | Path) -> Network:
+    """The network with its weights (fp32, on the CPU), named by its version; `path` is a local file.
 
-    channels: tuple[int, ...]  # of each block
-    head_layers: int
-    head: tuple[int, int]  # hidden and output channels; zeros without a head
-    last_channels: int  # of a block's last layer
-
-
-def load(path: str | Path) -> tuple[IFNet, Variant]:
-    """The network with its weights (fp32, on the CPU), and which one it is; `path` is a local file.
-
-    4.25 and 4.26 have the same shapes: the name comes from the file's own metadata or from the name of the file or its
-    folders, and is `4.25/4.26` where neither tells. Raises CheckpointError with the reason for what cannot be used.
+    Versions of the same shapes are told apart by the file's own metadata, or by the name of the file or its folders:
+    where neither tells, the name is that of them all, such as `4.25/4.26`. Raises CheckpointError with the reason for
+    what cannot be used.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; set interpolation.weights to a file with RIFE weights")
     tensors, own_name = _read(path)
     state = _to_our_names(tensors)
-    variant = _detect(_signature(state, path), own_name, path)
-    with torch.device("meta"):  # no random weights first, which would take longer than reading
-        net = IFNet(variant)
-    _require_same_tensors(net.state_dict(), state, variant, path)
+    net = identify(state, own_name, path)
+    state = _without_refinement(state, net)
+    _require_same_tensors(net.state_dict(), state, net.name, path)
     net.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    return net.eval(), variant
+    return net.eval()
 
 
 def fetch(uri: str, storage: Storage, scratch: Path) -> Path:
@@ -109,10 +77,10 @@ def _folder_name(storage: Storage, uri: str, levels: int) -> str:
     return posixpath.basename(uri) or "_"
 
 
-def save(net: IFNet, path: str | Path) -> None:
+def save(net: Network, path: str | Path) -> None:
     """Write a `.safetensors` under the names that other programs use, with the variant's name in its metadata."""
     state = {_to_their_name(name): tensor.contiguous() for name, tensor in net.state_dict().items()}
-    save_file(state, path, metadata={VARIANT_KEY: net.variant.name})
+    save_file(state, path, metadata={VARIANT_KEY: net.name})
 
 
 def _read(path: Path) -> tuple[Mapping[str, Tensor], str | None]:
@@ -153,75 +121,32 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 def _to_our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the wrappers' prefixes and without what only training needs."""
     bare = {re.sub(r"^(module\.|flownet\.)+", "", name): tensor for name, tensor in tensors.items()}
-    return {
+    state = {
         re.sub(r"^encode\.", "head.", re.sub(r"^block(\d+)\.", r"blocks.\1.", name)): tensor
         for name, tensor in bare.items()
-        if not name.startswith(("teacher.", "caltime."))
+        if not name.startswith(_OF_TRAINING)
     }
+    # Up to 4.12 and 4.13.lite a head of four layers counts its activations, too.
+    is_old_head = "head.6.weight" in state
+    return {_new_head_name(name) if is_old_head else name: tensor for name, tensor in state.items()}
+
+
+def _new_head_name(name: str) -> str:
+    return re.sub(r"^head\.([0246])\.", lambda found: f"head.cnn{int(found[1]) // 2}.", name)
+
+
+def _without_refinement(state: dict[str, Tensor], net: Network) -> dict[str, Tensor]:
+    """4.0 to 4.4 come with a second stage, which their authors' programs have long left out."""
+    if not (isinstance(net, IFNet) and net.variant.has_bare_tail):
+        return state
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_REFINEMENT)}
 
 
 def _to_their_name(name: str) -> str:
     return re.sub(r"^head\.", "encode.", re.sub(r"^blocks\.(\d+)\.", r"block\1.", name))
 
 
-def _signature(state: Mapping[str, Tensor], path: Path) -> Signature:
-    block_count = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-    heads = [tensor for name, tensor in state.items() if re.fullmatch(r"head\.\w+\.weight", name)]
-    lasts = [tensor for name, tensor in state.items() if re.fullmatch(r"blocks\.0\.lastconv(\.0)?\.weight", name)]
-    second_convs = [state.get(f"blocks.{index}.conv0.1.0.weight") for index in range(block_count)]
-    channels = tuple(conv.shape[0] for conv in second_convs if conv is not None)
-    if (
-        len(lasts) != 1
-        or len(channels) != block_count
-        or any(tensor.dim() != _CONVOLUTION_DIMS for tensor in heads + lasts)
-    ):
-        raise CheckpointError(f"{path}: these are not RIFE 4 weights, or they are not whole")
-    head = (heads[0].shape[0], heads[-1].shape[1]) if heads else (0, 0)
-    return Signature(channels, len(heads), head, lasts[0].shape[1])
-
-
-def _detect(signature: Signature, own_name: str | None, path: Path) -> Variant:
-    """A variant of the table, or a custom one of 4.25's layout; its widths are free, its scales are 4.25's."""
-    same = {name: variant for name, variant in VARIANTS.items() if _fits(variant, signature)}
-    if same:
-        name = own_name or _version_in(path)
-        return same[name] if name in same else replace(next(iter(same.values())), name="/".join(same))
-    layout = Variant(
-        own_name or _KNOWN_LAYOUTS.get((signature.channels, signature.head), CUSTOM_NAME),
-        signature.channels,
-        DEFAULT_VARIANT.scales,
-        signature.head,
-        DEFAULT_VARIANT.tail,
-        DEFAULT_VARIANT.mask,
-    )
-    if len(layout.channels) == len(layout.scales) and _fits(layout, signature):
-        return layout
-    version = UNSUPPORTED.get((signature.head_layers, signature.head[1], signature.last_channels))
-    what = f"RIFE {version}" if version else "an unknown version of RIFE"
-    raise CheckpointError(f"{path}: this is {what}, which is not supported: use one of {', '.join(VARIANTS)}")
-
-
-def _fits(variant: Variant, signature: Signature) -> bool:
-    head_layers = 4 if variant.head else 0
-    head = variant.head or (0, 0)
-    return signature == (variant.channels, head_layers, head, SUBPIXELS * variant.tail)
-
-
-def _version_in(path: Path) -> str | None:
-    """`4.26` in `flownet_v4.26.pkl`, in `rife426.pth`, or in the folders `rife-v4.26/train_log/`.
-
-    The file's own name counts first.
-    """
-    for text in (path.name, path.parent.name, path.parent.parent.name):
-        if found := _VERSION.search(text.lower()):
-            minor, kind = found["dotted"] or found["bare"], found["kind"]
-            return f"4.{minor}" + (f".{'heavy' if kind == 'large' else kind}" if kind else "")
-    return None
-
-
-def _require_same_tensors(
-    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], variant: Variant, path: Path
-) -> None:
+def _require_same_tensors(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], version: str, path: Path) -> None:
     problems = [f"{_to_their_name(name)} is missing" for name in wanted.keys() - found.keys()]
     problems += [f"{_to_their_name(name)} is not part of it" for name in found.keys() - wanted.keys()]
     problems += [
@@ -232,4 +157,4 @@ def _require_same_tensors(
     if problems:
         first, *others = sorted(problems)
         more = f" (and {len(others)} more differences)" if others else ""
-        raise CheckpointError(f"{path}: these are not whole RIFE {variant.name} weights: {first}{more}")
+        raise CheckpointError(f"{path}: these are not whole RIFE {version} weights: {first}{more}")

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from actors import compiling
 from actors.rife import runner
-from actors.rife.ifnet import DEFAULT_VARIANT, IFNet
+from actors.rife.ifnet import IFNet
+from actors.rife.variants import DEFAULT_VARIANT
 from actors.svd import fused, model
 from actors.svd.decoder import Decoder
 from actors.svd.unet import UNet

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from actors.rife.ifnet import LEAKY_SLOPE, RGB, IFNet, ResidualConv, Variant
+from actors.rife.flow import RGB
+from actors.rife.ifnet import LEAKY_SLOPE, IFNet, ResidualConv
+from actors.rife.variants import Variant
 from benchmarks.train_demo import data
 
 VARIANT = Variant("4.25-demo", (32, 32, 64, 64, 32), (16, 8, 4, 2, 1), (16, 4), 13, "replaced")

@@ -27,6 +27,7 @@ from pipelines.money.history import History
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips
 from pipelines.planning.holdings import Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
+from pipelines.planning.interpolated_times import notes_on_times
 from pipelines.planning.known_files import FilesOfPlan, KnownFiles
 from pipelines.planning.sieve import Sieve
 
@@ -103,6 +104,7 @@ def make_plan(
     plan.older = sorted(holdings.older)
     if reader.overrides:
         plan.notes.append(f"columns of the manifest override the configuration: {', '.join(reader.overrides)}")
+    plan.notes += notes_on_times(config, storage)
     sieve = Sieve(holdings, None if retry is None else retry.takes, plan)
     parts = _PartAllocator(holdings.part_sizes, plan.shard)
     writer = WorkWriter(run, storage) if run is not None else None

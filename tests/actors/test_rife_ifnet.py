@@ -11,13 +11,14 @@ import pytest
 import skimage.data
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from actors.rife.ifnet import FLOW, MASK, VARIANTS, IFBlock, IFNet, Variant, warp
+from actors.rife.flow import FLOW, MASK, warp
+from actors.rife.ifnet import IFBlock, IFNet
 from actors.rife.untrained import SMALL_VARIANT, crossfade_net
+from actors.rife.variants import GROUPS, VARIANTS, Variant
 
 SMALL_CHANNELS = (16, 12, 8, 8, 8)
-LAYOUTS = [replace(variant, channels=SMALL_CHANNELS[: len(variant.scales)]) for variant in VARIANTS.values()]
+LAYOUTS = [replace(variant, channels=SMALL_CHANNELS[: len(variant.scales)]) for variant in GROUPS.values()]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,7 +48,12 @@ class KnownFlow(nn.Module):
         self.values = (*flow, mask, *[0.0] * features)
 
     def forward(
-        self, side0_BCHW: Tensor, side1_BCHW: Tensor, others: list[Tensor], flow_B4HW: Tensor | None
+        self,
+        side0_BCHW: Tensor,
+        side1_BCHW: Tensor,
+        others: list[Tensor],
+        flow_B4HW: Tensor | None,
+        coarser: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
         out_BCHW = torch.tensor(self.values).view(1, -1, 1, 1).expand(len(side0_BCHW), -1, *side0_BCHW.shape[-2:])
         change_B4HW = out_BCHW[:, :FLOW] if flow_B4HW is None else torch.zeros_like(flow_B4HW)
@@ -78,28 +84,6 @@ def psnr(one: Tensor, other: Tensor, border: int = 16) -> float:
     return 10 * math.log10(1 / error)
 
 
-@pytest.mark.parametrize(
-    ("name", "million", "pad_multiple", "gflop"),
-    [
-        ("4.25", 5.665, 64, 26.2),
-        ("4.26", 5.665, 64, 26.2),
-        ("4.25.lite", 5.623, 128, 14.0),
-        ("4.22.lite", 4.866, 32, 29.9),
-        ("4.6", 5.306, 32, 49.5),
-    ],
-)
-def test_size_and_work_of_each_variant(name: str, million: float, pad_multiple: int, gflop: float) -> None:
-    with torch.device("meta"):  # shapes without numbers
-        net = IFNet(VARIANTS[name])
-        frames_BCHW = net.pad(torch.zeros(2, 3, 576, 1024))
-        with FlopCounterMode(display=False) as counter:
-            features_BCHW = net.encode(frames_BCHW)
-            net(frames_BCHW[:1], frames_BCHW[1:], features_BCHW[:1], features_BCHW[1:], torch.zeros(1))
-    assert round(sum(parameter.numel() for parameter in net.parameters()) / 1e6, 3) == million
-    assert net.variant.pad_multiple == pad_multiple
-    assert round(counter.get_total_flops() / 1e9, 1) == gflop
-
-
 @pytest.mark.parametrize("variant", LAYOUTS, ids=lambda variant: variant.name)
 def test_a_batch_equals_its_samples(variant: Variant) -> None:
     net = random_net(variant, gain=1.5)
@@ -108,7 +92,7 @@ def test_a_batch_equals_its_samples(variant: Variant) -> None:
     together = interpolate(net, frames_BCHW[:3], frames_BCHW[1:], *times)
     for index, time in enumerate(times):
         alone = interpolate(net, frames_BCHW[index : index + 1], frames_BCHW[index + 1 : index + 2], time)
-        assert (together[index] - alone[0]).abs().max() <= 1e-5
+        assert (together[index] - alone[0]).abs().max() <= 5e-5  # of edges, at which a flow's last bits count
 
 
 @pytest.mark.parametrize("variant", LAYOUTS, ids=lambda variant: variant.name)
@@ -145,19 +129,20 @@ def test_the_mask_chooses_the_frame() -> None:
 
 @pytest.mark.parametrize("scale", [1, 4, 16])
 def test_a_block_takes_and_gives_flow_in_pixels_of_the_full_image(scale: int) -> None:
-    block = IFBlock(input_channels=7 + FLOW, channels=8, tail=6, scale=scale)
+    block = IFBlock(replace(VARIANTS["4.6"], channels=(8, 8), scales=(2 * scale, scale)), 1)
     seen: list[Tensor] = []
     block.conv0.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    assert isinstance(block.lastconv, nn.Sequential)
     last = block.lastconv[0]
-    assert isinstance(last, torch.nn.ConvTranspose2d)
+    assert isinstance(last, nn.ConvTranspose2d)
     assert last.bias is not None
     with torch.no_grad():
         last.weight.zero_()
         last.bias.fill_(1.0)
         flow_B4HW = torch.tensor([16.0, -16.0, 32.0, 8.0]).view(1, 4, 1, 1).expand(1, 4, 64, 128)
         image_BCHW, time_B1HW = torch.zeros(1, 3, 64, 128), torch.zeros(1, 1, 64, 128)
-        change_B4HW, mask_B1HW, _ = block(image_BCHW, image_BCHW, [time_B1HW], flow_B4HW)
-    assert seen[0].shape == (1, 7 + FLOW, 64 // scale, 128 // scale)
+        change_B4HW, mask_B1HW, _ = block(image_BCHW, image_BCHW, [time_B1HW, time_B1HW], flow_B4HW)
+    assert seen[0].shape == (1, 7 + MASK + FLOW, 64 // scale, 128 // scale)
     assert seen[0][0, -FLOW:, 0, 0].tolist() == [16 / scale, -16 / scale, 32 / scale, 8 / scale]  # the last channels
     assert change_B4HW.shape == (1, 4, 64, 128)
     assert change_B4HW.unique().tolist() == [scale]

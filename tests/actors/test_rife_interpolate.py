@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from actors.errors import GenerationError, GpuMemoryError
-from actors.rife.ifnet import VARIANTS, IFNet, Variant
+from actors.rife.ifnet import IFNet
 from actors.rife.interpolate import CUT_GRID, Interpolator, _coarse, hard_cuts
 from actors.rife.times import output_times
 from actors.rife.untrained import FADE_SLOPE, SMALL_VARIANT, crossfade_net
+from actors.rife.variants import GROUPS, VARIANTS, Variant
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -338,7 +339,7 @@ def test_any_size_comes_back_as_it_was(height: int, width: int) -> None:
     assert run(crossfade_net(), noise(2, height, width), 2).shape == (3, height, width, 3)
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", GROUPS.values(), ids=lambda variant: variant.name)
 def test_every_layout_goes_through(variant: Variant) -> None:
     torch.manual_seed(0)
     net = IFNet(replace(variant, channels=(8,) * len(variant.scales)))
