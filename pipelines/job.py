@@ -109,6 +109,7 @@ class Job:
         holdings = read_holdings(self.layout, self.storage)
         run = self.folder if with_work else None
         plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry)
+        plan.notes[:0] = self.config.model.notes(self.storage)
         if plan.to_do:
             plan.history = read_history(self.config, self.layout, self.storage, self.revisions)
         return plan

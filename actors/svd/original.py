@@ -7,8 +7,8 @@
 | `conditioner.embedders.3.encoder.encoder.`, `.quant_conv.` | `vae`, the encoder |
 | `conditioner.embedders.0.open_clip.model.visual.` | `image_encoder`: q, k and v in one, the projection transposed |
 
-All else in a file is known by name (`is_ballast`). Rules are tables of pieces of names, read in both directions; how deep
-the networks are comes from the names themselves (`Depths`). No torch here: the driver reads this, too.
+All else in a file is known by name (`is_ballast`). Rules are tables of pieces of names, read in both directions; how
+deep the networks are comes from the names themselves (`Depths`). No torch here: the driver reads this, too.
 """
 
 import re
@@ -34,7 +34,8 @@ _BALLAST = re.compile(
             re.escape(FIRST_STAGE) + r"encoder\..*",
             re.escape(IMAGE_VAE) + r"(decoder|post_quant_conv)\..*",
             re.escape(OPEN_CLIP)
-            + r"(ln_final\.(weight|bias)|logit_scale|positional_embedding|text_projection|token_embedding\.weight|attn_mask)",
+            + r"(ln_final\.(weight|bias)|logit_scale|positional_embedding|text_projection|attn_mask"
+            + r"|token_embedding\.weight)",
             r"conditioner\.embedders\.0\.(mean|std)",
         )
     )
@@ -69,7 +70,10 @@ _UNET_ENDS: Pairs = (
     ("out.0", "conv_norm_out"),
     ("out.2", "conv_out"),
 )
-_VAE_RESNET: Pairs = (*((name, name) for name in ("norm1", "conv1", "norm2", "conv2")), ("nin_shortcut", "conv_shortcut"))
+_VAE_RESNET: Pairs = (
+    *((name, name) for name in ("norm1", "conv1", "norm2", "conv2")),
+    ("nin_shortcut", "conv_shortcut"),
+)
 _DECODER_RESNET: Pairs = (
     *((f"time_stack.{theirs}", f"temporal_res_block.{ours}") for theirs, ours in _RESNET if "emb" not in theirs),
     *((theirs, f"spatial_res_block.{ours}") for theirs, ours in _VAE_RESNET),

@@ -1,7 +1,7 @@
 """safetensors files, tensor by tensor: of any store, without holding more than one tensor, and without torch to look.
 
-A file is the length of its header (8 bytes), the header (JSON: name -> dtype, shape, offsets behind the header), and the
-bytes of all tensors: https://github.com/huggingface/safetensors#format
+A file is the length of its header (8 bytes), the header (JSON: name -> dtype, shape, offsets behind it), and the bytes
+of all tensors: https://github.com/huggingface/safetensors#format
 """
 
 import json
@@ -104,16 +104,20 @@ def read_tensor(file: IO[bytes], entry: Entry, where: str) -> "Tensor":
 
 
 class Writer:
-    """A new file whose tensors are known by shape, and come one after the other in any order."""
+    """A new file whose tensors are known by shape, and come one after the other in any order.
+
+    It becomes the file that the library writes, byte by byte: on a CPU, where weights are mapped into memory, sums
+    depend in their last bit on where a tensor begins.
+    """
 
     def __init__(self, path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         """Write the header: dtype and shape of each tensor by its name."""
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
-        for name, (dtype, shape) in tensors.items():
+        for name, (dtype, shape) in sorted(tensors.items(), key=lambda item: (-FLOATS[item[1][0]], item[0])):
             start, end = end, end + math.prod(shape) * FLOATS[dtype]
             header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
-        text = json.dumps(header).encode()
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % LENGTH_BYTES)  # tensors begin at a multiple of eight
         self._places = {name: header[name]["data_offsets"][0] + LENGTH_BYTES + len(text) for name in tensors}
         self._file = path.open("wb")
