@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors.errors import CheckpointError
-from actors.svd.file_kinds import shortened
+from actors.svd.file_kinds import is_lora, shortened
 from actors.svd.original import Depths, unet_to_original
 from actors.svd.tensor_file import FLOATS, Header, read_header, read_tensor
 
@@ -120,16 +120,16 @@ def read_changes(header: Header, config: Mapping[str, Any] | None, shapes: Shape
     if what := _unsupported(config):
         raise _refused(where, f"was trained with {what}, which is not merged here: train or export it without")
     parts, unknown = _sorted_by_layer(header, shapes)
-    if not parts:
+    if not is_lora(header.tensors):
         raise _refused(where, f"is no LoRA: it holds {shortened(sorted(header.tensors)) or 'nothing'}")
     if unknown:
         raise _refused(
-            where, f"does not fit SVD's UNet: {len(unknown)} of its tensors fit nowhere ({shortened(sorted(unknown))})"
+            where, f"does not fit SVD's UNet: tensors that fit nowhere: {len(unknown)} ({shortened(sorted(unknown))})"
         )
     if alone := sorted(
         name for found in parts.values() if not {"down", "up"} <= found.names.keys() for name in found.names.values()
     ):
-        raise _refused(where, f"is not whole: {len(alone)} tensors have no counterpart ({shortened(alone)})")
+        raise _refused(where, f"is not whole: tensors without their counterpart: {len(alone)} ({shortened(alone)})")
     changes = [
         Change(layer, found.names["down"], found.names["up"], found.names.get("alpha"))
         for layer, found in parts.items()
@@ -140,7 +140,7 @@ def read_changes(header: Header, config: Mapping[str, Any] | None, shapes: Shape
             where, "is PEFT's and has no adapter_config.json beside it, where its alpha stands: put it there"
         )
     if other := sorted(_misfits(header, changes, shapes)):
-        raise _refused(where, f"does not fit SVD's UNet: {len(other)} tensors have another shape ({shortened(other)})")
+        raise _refused(where, f"does not fit SVD's UNet: tensors of another shape: {len(other)} ({shortened(other)})")
     return Changes(kind, changes, config)
 
 

@@ -73,8 +73,8 @@ class SvdModelSettings(ModelSection):
     }
 
     source: str = Field(
-        description="Hugging Face id, local folder or fsspec URI of a checkpoint in diffusers layout; or path or URI of "
-        "one file in the original layout (svd_xt.safetensors)",
+        description="Hugging Face id, local folder or fsspec URI of a checkpoint in diffusers layout; or path or URI "
+        "of one file in the original layout (svd_xt.safetensors)",
         json_schema_extra=NO_EFFECT,
     )
     revision: str | None = Field(
