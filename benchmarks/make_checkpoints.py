@@ -17,8 +17,7 @@ from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from actors.svd import few_step
-from actors.svd.original_config import CLIP_HEAD_WIDTH
-from actors.svd.original_config import SCHEDULER as SVD_SCHEDULER
+from actors.svd.original_config import CLIP_HEAD_WIDTH, SCHEDULER
 
 # That of `wangfuyun/AnimateLCM-SVD-xt`, a checkpoint distilled for few steps, as its authors construct it.
 FEW_STEP_SCHEDULER = {
@@ -116,7 +115,7 @@ def make_svd_checkpoint(
     networks = {"vae": new_vae(sizes), "unet": new_unet(sizes), "image_encoder": new_image_encoder(sizes)}
     for name, network in networks.items():
         draw_weights(network, generator).save_pretrained(folder / name)
-    EulerDiscreteScheduler(**SVD_SCHEDULER).save_pretrained(folder / "scheduler")
+    EulerDiscreteScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
     CLIPImageProcessorPil().save_pretrained(folder / "feature_extractor")
     if is_distilled:
         (folder / "scheduler/scheduler_config.json").write_text(json.dumps(FEW_STEP_SCHEDULER, indent=2) + "\n")

@@ -73,7 +73,7 @@ def described(loras: Sequence[Wanted], storage: Storage) -> list[str]:
     for lora in loras:
         found = _read(find(lora.source, storage), lora.source, None, storage)
         lines.append(
-            f"LoRA {lora.source}: {found.format} names, changes {len(found.changes)} layers, scale {lora.scale:g}"
+            f"LoRA {lora.source}: {found.format} names, layers changed: {len(found.changes)}, scale {lora.scale:g}"
         )
     return lines
 

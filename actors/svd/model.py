@@ -94,7 +94,7 @@ def load(
     )
     for lora in loras:
         merge(unet, lora)
-    unet.to(dtype)
+    nn.Module.to(unet, dtype)  # diffusers' own warns of layers that should stay fp32, of which this network has none
     image_encoder = _network(CLIPVisionModelWithProjection, folder, "image_encoder", variant, dtype=dtype)
     return assemble(
         unet,

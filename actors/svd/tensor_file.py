@@ -69,7 +69,7 @@ def read_header(file: IO[bytes], where: str) -> Header:
         )
     length = int.from_bytes(first, "little")
     try:
-        content = json.loads(file.read(length)) if length <= min(size, _MAX_HEADER_BYTES) else None
+        content: Any = json.loads(file.read(length)) if length <= min(size, _MAX_HEADER_BYTES) else None
         metadata = content.pop("__metadata__", {})
         begin = LENGTH_BYTES + length
         tensors = {name: _entry(found, begin) for name, found in content.items()}
@@ -134,4 +134,4 @@ class Writer:
         import torch
 
         self._file.seek(self._places[name])
-        self._file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        self._file.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
