@@ -9,6 +9,7 @@ from actors.errors import CheckpointError
 from actors.fingerprint import fingerprint_files
 from actors.node_cache import CACHE_NAME_DIGITS, made_once
 from actors.rife.place import for_models
+from actors.secrets import shown
 from actors.storage import Storage
 from actors.svd.lora import Changes, Lora, Shapes, parsed_config, read_changes
 from actors.svd.tensor_file import open_header
@@ -72,9 +73,8 @@ def described(loras: Sequence[Wanted], storage: Storage) -> list[str]:
     lines = []
     for lora in loras:
         found = _read(find(lora.source, storage), lora.source, None, storage)
-        lines.append(
-            f"LoRA {lora.source}: {found.format} names, layers changed: {len(found.changes)}, scale {lora.scale:g}"
-        )
+        changed = f"layers changed: {len(found.changes)}, scale {lora.scale:g}"
+        lines.append(f"LoRA {shown(lora.source)}: {found.format} names, {changed}")
     return lines
 
 

@@ -134,4 +134,4 @@ class Writer:
         import torch
 
         self._file.seek(self._places[name])
-        self._file.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+        self._file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -77,7 +77,7 @@ def original(layer: str) -> str:
 
 
 def write(path: Path, matrices: Matrices, name: Callable[[str], str], down: str, up: str, **more: Any) -> Path:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for layer, (b, a) in matrices.items():
         tensors |= {f"{name(layer)}{down}": a.clone(), f"{name(layer)}{up}": b.clone()}
         if alpha := more.get("alpha"):

@@ -35,7 +35,7 @@ from actors.svd.original import (
     to_original,
     unet_to_original,
 )
-from actors.svd.tensor_file import Entry, Header
+from actors.svd.tensor_file import Entry, Header, Writer
 from benchmarks.make_checkpoints import (
     ONE_FILE_SIZES,
     SVD_XT_SIZES,
@@ -345,7 +345,8 @@ REFUSED: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
 @pytest.fixture(scope="module")
 def tensors(file: Path) -> Tensors:
     """Those of the file."""
-    return load_file(file)
+    found: Tensors = load_file(file)
+    return found
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -406,7 +407,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(file: Path, tmp_path: Path, monk
     def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(one_file.Writer, "write", disk_full)
+    monkeypatch.setattr(Writer, "write", disk_full)
     with pytest.raises(StorageError, match=r"could not be converted to .* No space left on device; free"):
         locate(str(file), cache_dir=str(tmp_path))
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]

@@ -95,8 +95,9 @@ def test_mistakes_of_the_configuration(value: str, words: str, tmp_path: Path) -
 def test_clips_of_a_file_are_the_folders_and_a_lora_makes_others(file: Path, lora: Path, tmp_path: Path) -> None:
     folder = file.with_name("folder")
     made = [
-        _made(tmp_path / str(number), *arguments)
-        for number, arguments in enumerate([(folder,), (file,), (file, f"model.loras=[{{source: {lora}}}]")])
+        _made(tmp_path / "folder", folder),
+        _made(tmp_path / "file", file),
+        _made(tmp_path / "lora", file, f"model.loras=[{{source: {lora}}}]"),
     ]
     assert made[0][1] == made[1][1] != made[2][1]
     (plain,), (changed,) = ({record["model_revision"] for record in records} for records, _ in made[1:])
