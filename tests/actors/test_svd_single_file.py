@@ -314,7 +314,7 @@ REFUSED: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     ),
     "many missing": (
         without(f"{UNET}middle_block.2."),
-        r"that are missing: 19 \(.*\.middle_block\.2\.emb_layers\.1\.bias, .*\.2\.emb.*, .* and 16 more\)",
+        r"that are missing: 21 \(.*\.middle_block\.2\.emb_layers\.1\.bias, .*\.2\.emb.*, .* and 18 more\)",
     ),
     "unknown": (
         plus(model_ema__a=X, model_ema__b=X, other__c=X, other__d=X),
