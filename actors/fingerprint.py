@@ -5,6 +5,7 @@ A fingerprint changes when the weights are retrained in place, and stays the sam
 
 import hashlib
 from collections.abc import Mapping
+from typing import IO
 
 from actors.storage import Storage
 from actors.uris import without_query
@@ -45,6 +46,16 @@ def fingerprint_files(files: Mapping[str, str], storage: Storage | None = None) 
         digest.update(f"{name}\0{size}\0".encode())
         for block in blocks:
             digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint_opened(file: IO[bytes], name: str) -> str:
+    """As `fingerprint`, of one file that is open; its name ends as the file's."""
+    size = file.seek(0, 2)
+    digest = hashlib.sha256(f"{name.rpartition('.')[2]}\0{size}\0".encode())
+    for start, end in _ranges(size):
+        file.seek(start)
+        digest.update(file.read(end - start))
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ so what is generated from it can be compared between machines and between versio
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,22 +17,7 @@ from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from actors.svd import few_step
-
-# The scheduler of `stabilityai/stable-video-diffusion-img2vid-xt`, its `scheduler_config.json` to the letter.
-SVD_SCHEDULER = {
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "interpolation_type": "linear",
-    "num_train_timesteps": 1000,
-    "prediction_type": "v_prediction",
-    "sigma_max": 700.0,
-    "sigma_min": 0.002,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-    "timestep_type": "continuous",
-    "use_karras_sigmas": True,
-}
+from actors.svd.original_config import CLIP_HEAD_WIDTH, SCHEDULER
 
 # That of `wangfuyun/AnimateLCM-SVD-xt`, a checkpoint distilled for few steps, as its authors construct it.
 FEW_STEP_SCHEDULER = {
@@ -76,6 +61,7 @@ class SvdSizes:
     clip_layers: int = 2
     clip_heads: int = 2
     clip_feed_forward: int = 2  # times the width
+    clip_activation: str = "quick_gelu"
     layers_per_block: int = 1
     micro_embedding: int = 32  # for each of frame rate, motion and noise
 
@@ -91,6 +77,15 @@ TINY_SIZES = SvdSizes(
     clip_projection=32,
 )
 
+# The same with heads as wide as SVD's, which a single file does not tell.
+ONE_FILE_SIZES = replace(
+    TINY_SIZES,
+    unet_channels=(64, 128),
+    clip_width=CLIP_HEAD_WIDTH,
+    clip_heads=1,
+    clip_activation="gelu",
+)
+
 # `stabilityai/stable-video-diffusion-img2vid-xt`: 1.52 billion parameters in the UNet, 0.63 in CLIP, 0.10 in the VAE.
 SVD_XT_SIZES = SvdSizes(
     num_frames=25,
@@ -103,6 +98,7 @@ SVD_XT_SIZES = SvdSizes(
     clip_layers=32,
     clip_heads=16,
     clip_feed_forward=4,
+    clip_activation="gelu",
     layers_per_block=2,
     micro_embedding=256,
 )
@@ -119,7 +115,7 @@ def make_svd_checkpoint(
     networks = {"vae": new_vae(sizes), "unet": new_unet(sizes), "image_encoder": new_image_encoder(sizes)}
     for name, network in networks.items():
         draw_weights(network, generator).save_pretrained(folder / name)
-    EulerDiscreteScheduler(**SVD_SCHEDULER).save_pretrained(folder / "scheduler")
+    EulerDiscreteScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
     CLIPImageProcessorPil().save_pretrained(folder / "feature_extractor")
     if is_distilled:
         (folder / "scheduler/scheduler_config.json").write_text(json.dumps(FEW_STEP_SCHEDULER, indent=2) + "\n")
@@ -163,6 +159,7 @@ def new_image_encoder(sizes: SvdSizes) -> CLIPVisionModelWithProjection:
             num_attention_heads=sizes.clip_heads,
             image_size=CLIP_IMAGE_PIXELS,
             patch_size=sizes.clip_patch,
+            hidden_act=sizes.clip_activation,
         )
     )
 

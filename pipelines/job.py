@@ -117,6 +117,7 @@ class Job:
         holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole, index=index)
         run = self.folder if with_work else None
         plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry, files=files)
+        plan.notes[:0] = self.config.model.notes(self.storage)
         if with_work:
             index.save()
             files.save()

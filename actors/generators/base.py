@@ -69,6 +69,10 @@ class ModelSection(Section):
         """What is wrong with settings taken together: where in the section, and a clause."""
         return iter(())
 
+    def notes(self, storage: Storage) -> list[str]:  # noqa: ARG002 - there is nothing to read
+        """What the plan says of the model, a line each: what was found where that is not plain."""
+        return []
+
     def described(self) -> dict[str, Value]:
         """Those of the generator's `columns` that all clips of a run share; `model` is always one of them."""
         return {"model": ""}

@@ -1,6 +1,7 @@
 """A checkpoint held ready to make clips, in as much memory as there is."""
 
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from actors.errors import GpuMemoryError, first_line
 from actors.generators.svd.settings import NO_SHORTCUTS, FastSettings, SvdModelSettings, SvdParameters
 from actors.gpu_errors import is_out_of_memory
 from actors.svd import fp8
+from actors.svd.lora import Lora
 from actors.svd.model import SvdModel, compile_networks, install_kernels, load, set_feed_forward_pieces
 from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate, noise_schedule
 
@@ -37,6 +39,7 @@ class Animator:
         fast: FastSettings,
         *,
         device: torch.device,
+        loras: Sequence[Lora] = (),
     ) -> None:
         """Load the checkpoint.
 
@@ -46,13 +49,14 @@ class Animator:
             generation: length and steps of the clips; parameters of one that warms up.
             fast: shortcuts of `model.tier=fast`.
             device: where it runs.
+            loras: merged into the UNet each time that it is loaded.
 
         Raises:
             CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion of the tier's kind.
             ConfigError: the GPU or the installation cannot do what `fast` asks for.
         """
         self._folder, self._settings, self._generation = folder, settings, generation
-        self._fast, self._device = fast, device
+        self._fast, self._device, self._loras = fast, device, loras
         self._memory = settings.memory
         self._chunk_frames = settings.decode_chunk_frames
         self._model: SvdModel | None = self._load()
@@ -150,6 +154,7 @@ class Animator:
             device=self._device,
             streamed=streamed,
             is_distilled=settings.tier == "few_step",
+            loras=self._loras,
         )
         if self._fast.fp8:
             fp8.quantize(model.unet, self._device)

@@ -1,7 +1,7 @@
 """The networks of an SVD checkpoint, loaded and resident on a device."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from actors import compiling
 from actors.errors import CheckpointError
 from actors.svd import few_step, fused, layout
 from actors.svd.decoder import Decoder
+from actors.svd.lora import Lora, merge
 from actors.svd.primitives import FeedForward
 from actors.svd.unet import UNet
 
@@ -64,6 +65,7 @@ def load(
     device: torch.device | str,
     streamed: bool = False,
     is_distilled: bool = False,
+    loras: Sequence[Lora] = (),
 ) -> SvdModel:
     """Load a checkpoint in diffusers layout, from safetensors only, running no code of its own.
 
@@ -75,9 +77,11 @@ def load(
         streamed: keep all weights on the CPU and send those of a layer to `device` when it is its turn: the least
             memory, and much the slowest.
         is_distilled: this is a checkpoint for few steps (`model.tier=few_step`), and no other.
+        loras: changes that are made to the UNet's weights, before they become anything else than they are in the file.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion of that kind.
+        CheckpointError: a file is missing or damaged, or this is not Stable Video Diffusion of that kind; or a LoRA
+            does not fit.
     """
     _check_files(folder, variant)
     _check_scheduler(folder / layout.SCHEDULER_CONFIG, is_distilled=is_distilled)
@@ -85,7 +89,12 @@ def load(
     diffusers.utils.logging.disable_progress_bar()  # a worker's log is plain lines
     transformers.utils.logging.disable_progress_bar()
     vae = _network(AutoencoderKLTemporalDecoder, folder, "vae", variant, torch_dtype=torch.float32)
-    unet = _network(UNetSpatioTemporalConditionModel, folder, "unet", variant, torch_dtype=dtype)
+    unet = _network(
+        UNetSpatioTemporalConditionModel, folder, "unet", variant, torch_dtype=torch.float32 if loras else dtype
+    )
+    for lora in loras:
+        merge(unet, lora)
+    nn.Module.to(unet, dtype)  # diffusers' own warns of layers that should stay fp32, of which this network has none
     image_encoder = _network(CLIPVisionModelWithProjection, folder, "image_encoder", variant, dtype=dtype)
     return assemble(
         unet,

@@ -17,8 +17,9 @@ from transformers import CLIPImageProcessorPil
 from actors.contracts import Pixels
 from actors.generators.svd.settings import SvdParameters
 from actors.svd.model import SvdModel, assemble
+from actors.svd.original_config import SCHEDULER
 from actors.svd.sampler import WHOLE, Shortcuts, clip_noise, generate
-from benchmarks.make_checkpoints import SVD_SCHEDULER, draw_weights, new_image_encoder, new_unet, new_vae
+from benchmarks.make_checkpoints import draw_weights, new_image_encoder, new_unet, new_vae
 from benchmarks.speed.cases import Case
 from benchmarks.train_demo import data
 
@@ -36,7 +37,7 @@ def random_pipeline(device: torch.device, case: Case) -> Any:
         }
     pipeline = StableVideoDiffusionPipeline(
         **{name: network.to(device).eval().requires_grad_(False) for name, network in networks.items()},
-        scheduler=EulerDiscreteScheduler(**SVD_SCHEDULER),
+        scheduler=EulerDiscreteScheduler(**SCHEDULER),
         feature_extractor=CLIPImageProcessorPil(),
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessorPil
 
 from actors.rife import weights
 from actors.rife.ifnet import IFNet
-from benchmarks.make_checkpoints import SVD_SCHEDULER
+from actors.svd.original_config import SCHEDULER
 from benchmarks.train_demo.unet import CLIP_MEAN, CLIP_SIZE_PX, CLIP_STD, new_image_encoder
 
 
@@ -25,7 +25,7 @@ def save_svd(vae: AutoencoderKLTemporalDecoder, unet: UNetSpatioTemporalConditio
         vae=copy.deepcopy(vae).to(half),
         image_encoder=new_image_encoder().to(half),
         unet=copy.deepcopy(unet).to(half),
-        scheduler=EulerDiscreteScheduler.from_config(SVD_SCHEDULER),
+        scheduler=EulerDiscreteScheduler.from_config(SCHEDULER),
         feature_extractor=CLIPImageProcessorPil(
             size={"shortest_edge": CLIP_SIZE_PX},
             crop_size={"height": CLIP_SIZE_PX, "width": CLIP_SIZE_PX},

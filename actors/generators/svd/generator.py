@@ -11,6 +11,7 @@ from actors.generators.base import Animation, Generator
 from actors.generators.svd.settings import SvdModelSettings, SvdParameters, shortcuts_of
 from actors.node_cache import cache_folder
 from actors.storage import Storage
+from actors.svd import lora_files
 from actors.svd.checkpoint import locate
 
 
@@ -43,8 +44,14 @@ class SvdGenerator(Generator[SvdModelSettings, SvdParameters]):
             storage=storage,
         )
         compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
-        shortcuts = shortcuts_of(model.tier, model.fast)
-        self._animator = Animator(folder, model, parameters, shortcuts, device=choose_device(model.device))
+        self._animator = Animator(
+            folder,
+            model,
+            parameters,
+            shortcuts_of(model.tier, model.fast),
+            device=choose_device(model.device),
+            loras=lora_files.local_ones(model.loras, cache_folder(model.cache_dir), storage),
+        )
 
     def check(self, *, width: int, height: int) -> None:
         """As in `Generator`."""

@@ -9,10 +9,12 @@ from actors.contracts import Value
 from actors.generators.base import MemoryWay, ModelSection
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
 from actors.generators.svd.memory import memory_ways
+from actors.node_cache import cache_folder
 from actors.secrets import shown
 from actors.settings import NO_EFFECT, Compile, ImageSettings, Section
 from actors.storage import Storage
-from actors.svd.checkpoint import is_on_hub, revision_of, tidied
+from actors.svd import lora_files, single_file
+from actors.svd.checkpoint import is_on_hub, revision_of, tidied, unet_shapes
 
 Tier = Literal["exact", "fast", "few_step"]
 
@@ -49,6 +51,15 @@ def describe_tier(tier: Tier, fast: FastSettings) -> str:
     return f"fast({', '.join(taken)})"
 
 
+class LoraSettings(Section):
+    """A LoRA that is merged into the UNet."""
+
+    source: str = Field(
+        min_length=1, description="path or URI of a .safetensors file, or of a folder with PEFT's adapter_config.json"
+    )
+    scale: float = Field(1.0, allow_inf_nan=False, description="how strong it is; 0 changes nothing")
+
+
 class SvdModelSettings(ModelSection):
     """Which SVD checkpoint, and how it is held."""
 
@@ -62,13 +73,20 @@ class SvdModelSettings(ModelSection):
     }
 
     source: str = Field(
-        description="Hugging Face id, local folder, or fsspec URI of a checkpoint in diffusers layout",
+        description="Hugging Face id, local folder or fsspec URI of a checkpoint in diffusers layout; or path or URI "
+        "of one file in the original layout (svd_xt.safetensors)",
         json_schema_extra=NO_EFFECT,
     )
     revision: str | None = Field(
-        None, description="commit of a Hugging Face id; not for folders and URIs", json_schema_extra=NO_EFFECT
+        None, description="commit of a Hugging Face id; not for folders, files and URIs", json_schema_extra=NO_EFFECT
     )
     variant: str | None = Field(None, description="file variant, e.g. fp16; null reads the plain files")
+    # Content and scale count, by `revision_of_content`.
+    loras: list[LoraSettings] = Field(
+        [],
+        description="LoRAs that are merged into the UNet, e.g. [{source: FILE, scale: 0.8}]",
+        json_schema_extra=NO_EFFECT,
+    )
     tier: Tier = Field(
         "exact",
         description="exact: all that the checkpoint asks for; fast: with the shortcuts of model.fast; few_step: "
@@ -132,17 +150,22 @@ class SvdModelSettings(ModelSection):
 
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
-        return revision_of(
+        revision = revision_of(
             self.source, revision=self.revision, variant=self.variant, cache_dir=self.cache_dir, storage=storage
+        )
+        return revision + lora_files.revision_of(
+            self.loras, lambda: unet_shapes(self.source, variant=self.variant, storage=storage), storage
         )
 
     def pinned(self, revision: str) -> Self:
         """As in `ModelSection`: a branch of the Hub may move before the last worker has started."""
-        return self.model_copy(update={"revision": revision}) if is_on_hub(self.source) else self
+        commit = lora_files.without_loras(revision)
+        return self.model_copy(update={"revision": commit}) if is_on_hub(self.source) else self
 
     def with_absolute_paths(self) -> Self:
         """As in `ModelSection`."""
-        changes = {"source": tidied(self.source)}
+        loras = [lora.model_copy(update={"source": Storage.absolute(lora.source.strip())}) for lora in self.loras]
+        changes: dict[str, Any] = {"source": tidied(self.source), "loras": loras}
         if Storage.is_local(self.source) and not is_on_hub(self.source):
             changes["source"] = Storage.absolute(changes["source"])
         if self.cache_dir is not None:
@@ -162,6 +185,10 @@ class SvdModelSettings(ModelSection):
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """As in `ModelSection`."""
+        sources = [lora.source for lora in self.loras]
+        for number, source in enumerate(sources):
+            if source in sources[:number]:
+                yield ("loras", str(number)), "is there already: name each LoRA once, with the sum of its scales"
         if self.tier != "fast":
             if self.fast != FastSettings():
                 yield ("fast",), f"would be ignored, because model.tier is {self.tier}: set model.tier=fast"
@@ -172,6 +199,16 @@ class SvdModelSettings(ModelSection):
             yield ("fast", "fp8"), f"needs model.precision=bf16, which is {self.precision}"
         if self.fast.fp8 and self.memory != "resident":
             yield ("fast", "fp8"), f"needs model.memory=resident, which is {self.memory}"
+
+    def notes(self, storage: Storage) -> list[str]:
+        """As in `ModelSection`."""
+        lines = lora_files.described(self.loras, storage)
+        if single_file.is_one(self.source):
+            cache = cache_folder(self.cache_dir)
+            lines.insert(
+                0, f"model.source is one file in SVD's original layout: each node converts it once, into {cache}"
+            )
+        return lines
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""

@@ -1,0 +1,157 @@
+"""Where LoRAs are, what identifies them, and their copies on a node. Needs no torch: the driver looks, too."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from actors.errors import CheckpointError
+from actors.fingerprint import fingerprint_files
+from actors.node_cache import CACHE_NAME_DIGITS, made_once
+from actors.rife.place import for_models
+from actors.secrets import shown
+from actors.storage import Storage
+from actors.svd.lora import Changes, Lora, Shapes, parsed_config, read_changes
+from actors.svd.tensor_file import open_header
+from actors.uris import WEB, without_query
+
+CONFIG = "adapter_config.json"
+_WEIGHTS = ".safetensors"
+_PLUS = "+"  # before each LoRA, in the revision of a model
+# How PEFT and diffusers call the file in a folder of theirs.
+_USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+
+
+class Wanted(Protocol):
+    """What the configuration says of one."""
+
+    @property
+    def source(self) -> str:
+        """Path or URI."""
+
+    @property
+    def scale(self) -> float:
+        """How strong it is."""
+
+
+class Place(NamedTuple):
+    """The files of a LoRA, as URIs."""
+
+    weights: str
+    config: str | None
+
+
+def revision_of(loras: Sequence[Wanted], shapes: Callable[[], Shapes | None], storage: Storage) -> str:
+    """What is added to the revision of the model: content and scale of each; "" where none changes anything.
+
+    Args:
+        shapes: those of the UNet's tensors by diffusers' names; None where they cannot be read here.
+
+    Raises:
+        CheckpointError: there is no such LoRA, or it does not fit.
+        StorageError: it cannot be read.
+    """
+    storage = for_models(storage)
+    known = shapes() if loras else None
+    made = ""
+    for lora in loras:
+        place = find(lora.source, storage)
+        _read(place, lora.source, known, storage)
+        if lora.scale:
+            made += f"{_PLUS}{_fingerprint(place, storage)[:CACHE_NAME_DIGITS]}*{lora.scale!r}"
+    return made
+
+
+def without_loras(revision: str) -> str:
+    """The revision of the model alone."""
+    return revision.partition(_PLUS)[0]
+
+
+def described(loras: Sequence[Wanted], storage: Storage) -> list[str]:
+    """What each is, a line."""
+    storage = for_models(storage)
+    lines = []
+    for lora in loras:
+        found = _read(find(lora.source, storage), lora.source, None, storage)
+        changed = f"layers changed: {len(found.changes)}, scale {lora.scale:g}"
+        lines.append(f"LoRA {shown(lora.source)}: {found.format} names, {changed}")
+    return lines
+
+
+def local_ones(loras: Sequence[Wanted], cache: Path, storage: Storage) -> list[Lora]:
+    """Those that change anything, on this machine; what is remote is fetched, once per node.
+
+    Raises CheckpointError and StorageError.
+    """
+    storage = for_models(storage)
+    return [_local(lora, cache, storage) for lora in loras if lora.scale]
+
+
+def find(source: str, storage: Storage) -> Place:
+    """The files of a LoRA: a .safetensors file, with `adapter_config.json` beside it or without; or a folder of these.
+
+    Raises CheckpointError where there is none.
+    """
+    uri = storage.absolute(source.strip()).rstrip("/")
+    name = without_query(uri).lower()
+    if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")):
+        raise _refused(source, "is a pickle file, which can run code, and is not read: take it as .safetensors")
+    if storage.scheme(uri) in WEB:
+        if not name.endswith(_WEIGHTS):
+            raise _refused(source, f"is no {_WEIGHTS} file: name the file itself")
+        return Place(uri, None)
+    if storage.is_folder(uri):
+        return _in_folder(uri, source, storage)
+    if not storage.exists(uri):
+        raise _refused(source, f"does not exist ({uri}): name a {_WEIGHTS} file, or the folder that PEFT wrote")
+    if not name.endswith(_WEIGHTS):
+        raise _refused(source, f"is no {_WEIGHTS} file: LoRAs are read from those alone")
+    return Place(uri, _config_in(storage.parent(uri), storage))
+
+
+def _in_folder(folder: str, source: str, storage: Storage) -> Place:
+    names = storage.list_names(folder)
+    files = sorted(name for name in names if name.endswith(_WEIGHTS))
+    if usual := [name for name in _USUAL if name in files]:
+        files = usual[:1]
+    if len(files) != 1:
+        what = f"several {_WEIGHTS} files ({', '.join(files)}): name the one" if files else f"no {_WEIGHTS} file"
+        raise _refused(source, f"is a folder with {what}")
+    return Place(storage.join(folder, files[0]), storage.join(folder, CONFIG) if CONFIG in names else None)
+
+
+def _config_in(folder: str, storage: Storage) -> str | None:
+    config = storage.join(folder, CONFIG)
+    return config if storage.exists(config) else None
+
+
+def _read(place: Place, source: str, shapes: Shapes | None, storage: Storage) -> Changes:
+    config = None if place.config is None else parsed_config(storage.read_bytes(place.config), source)
+    return read_changes(open_header(place.weights, storage, f"model.loras: {source}"), config, shapes, source)
+
+
+def _fingerprint(place: Place, storage: Storage) -> str:
+    files = {"weights": place.weights} | ({"config": place.config} if place.config else {})
+    return fingerprint_files(files, storage)
+
+
+def _local(lora: Wanted, cache: Path, storage: Storage) -> Lora:
+    place = find(lora.source, storage)
+    if storage.is_local(place.weights):
+        config = Path(storage.native_path(place.config)) if place.config else None
+        return Lora(lora.source, Path(storage.native_path(place.weights)), config, lora.scale)
+    files = {"weights.safetensors": place.weights} | ({CONFIG: place.config} if place.config else {})
+
+    def copy(folder: Path) -> None:
+        for name, uri in files.items():
+            with storage.open(uri) as source, (folder / name).open("wb") as target:
+                shutil.copyfileobj(source, target)
+
+    folder = cache / f"{_fingerprint(place, storage)[:CACHE_NAME_DIGITS]}-lora"
+    made_once(folder, copy, what=lora.source, done="copied")
+    config = folder / CONFIG if place.config else None
+    return Lora(lora.source, folder / "weights.safetensors", config, lora.scale)
+
+
+def _refused(source: str, why: str) -> CheckpointError:
+    return CheckpointError(f"model.loras: {source} {why}")
