@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scale import commits, cpu
+from benchmarks.scale import commits, cpu, looks
 from benchmarks.scale.jobs import Job, Pace, Sample, watched
-from benchmarks.scale.model import COMFORTABLE, Cost, Driver, Limits, Load, Model, fitted, load_of
+from benchmarks.scale.model import COMFORTABLE, Commits, Cost, Driver, Limits, Load, Model, fitted, load_of
 
 # Of an SVD-XT clip in stillreel's exact way on an H100: benchmarks/RESULTS.md.
 _CLIP_S = 9.5
@@ -25,6 +25,7 @@ _CLIP_BYTES = 25 * 576 * 1024 * 3
 _ROWS_PER_S = (2.0, 10.0, 25.0)
 _WATCHED_S, _WATCHED_FULL_SIZE_S = 25.0, 40.0
 _PARTS = 20
+_WIDTH = 170
 # The default of `run.flush_s`.
 _FLUSH_S = 30.0
 # Assumed, not measured here: two requests to a store in the same region; a network of 25 Gbit/s a node; and what Amazon
@@ -46,8 +47,9 @@ def main() -> None:
     for gpus in arguments.gpus:
         paces = [Pace(gpus / rate, _WATCHED_S) for rate in _ROWS_PER_S if gpus / rate <= clip_s]
         samples += watched(Job(gpus, paces))
-    model = model_of([one for one in samples if not one.is_full_size], _PARTS)
-    console = Console(soft_wrap=True)
+    committing = commits.measured(_PARTS, flush_s=_FLUSH_S, answer_s=_ANSWER_S)
+    model = model_of([one for one in samples if not one.is_full_size], looks.measured(), committing)
+    console = Console(width=_WIDTH)
     console.print(_by_role(samples), _against(samples, model, clip_s), _terms(model), _told(model, arguments))
     name, end = model.ends_at(clip_s)
     _, too_many = model.ends_at(clip_s, COMFORTABLE)
@@ -55,17 +57,21 @@ def main() -> None:
     console.print(f"{COMFORTABLE:.0%} of that, which leaves room: {too_many - 1:,} GPUs a driver", highlight=False)
 
 
-def model_of(samples: Sequence[Sample], parts: int) -> Model:
-    """Fitted to samples without bytes, and to commits that are measured here: so many parts."""
-    looks = [(one.rows_per_s, one.actors * one.looks_per_s) for one in samples]
-    driver = Driver(*fitted(looks, [one.cores(*cpu.DRIVER_PYTHON) for one in samples]))
+def model_of(samples: Sequence[Sample], look_s: float, committing: Commits) -> Model:
+    """Fitted to samples without bytes; `look_s` is known (`benchmarks.scale.looks`)."""
+    pythons = [one.cores(*cpu.DRIVER_PYTHON) - look_s * one.actors * one.turns_per_s for one in samples]
+    row_s, turn_s, idle = fitted([(one.rows_per_s, one.turns_per_s) for one in samples], pythons)
 
     def cost(role: str) -> Cost:
         return Cost(*fitted([(one.rows_per_s, one.actors) for one in samples], [one.cores(role) for one in samples]))
 
-    committing = commits.measured(parts, flush_s=_FLUSH_S, answer_s=_ANSWER_S)
-    limits = Limits(_CLIP_BYTES, _NODE_BYTES_PER_S, _PUTS_PER_S)
-    return Model(driver, {role: cost(role) for role in _ONCE}, {cpu.RAYLET: cost(cpu.RAYLET)}, committing, limits)
+    return Model(
+        Driver(row_s, turn_s, look_s, idle),
+        {role: cost(role) for role in _ONCE},
+        {cpu.RAYLET: cost(cpu.RAYLET)},
+        committing,
+        Limits(_CLIP_BYTES, _NODE_BYTES_PER_S, _PUTS_PER_S),
+    )
 
 
 def _by_role(samples: Sequence[Sample]) -> Table:
@@ -78,28 +84,23 @@ def _by_role(samples: Sequence[Sample]) -> Table:
 
 def _against(samples: Sequence[Sample], model: Model, clip_s: float) -> Table:
     """What was measured, and in brackets the model."""
-    table = Table("job", "rows/s", f"as of GPUs at {clip_s:g} s", "looks/s", "driver's Python, cores", *_SHOWN)
+    table = Table("job", "rows/s", f"as of GPUs at {clip_s:g} s", "turns/s", "driver's Python, cores", *_SHOWN)
     for one in samples:
         load = Load(one.rows_per_s, one.actors)
         costs = {**model.once, **model.per_node}
-        looks = f"{one.looks_per_s:.1f} ({1 / model.driver.looks_every_s(load):.1f})"
-        shown = [(one.cores(*cpu.DRIVER_PYTHON), model.driver.cores(load))]
+        shown = [(one.cores(*cpu.DRIVER_PYTHON), model.driver.cores(load, one.turns_per_s))]
         shown += [(one.cores(role), costs[role].cores(load)) for role in _SHOWN]
         as_of = one.rows_per_s / load_of(1, clip_s).rows_per_s
         told = [f"{seen:.3f} ({said:.3f})" for seen, said in shown]
-        table.add_row(_name(one), f"{one.rows_per_s:.1f}", f"{as_of:.0f}", looks, *told)
+        table.add_row(_name(one), f"{one.rows_per_s:.1f}", f"{as_of:.0f}", f"{one.turns_per_s:.1f}", *told)
     return table
 
 
 def _terms(model: Model) -> Table:
     table = Table("model", "ms a row", "an actor", "cores without any")
     driver = model.driver
-    table.add_row(
-        "driver's Python",
-        f"{driver.row_s * 1000:.2f}",
-        f"{driver.look_s * 1e6:.0f} us a look",
-        f"{driver.idle:.3f}",
-    )
+    turns = f"{driver.turn_s * 1000:.1f} ms a turn, and {driver.look_s * 1e6:.0f} us for each actor"
+    table.add_row("driver's Python", f"{driver.row_s * 1000:.2f}", turns, f"{driver.idle:.3f}")
     for name, cost in {**model.once, **model.per_node}.items():
         table.add_row(name, f"{cost.row_s * 1000:.2f}", f"{cost.actor * 1e6:.0f} us/s", f"{cost.idle:.3f}")
     committing = model.commits

@@ -38,6 +38,8 @@ from tests.clusters import Head, environment, simulated_head
 _ROWS = 50_000
 # Of SVD-XT's clips, and of one that costs nothing.
 _FULL_SIZE, _SMALL = (1024, 576, 25), (16, 16, 2)
+# As docs/cluster.md advises.
+_STORE_BYTES_PER_GPU, _SMALL_STORE_BYTES = 750_000_000, 200_000_000
 # After a change of pace, until what was begun before it is out: two clips of a GPU, and so many seconds for Ray.
 _SETTLES_S = 4.0
 _CPUS = 2
@@ -71,7 +73,7 @@ class Sample:
 
     Attributes:
         actors: of both stages.
-        looks: how often Ray Data's loop came round.
+        turns: how often Ray Data's loop came round.
         cpu_s: CPU-seconds by role (`benchmarks.scale.cpu`).
     """
 
@@ -79,14 +81,14 @@ class Sample:
     clip_s: float
     is_full_size: bool
     rows: int
-    looks: int
+    turns: int
     seconds: float
     cpu_s: dict[str, float] = field(default_factory=dict)
 
     @property
-    def looks_per_s(self) -> float:
+    def turns_per_s(self) -> float:
         """See `benchmarks.scale.model.Driver`."""
-        return self.looks / self.seconds
+        return self.turns / self.seconds
 
     @property
     def rows_per_s(self) -> float:
@@ -104,7 +106,7 @@ def watched(job: Job) -> list[Sample]:
     Raises:
         RuntimeError: it did not come to its end; its own words are above.
     """
-    store_bytes = (job.gpus + job.finishers) * 250_000_000 if job.is_full_size else 200_000_000
+    store_bytes = job.gpus * _STORE_BYTES_PER_GPU if job.is_full_size else _SMALL_STORE_BYTES
     with simulated_head(cpus=_CPUS, gpus=job.gpus, store_bytes=store_bytes) as head:
         command = [sys.executable, "-m", "benchmarks.scale.jobs", head.address, str(head.pid), json.dumps(asdict(job))]
         done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=False)
@@ -122,7 +124,7 @@ def _drive(head: Head, job: Job) -> list[Sample]:
         _tell(pace, job.paces[0].clip_s)
         watcher = _Watcher(job, pace, endings, CpuTimes(head.pid))
         watcher.start()
-        DataContext.get_current().custom_execution_callback_classes.append(_Looks)
+        DataContext.get_current().custom_execution_callback_classes.append(_Turns)
         stages = {
             "generate": partial(SleepingGenerate, config.generation.num_frames, pace),
             "finish": partial(SleepingFinish, pace),
@@ -153,23 +155,23 @@ class _Watcher(threading.Thread):
         os.kill(os.getpid(), signal.SIGINT)
 
     def _watch(self, pace: Pace) -> Sample:
-        before, rows, looks, begun = self._times.look(), self._endings[0], _Looks.count, time.monotonic()
+        before, rows, turns, begun = self._times.look(), self._endings[0], _Turns.count, time.monotonic()
         time.sleep(pace.watched_s)
         after, rows, seconds = self._times.look(), self._endings[0] - rows, time.monotonic() - begun
-        looks = _Looks.count - looks
+        turns = _Turns.count - turns
         taken = {role: max(0.0, after[role] - before[role]) for role in after}
         actors = self._job.gpus + self._job.finishers
-        return Sample(actors, pace.clip_s, self._job.is_full_size, rows, looks, seconds, taken)
+        return Sample(actors, pace.clip_s, self._job.is_full_size, rows, turns, seconds, taken)
 
 
-class _Looks(Callback):
+class _Turns(Callback):
     """Counts how often Ray Data's loop comes round."""
 
     count = 0
 
     def on_execution_step(self, executor: Any) -> None:  # noqa: ARG002 - as Ray Data calls it
         """Once more."""
-        _Looks.count += 1
+        _Turns.count += 1
 
 
 def _tell(pace: Path, seconds: float) -> None:

@@ -5,7 +5,7 @@ A part that is one process works one thing at a time (Python's lock, one loop fo
     cores = row_s * rows/s + actor * actors + idle
 
 `row_s` is CPU-seconds a row, `actor` what each actor costs however slowly clips come, `idle` what is there without any.
-The driver differs in the second term (`Driver`). Commits, bytes and requests end by something else than CPU.
+The driver is another matter (`Driver`). Commits, bytes and requests end by something else than CPU.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,35 +65,36 @@ class Driver:
 
     The loop comes round, looks at all tasks under way and at the state of each actor, hands on what has ended, and
     waits a tenth of a second. The longer that takes, the more rows it finds the next time, and the less often it comes
-    round. So actors make it late (`looks_every_s`), and only rows fill it.
+    round. So actors make it late (`turns_every_s`), and only rows fill it.
 
     Attributes:
         row_s: CPU-seconds a row.
-        look_s: CPU-seconds of a look at one actor and its tasks.
+        turn_s: CPU-seconds each time the loop comes round, without rows and actors.
+        look_s: CPU-seconds of a look at one actor's tasks, each time.
         idle: cores of all else.
     """
 
     row_s: float
+    turn_s: float
     look_s: float
     idle: float
 
     def share(self, rows_per_s: float, besides: float = 0.0) -> float:
-        """Of the one core, without the looks; `besides`: cores that commits take of it."""
+        """Of the one core, that rows take; `besides`: cores that commits take of it."""
         return self.row_s * rows_per_s + self.idle + besides
 
-    def look_takes_s(self, actors: float) -> float:
-        """Seconds of one look, where no rows come."""
-        return _RAY_WAITS_S + self.look_s * actors
+    def turn_takes_s(self, actors: float) -> float:
+        """Seconds, where no rows come."""
+        return _RAY_WAITS_S + self.turn_s + self.look_s * actors
 
-    def looks_every_s(self, load: Load) -> float:
-        """Seconds from one look to the next."""
+    def turns_every_s(self, load: Load) -> float:
+        """Seconds from one turn to the next."""
         left = 1 - self.share(load.rows_per_s)
-        return self.look_takes_s(load.actors) / left if left > 0 else inf
+        return self.turn_takes_s(load.actors) / left if left > 0 else inf
 
-    def cores(self, load: Load) -> float:
+    def cores(self, load: Load, turns_per_s: float) -> float:
         """All that it takes, which is less than one always."""
-        every_s = self.looks_every_s(load)
-        return 1.0 if every_s == inf else self.share(load.rows_per_s) + self.look_s * load.actors / every_s
+        return self.share(load.rows_per_s) + (self.turn_s + self.look_s * load.actors) * turns_per_s
 
 
 def fitted(terms: Sequence[tuple[float, float]], cores: Sequence[float]) -> tuple[float, float, float]:
@@ -175,7 +176,7 @@ class Model:
         shares = {
             "driver": self.driver.share(load.rows_per_s, besides),
             # An actor has its next clip when it ends one; the one after it has to come while that is made.
-            "driver's look, of a clip's time": self.driver.look_takes_s(load.actors) / clip_s,
+            "a turn of the driver's loop, of a clip's time": self.driver.turn_takes_s(load.actors) / clip_s,
             "commits": self.commits.share(load.rows_per_s),
             "uploads to one prefix": load.rows_per_s / self.limits.puts_per_s,
             "network of a node": node.rows_per_s * self.limits.clip_bytes / self.limits.node_bytes_per_s,

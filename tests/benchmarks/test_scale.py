@@ -5,13 +5,15 @@ from math import inf
 
 import pytest
 
+from benchmarks.scale.__main__ import model_of
 from benchmarks.scale.commits import measured
-from benchmarks.scale.cpu import FINISH, GENERATE, LEDGER, LOAD, role_of
+from benchmarks.scale.cpu import DRIVER_PYTHON, FINISH, GENERATE, LEDGER, LOAD, ROLES, role_of
+from benchmarks.scale.jobs import Sample
 from benchmarks.scale.model import COMFORTABLE, Commits, Cost, Driver, Limits, Load, Model, fitted, load_of
 
 FREE = Commits(0.0, 0.0, 0.0, 512, 30.0)
 WIDE = Limits(clip_bytes=1.0, node_bytes_per_s=1e9, puts_per_s=1e9)
-DRIVER = Driver(row_s=0.01, look_s=30e-6, idle=0.05)
+DRIVER = Driver(row_s=0.01, turn_s=0.01, look_s=30e-6, idle=0.05)
 MODEL = Model(DRIVER, {"ledger": Cost(0.002, 20e-6, 0.01)}, {"raylet": Cost(0.001, 1e-4, 0.02)}, FREE, WIDE)
 
 
@@ -20,6 +22,25 @@ def test_a_fit_recovers_what_was_put_in() -> None:
     cost = Cost(0.0123, 0.0004, 0.06)
     told = fitted([(load.rows_per_s, load.actors) for load in loads], [cost.cores(load) for load in loads])
     assert told == pytest.approx((0.0123, 0.0004, 0.06))
+
+
+def test_a_model_recovers_the_driver_that_was_put_in() -> None:
+    seen = [(2, 9, 9), (10, 9, 7), (25, 9, 5), (10, 72, 6), (25, 72, 5)]  # rows/s, actors, turns/s
+    samples = [
+        Sample(actors, 1.0, False, rows * 10, turns * 10, 10.0, _cpu_s(Load(rows, actors), turns))
+        for rows, actors, turns in seen
+    ]
+    model = model_of(samples, DRIVER.look_s, FREE)
+    told = model.driver
+    assert (told.row_s, told.turn_s, told.idle) == pytest.approx((DRIVER.row_s, DRIVER.turn_s, DRIVER.idle))
+    assert model.once[LEDGER].row_s == pytest.approx(0.002)
+
+
+def _cpu_s(load: Load, turns_per_s: float) -> dict[str, float]:
+    """Of ten seconds."""
+    zero = dict.fromkeys(ROLES, 0.0)
+    ledger = MODEL.once["ledger"].cores(load)
+    return zero | {DRIVER_PYTHON[0]: 10 * DRIVER.cores(load, turns_per_s), LEDGER: 10 * ledger}
 
 
 def test_a_fit_of_noise_has_no_negative_terms() -> None:
@@ -33,11 +54,10 @@ def test_a_fit_of_noise_has_no_negative_terms() -> None:
 def test_rows_fill_the_driver_and_actors_make_it_late() -> None:
     few, many = Load(50, 500), Load(50, 5000)
     assert DRIVER.share(few.rows_per_s) == DRIVER.share(many.rows_per_s) == pytest.approx(0.55)
-    assert DRIVER.looks_every_s(few) == pytest.approx((0.1 + 0.015) / 0.45)
-    assert DRIVER.looks_every_s(many) == pytest.approx((0.1 + 0.15) / 0.45)
-    assert DRIVER.cores(many) == pytest.approx(0.55 + 0.15 / (0.25 / 0.45))
-    assert DRIVER.looks_every_s(Load(100, 1)) == inf
-    assert DRIVER.cores(Load(100, 1)) == 1
+    assert DRIVER.turns_every_s(few) == pytest.approx((0.1 + 0.01 + 0.015) / 0.45)
+    assert DRIVER.turns_every_s(many) == pytest.approx((0.1 + 0.01 + 0.15) / 0.45)
+    assert DRIVER.cores(many, turns_per_s=2) == pytest.approx(0.55 + 0.16 * 2)
+    assert DRIVER.turns_every_s(Load(100, 1)) == inf
 
 
 @pytest.mark.parametrize(
@@ -47,7 +67,7 @@ def test_rows_fill_the_driver_and_actors_make_it_late() -> None:
         (replace(MODEL, once={"ledger": Cost(0.02, 0.0, 0.0)}), "ledger"),
         (replace(MODEL, commits=replace(FREE, part_s=1.0, answer_s=9.0)), "commits"),
         (replace(MODEL, limits=replace(WIDE, puts_per_s=20)), "uploads to one prefix"),
-        (replace(MODEL, driver=replace(DRIVER, look_s=0.1)), "driver's look, of a clip's time"),
+        (replace(MODEL, driver=replace(DRIVER, look_s=0.1)), "a turn of the driver's loop, of a clip's time"),
     ],
 )
 def test_what_ends_first_is_named(model: Model, first: str) -> None:
