@@ -35,9 +35,9 @@ class CpuTimes:
         self._head_pid = head_pid
         self._roles: dict[int, str] = {}  # of workers: between two tasks they say nothing of themselves
 
-    def look(self) -> Counter[str]:
+    def look(self) -> dict[str, float]:
         """Seconds by role, of those that live."""
-        seconds: Counter[str] = Counter(dict.fromkeys(ROLES, 0.0))
+        seconds = dict.fromkeys(ROLES, 0.0)
         for role, of_thread in _of_this_process():
             seconds[role] += of_thread
         for process in psutil.Process(self._head_pid).children(recursive=True):

@@ -125,7 +125,7 @@ def _drive(head: Head, job: Job) -> list[Sample]:
         watcher = _Watcher(job, pace, endings, CpuTimes(head.pid))
         watcher.start()
         DataContext.get_current().custom_execution_callback_classes.append(_Turns)
-        stages = {
+        stages: dict[str, Any] = {
             "generate": partial(SleepingGenerate, config.generation.num_frames, pace),
             "finish": partial(SleepingFinish, pace),
         }

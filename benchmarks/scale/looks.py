@@ -16,7 +16,7 @@ def measured() -> float:
     with simulated_head(cpus=1, gpus=0, store_bytes=100_000_000) as head, ray_connected(head):
         import ray
 
-        @ray.remote(num_gpus=1, num_returns="streaming", max_retries=0)
+        @ray.remote(num_gpus=1, num_returns="streaming", max_retries=0)  # type: ignore[untyped-decorator]
         def never() -> Any:
             yield None
 
