@@ -79,7 +79,6 @@ def clip_schema(generator: type[Generator[Any, Any]]) -> pa.Schema:
     return pa.schema([*first, *by_name.values(), *seconds, pa.field("created_at", pa.timestamp("us", tz="UTC"))])
 
 
-@cache
 def known_columns() -> frozenset[str]:
     """All columns of a clip's record that this version knows, of whichever generator."""
     return frozenset(name for generator in GENERATORS.values() for name in clip_schema(generator).names)

@@ -5,7 +5,6 @@ however long a process had to wait for a core.
 """
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 

@@ -234,6 +234,16 @@ def run_of_work_file(uri: str) -> RunFolder | None:
     return RunFolder(match[1]) if match else None
 
 
+def upkeep_id(what: str) -> str:
+    """A name for a `repair` or a `compact` while it holds the lease."""
+    return f"{new_run_id()}-{what}"
+
+
+def is_upkeep(run_id: str) -> bool:
+    """Whether that name is of one of these, and of no run."""
+    return run_id.endswith(("-repair", "-compact"))
+
+
 def run_name(stamp: str, shard: Shard) -> str:
     """The run_id of a run of a share, from what no other run has."""
     return stamp if shard.is_whole else f"{stamp}-{_shard_name(shard)}"

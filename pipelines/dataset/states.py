@@ -7,14 +7,14 @@ that was renewed last, what each run says of itself. A dataset without shards ta
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from actors.errors import RunError, StorageError
 from actors.storage import Storage
 from pipelines.dataset.beats import BEAT_S, ENDED, Beat, read_beat
-from pipelines.dataset.layout import Layout
+from pipelines.dataset.layout import Layout, RunFolder, is_upkeep
 from pipelines.dataset.lease import Holder, last_holders
 from pipelines.dataset.shard import Shard
 
@@ -89,7 +89,11 @@ def read_states(layout: Layout, storage: Storage) -> States:
 
     def state_of(shard: Shard) -> State | None:
         holder = holders.get(shard)
-        return None if holder is None else _state_of(holder, read_beat(layout.run(holder.run_id).heartbeat, storage))
+        if holder is None:
+            return None
+        if holder.is_released and is_upkeep(holder.run_id):
+            return _before_upkeep(holder, layout, storage)
+        return _state_of(holder, read_beat(layout.run(holder.run_id).heartbeat, storage))
 
     with ThreadPoolExecutor(_READERS) as readers:
         return States(dict(zip(last.division, readers.map(state_of, last.division), strict=True)))
@@ -104,6 +108,15 @@ def _state_of(holder: Holder, beat: Beat | None) -> State:
     silent = datetime.now(UTC) - (beat.beaten_at if beat else holder.renewed_at)
     is_stale = holder.is_over and silent > timedelta(seconds=2 * BEAT_S)
     return State("stale" if is_stale else "running", holder, beat)
+
+
+def _before_upkeep(holder: Holder, layout: Layout, storage: Storage) -> State:
+    """A repair or a compact held the lease last: how the run before it ended, of those that left a folder."""
+    for uri in reversed(storage.list_folders(layout.runs)):
+        beat = read_beat(RunFolder(uri).heartbeat, storage)
+        if beat is not None:
+            return State("done" if beat.phase == "done" else "failed", replace(holder, run_id=beat.run_id), beat)
+    return State("done", holder, None)
 
 
 def _check_no_file(layout: Layout, storage: Storage) -> None:

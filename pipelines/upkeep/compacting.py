@@ -24,7 +24,7 @@ import pyarrow as pa
 from actors.errors import RunError
 from actors.records import FAILURE_SCHEMA
 from actors.storage import Storage
-from pipelines.dataset.layout import PART_CLIPS, Layout, new_run_id
+from pipelines.dataset.layout import PART_CLIPS, Layout, upkeep_id
 from pipelines.dataset.lease import held
 from pipelines.dataset.records import read_records
 from pipelines.upkeep import kinds
@@ -100,7 +100,7 @@ def compact(layout: Layout, storage: Storage, *, dry_run: bool) -> Merges:
         return _merges(look_at(layout, storage, deep=False), layout, storage)
     if not storage.exists(layout.lease):
         look_at(layout, storage, deep=False)  # which says where there is no dataset
-    run_id = f"{new_run_id()}-compact"
+    run_id = upkeep_id("compact")
     with held(layout, storage, run_id=run_id, lease_s=LEASE_S) as lease:
         mover = Mover(layout, storage, run_id, lease.check)
         whole = look_at(layout, storage, deep=False, run_id=run_id)

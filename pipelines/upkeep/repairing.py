@@ -30,7 +30,7 @@ from actors.errors import ConfigError, RunError, StorageError
 from actors.records import FAILURE_SCHEMA
 from actors.storage import Storage
 from pipelines.dataset import card
-from pipelines.dataset.layout import Layout, is_metadata, metadata_in, new_run_id, part_of
+from pipelines.dataset.layout import Layout, is_metadata, metadata_in, part_of, upkeep_id
 from pipelines.dataset.lease import held
 from pipelines.dataset.recover import recover_file
 from pipelines.dataset.work import left_work
@@ -66,7 +66,7 @@ def repair(layout: Layout, storage: Storage, *, deep: bool) -> tuple[Whole, Coun
     """
     if not storage.exists(layout.lease):
         look_at(layout, storage, deep=False)  # which says where there is no dataset
-    run_id = f"{new_run_id()}-repair"
+    run_id = upkeep_id("repair")
     with held(layout, storage, run_id=run_id, lease_s=LEASE_S) as lease:
         mover = Mover(layout, storage, run_id, lease.check)
         return mend(mover, deep=deep)

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,10 +18,12 @@ from benchmarks.damages.dataset import clip_id, make_dataset, new_row, store_vid
 from benchmarks.damages.kills import DAMAGES, kill_after_each_change
 from benchmarks.damages.kinds import CASES
 from benchmarks.damages.trial import try_damages
+from pipelines.dataset.beats import Beat
 from pipelines.dataset.layout import Layout, new_run_id
 from pipelines.dataset.lease import held
 from pipelines.dataset.recover import recover
 from pipelines.dataset.shard import Shard
+from pipelines.dataset.states import read_states
 from pipelines.planning.holdings import read_holdings
 from pipelines.upkeep import kinds
 from pipelines.upkeep.extending import extend_before_run
@@ -315,3 +318,16 @@ def test_a_dataset_on_a_store_is_mended_alike(
         after, _ = repair(layout, s3_storage, deep=True)
         assert (names(after), after.num_rows) == ({}, 12)
         assert look_at(layout, s3_storage, deep=False).findings.counts[kinds.FOREIGN] == 0
+
+
+def test_status_tells_of_the_run_before_a_repair(root: Path) -> None:
+    layout = Layout(str(root))
+    now = datetime.now(UTC)
+    with held(layout, STORAGE, run_id="20260101T000000Z-aaaaaa", lease_s=60):
+        beat = Beat(
+            run_id="20260101T000000Z-aaaaaa", phase="interrupted", started_at=now, beaten_at=now, to_do=9, made=3
+        )
+        STORAGE.put_bytes(layout.run(beat.run_id).heartbeat, beat.model_dump_json().encode())
+    repair(layout, STORAGE, deep=False)
+    states = read_states(layout, STORAGE)
+    assert (states.word, [state.beat for state in states.known]) == ("failed", [beat])
