@@ -117,8 +117,10 @@ class ShortHead(nn.Sequential):
 
     def forward(self, frames_BCHW: Tensor) -> Tensor:
         """Frames (B,3,H,W), 0..1, to features of their size, fp32."""
-        features_BCHW: Tensor = super().forward(frames_BCHW.to(next(self.parameters()).dtype))
-        return features_BCHW.float()
+        x_BCHW = frames_BCHW.to(next(self.parameters()).dtype)
+        for conv in self:
+            x_BCHW = conv(x_BCHW)
+        return x_BCHW.float()
 
 
 _HEADS = {4: Head, 2: ShortHead}

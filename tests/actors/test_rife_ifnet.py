@@ -194,7 +194,7 @@ def test_the_untrained_net_follows_from_its_seed_alone() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), same.state_dict().values(), strict=True))
     assert one.head is not None
     assert other.head is not None
-    assert not torch.equal(one.head.cnn0.weight, other.head.cnn0.weight)
+    assert not torch.equal(one.state_dict()["head.cnn0.weight"], other.state_dict()["head.cnn0.weight"])
     assert sum(parameter.numel() for parameter in one.parameters()) * 4 < 1e6  # bytes
 
 
