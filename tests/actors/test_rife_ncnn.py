@@ -21,7 +21,7 @@ class Writer:
     def __init__(self, tag: int) -> None:
         self.tag = tag
         self.lines: list[str] = ["Input in0 0 1 in0"]
-        self.content = b""
+        self.content = bytearray()
 
     def conv(self, state: State, name: str, *, groups: int = 1) -> None:
         """A convolution, and the PReLU behind it where there is one."""
