@@ -25,7 +25,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("weights", "settings", "said"),
     [
         ("hdv3", ["interpolation.factor=3"], "with a factor of 3 frames come from the nearest of 32 times"),
-        ("hdv3", ["interpolation.factor=2.5"], "with a factor of 2.5 frames come"),
+        ("hdv3", ["interpolation.factor=2.5"], "with a factor of 5/2 (2.5) frames come"),
         ("hdv3", ["interpolation.factor=null", "interpolation.target_fps=24", "generation.fps=7"], "a factor of 24/7"),
         ("hdv3", ["interpolation.factor=4"], None),
         ("hdv3", ["interpolation.factor=null", "interpolation.target_fps=28", "generation.fps=7"], None),
