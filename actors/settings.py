@@ -170,7 +170,7 @@ class InterpolationSettings(Section):
     # Their content counts, not their place.
     weights: str | None = Field(
         None,
-        description="RIFE weights: .pkl, .safetensors, ncnn .param, or their folder; null: none",
+        description="RIFE weights: .pkl, .pth, .safetensors, ncnn .param, or their folder; null: none",
         json_schema_extra=NO_EFFECT,
     )
     factor: Rational | None = Field(Fraction(1), ge=1, description="N frames become (N-1)*factor + 1")

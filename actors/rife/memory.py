@@ -1,7 +1,8 @@
 """What RIFE needs of a GPU's memory; reckoned without torch, for the driver."""
 
 # The most that tensors take in a network call, for each pixel of each pair: counted by `python -m benchmarks.memory`
-# for RIFE 4.25 in fp32; of the other versions, and in fp16, none takes more.
+# for RIFE 4.25 in fp32. In fp16 none takes more, and of the other versions 4.26.heavy alone: 1.8 times, so a call of it
+# may take fewer pairs. 4.0 to 4.6 and HDv3 take half.
 _COUNTED_BYTES_PER_PIXEL = 808
 # A GPU takes more than is counted (work space, copies into another layout): of SVD, 21.8 GB were measured where 16.9
 # are counted (benchmarks/RESULTS.md). RIFE itself was not measured.

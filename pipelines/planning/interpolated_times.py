@@ -28,7 +28,7 @@ def notes_on_times(config: Config, storage: Storage) -> Iterator[str]:
 
 def _factor(config: Config) -> Fraction | None:
     """Of most clips: rows of the manifest may have an `fps` of their own."""
-    target, fps = config.interpolation.target_fps, config.parameters_of_all().get("fps")
+    target, fps = config.interpolation.target_fps, getattr(config.generation, "fps", None)
     if target is None:
         return config.interpolation.factor
     return target / fps if isinstance(fps, int) else None
