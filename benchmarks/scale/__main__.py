@@ -5,7 +5,7 @@
 A GPU is an actor that sleeps. Ray's head is told that it has them, so one machine has as many as its memory holds
 (0.15 GB each). Time is compressed: 8 actors of 0.32 s a clip give the driver the 25 rows/s of 267 GPUs at 9.5 s. One
 job runs uncompressed, with the 44 MB of frames of SVD-XT's clips. A model (`benchmarks.scale.model`) is fitted to the
-CPU time of each process, for that is the same on a machine that has too few cores for all of them. About six minutes.
+CPU time of each process, for that is the same on a machine that has too few cores for all of them. About ten minutes.
 """
 
 import argparse
