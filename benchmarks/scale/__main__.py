@@ -5,7 +5,7 @@
 A GPU is an actor that sleeps. Ray's head is told that it has them, so one machine has as many as its memory holds
 (0.15 GB each). Time is compressed: 8 actors of 0.32 s a clip give the driver the 25 rows/s of 267 GPUs at 9.5 s. One
 job runs uncompressed, with the 44 MB of frames of SVD-XT's clips. A model (`benchmarks.scale.model`) is fitted to the
-CPU time of each process, for that is the same on a machine that has too few cores for all of them. About six minutes.
+CPU time of each process, for that is the same on a machine that has too few cores for all of them. About ten minutes.
 """
 
 import argparse
@@ -49,11 +49,16 @@ def main() -> None:
         samples += watched(Job(gpus, paces))
     committing = commits.measured(_PARTS, flush_s=_FLUSH_S, answer_s=_ANSWER_S)
     model = model_of([one for one in samples if not one.is_full_size], looks.measured(), committing)
+    show(samples, model, clip_s, arguments.asked)
+
+
+def show(samples: Sequence[Sample], model: Model, clip_s: float, asked: Sequence[int]) -> None:
+    """Print all that there is to say, of runs with `asked` GPUs, too."""
     console = Console(width=_WIDTH)
-    console.print(_by_role(samples), _against(samples, model, clip_s), _terms(model), _told(model, arguments))
+    console.print(_by_role(samples), _against(samples, model, clip_s), _terms(model), _told(model, clip_s, asked))
     name, end = model.ends_at(clip_s)
     _, too_many = model.ends_at(clip_s, COMFORTABLE)
-    console.print(f"{name} ends first: at {end:,} GPUs, {load_of(end, clip_s).rows_per_s:.0f} rows/s")
+    console.print(f"{name} ends first: at {end:,} GPUs, {load_of(end, clip_s).rows_per_s:.0f} rows/s", highlight=False)
     console.print(f"{COMFORTABLE:.0%} of that, which leaves room: {too_many - 1:,} GPUs a driver", highlight=False)
 
 
@@ -109,15 +114,14 @@ def _terms(model: Model) -> Table:
     return table
 
 
-def _told(model: Model, arguments: argparse.Namespace) -> Table:
+def _told(model: Model, clip_s: float, asked: Sequence[int]) -> Table:
     """Shares of each part's end, for more GPUs than there are."""
-    asked: list[int] = arguments.asked
     table = Table("one driver: shares of their ends", *(f"{gpus:,} GPUs" for gpus in asked))
-    parts = {gpus: dict(model.parts(gpus, arguments.clip_s)) for gpus in asked}
-    table.add_row("rows/s", *(f"{load_of(gpus, arguments.clip_s).rows_per_s:.1f}" for gpus in asked))
-    for name in dict(model.parts(max(asked), arguments.clip_s)):
+    parts = {gpus: dict(model.parts(gpus, clip_s)) for gpus in asked}
+    table.add_row("rows/s", *(f"{load_of(gpus, clip_s).rows_per_s:.1f}" for gpus in asked))
+    for name in parts[max(asked)]:
         table.add_row(name, *(_share(parts[gpus][name]) for gpus in asked))
-    table.add_row("drivers (run.shard) needed", *(str(model.shards(gpus, arguments.clip_s)) for gpus in asked))
+    table.add_row("drivers (run.shard) needed", *(str(model.shards(gpus, clip_s)) for gpus in asked))
     return table
 
 

@@ -5,10 +5,10 @@ from math import inf
 
 import pytest
 
-from benchmarks.scale.__main__ import model_of
+from benchmarks.scale.__main__ import model_of, show
 from benchmarks.scale.commits import measured
-from benchmarks.scale.cpu import DRIVER_PYTHON, FINISH, GENERATE, LEDGER, LOAD, ROLES, role_of
-from benchmarks.scale.jobs import Sample
+from benchmarks.scale.cpu import DRIVER_PYTHON, FINISH, GCS, GENERATE, LEDGER, LOAD, RAYLET, ROLES, role_of
+from benchmarks.scale.jobs import Job, Pace, Sample, watched
 from benchmarks.scale.model import COMFORTABLE, Commits, Cost, Driver, Limits, Load, Model, fitted, load_of
 
 FREE = Commits(0.0, 0.0, 0.0, 512, 30.0)
@@ -103,7 +103,7 @@ def test_a_job_has_as_many_shards_as_leave_each_driver_room() -> None:
     assert MODEL.shards(8, 9.5) == 1
 
 
-def test_a_commit_of_a_part_is_measured_and_written() -> None:
+def test_a_commit_of_a_part_takes_time_and_cpu() -> None:
     commits = measured(2, flush_s=30, answer_s=0.1)
     assert 0 < commits.part_cpu_s < 5
     assert commits.part_s > 0
@@ -123,3 +123,26 @@ def test_a_commit_of_a_part_is_measured_and_written() -> None:
 )
 def test_what_a_process_is_to_a_run(title: str, role: str | None) -> None:
     assert role_of(title) == role
+
+
+def test_the_tables_say_what_ends_first_and_how_many_drivers_a_job_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    sample = Sample(9, 0.8, False, 100, 80, 10.0, _cpu_s(Load(10, 9), 8))
+    model = model_of([sample, replace(sample, rows=20, turns=90, cpu_s=_cpu_s(Load(2, 9), 9))], 3e-5, FREE)
+    show([sample], model, 9.5, [500, 5000])
+    said = capsys.readouterr().out
+    name, end = model.ends_at(9.5)
+    assert f"{name} ends first: at {end:,} GPUs" in said
+    last = next(line for line in said.splitlines() if "drivers (run.shard)" in line)
+    assert last.split("│")[-2].strip() == str(model.shards(5000, 9.5))
+    assert "10.0" in said  # rows/s as measured
+
+
+@pytest.mark.slow
+def test_simulated_gpus_are_watched() -> None:
+    (sample,) = watched(Job(2, [Pace(clip_s=0.4, watched_s=4.0)]))
+    assert sample.actors == 3
+    assert 0 < sample.rows <= 2 * sample.seconds / 0.3
+    assert 0 < sample.turns_per_s < 100
+    for role in (DRIVER_PYTHON[0], DRIVER_PYTHON[1], LEDGER, GENERATE, FINISH, LOAD, RAYLET, GCS):
+        assert sample.cpu_s[role] > 0, role
+    assert sample.cores(*DRIVER_PYTHON) < 1.5
