@@ -87,7 +87,7 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
         console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
     job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
     plan = job.plan(retry, with_work=True)
-    if plan.to_do:
+    if plan.to_do or recovered:
         job.extend_older(plan, lease)
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"

@@ -120,7 +120,8 @@ def read_holdings(
         holdings.generators.update(facts.generators)
         known = GENERATORS[next((name for name in facts.generators if name in GENERATORS), DEFAULT_GENERATOR)]
         holdings.note(number, len(facts.hashes), facts.schema, reserved_names(known))
-        if versions.is_older(facts.schema, clip_schema(known).names, layout.metadata(number)):
+        # A part without rows does not say what made it; it gets its columns with its next row.
+        if len(facts.hashes) and versions.is_older(facts.schema, clip_schema(known).names, layout.metadata(number)):
             holdings.older.append(number)
         done.append(np.delete(facts.hashes, facts.lost) if len(facts.lost) else facts.hashes)
         if len(facts.lost):

@@ -189,6 +189,13 @@ def test_older_parts_are_extended_before_a_run_writes(root: Path) -> None:
     mover = Mover(layout, STORAGE, "r", lambda: None)
     with pytest.raises(RunError, match=r"2 parts of .* lack columns, and a shard may not .*verify .* --repair"):
         extend_before_run(older, columns, mover, is_shard=True)
+    path = part(root, 1) / "metadata.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("score", pa.array([0.5] * table.num_rows)), path)
+    with pytest.raises(RunError, match="do not fit this version: `stillreel verify"):
+        extend_before_run(older, columns, mover, is_shard=False)
+    assert pq.read_table(path)["score"].to_pylist() == [0.5] * table.num_rows
+    pq.write_table(table, path)
     assert extend_before_run(older, columns, mover, is_shard=False) == 2
     assert seen(root, deep=True) == {}
     assert len({str(pq.read_schema(path).remove_metadata()) for path in root.glob("data/*/metadata.parquet")}) == 1
