@@ -174,10 +174,13 @@ def test_of_two_that_see_each_other_both_withdraw_and_one_comes_again(
     met: list[str] = []
 
     def add_at_once(self: Generations, number: int, entry: Any) -> bool:
-        added = add(self, number, entry)
-        if len(met) < 2:
+        is_first = entry.run_id not in met
+        if is_first:
             met.append(entry.run_id)
-            waiting.wait(30)  # both have looked around before, and have written before either looks again
+            waiting.wait(30)  # both have looked around before either writes,
+        added = add(self, number, entry)
+        if is_first:
+            waiting.wait(30)  # and have written before either looks again
         return added
 
     monkeypatch.setattr(Generations, "add", add_at_once)
