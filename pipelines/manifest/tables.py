@@ -73,7 +73,8 @@ def table_at(uri: str, storage: Storage, *, is_folder: bool) -> TableFormat | No
     """Which table lies in a folder, or is named by a metadata file; None for none."""
     if not is_folder:
         return "iceberg" if METADATA_FILE.fullmatch(uri) else None
-    if storage.is_folder(f"{uri}/{DELTA_LOG}"):
+    log = f"{uri}/{DELTA_LOG}"
+    if storage.is_folder(log) if storage.is_local(uri) else storage.list_names(log):
         return "delta"
     if any(name.endswith(".metadata.json") for name in _names_in(f"{uri}/{ICEBERG_METADATA}", storage)):
         return "iceberg"
@@ -83,7 +84,8 @@ def table_at(uri: str, storage: Storage, *, is_folder: bool) -> TableFormat | No
 
 
 def _names_in(folder: str, storage: Storage) -> set[str]:
-    return storage.list_names(folder) if storage.is_folder(folder) else set()
+    # A store is asked once: it has no folders that could be something else.
+    return storage.list_names(folder) if not storage.is_local(folder) or storage.is_folder(folder) else set()
 
 
 def reader_of(kind: TableFormat, uri: str, module: str = "") -> Any:
