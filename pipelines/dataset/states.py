@@ -16,7 +16,7 @@ from actors.storage import Storage
 from pipelines.dataset.beats import BEAT_S, ENDED, Beat, read_beat
 from pipelines.dataset.layout import Layout, RunFolder, is_upkeep
 from pipelines.dataset.lease import Holder, last_holders
-from pipelines.dataset.shard import Shard
+from pipelines.dataset.shard import WHOLE, Shard
 
 _BY_CONCERN = ("running", "stale", "failed")
 # Beats that are read beside each other.
@@ -78,7 +78,7 @@ def read_states(layout: Layout, storage: Storage) -> States:
         StorageError: the store does not answer.
     """
     try:
-        holders = last_holders(layout, storage)
+        holders: Mapping[Shard, Holder] = last_holders(layout, storage)
     except StorageError:
         _check_no_file(layout, storage)
         raise
@@ -86,14 +86,12 @@ def read_states(layout: Layout, storage: Storage) -> States:
         _check_no_file(layout, storage)
         raise RunError(f"{layout.root} is no dataset of stillreel: no run has ever written there")
     last = max(holders, key=lambda shard: holders[shard].renewed_at)
+    if holders[last].is_released and is_upkeep(holders[last].run_id):
+        last, holders = _before_upkeep(holders, layout, storage)
 
     def state_of(shard: Shard) -> State | None:
         holder = holders.get(shard)
-        if holder is None:
-            return None
-        if holder.is_released and is_upkeep(holder.run_id):
-            return _before_upkeep(holder, layout, storage)
-        return _state_of(holder, read_beat(layout.run(holder.run_id).heartbeat, storage))
+        return None if holder is None else _state_of(holder, read_beat(layout.run(holder.run_id).heartbeat, storage))
 
     with ThreadPoolExecutor(_READERS) as readers:
         return States(dict(zip(last.division, readers.map(state_of, last.division), strict=True)))
@@ -110,13 +108,20 @@ def _state_of(holder: Holder, beat: Beat | None) -> State:
     return State("stale" if is_stale else "running", holder, beat)
 
 
-def _before_upkeep(holder: Holder, layout: Layout, storage: Storage) -> State:
-    """A repair or a compact held the lease last: how the run before it ended, of those that left a folder."""
+def _before_upkeep(
+    holders: Mapping[Shard, Holder], layout: Layout, storage: Storage
+) -> tuple[Shard, Mapping[Shard, Holder]]:
+    """Which share was written last before a repair or a compact took the lease of the whole, and who held each then.
+
+    Those of shards are still there. Of the whole there is the newest run that left a folder.
+    """
     for uri in reversed(storage.list_folders(layout.runs)):
-        beat = read_beat(RunFolder(uri).heartbeat, storage)
+        run = RunFolder(uri)
+        beat = read_beat(run.heartbeat, storage)
         if beat is not None:
-            return State("done" if beat.phase == "done" else "failed", replace(holder, run_id=beat.run_id), beat)
-    return State("done", holder, None)
+            return run.shard, {**holders, WHOLE: replace(holders[WHOLE], run_id=beat.run_id)}
+    shards = [shard for shard in holders if not shard.is_whole]
+    return max(shards, key=lambda shard: holders[shard].renewed_at, default=WHOLE), holders
 
 
 def _check_no_file(layout: Layout, storage: Storage) -> None:

@@ -338,3 +338,22 @@ def test_status_tells_of_the_run_before_a_repair(root: Path) -> None:
     repair(layout, STORAGE, deep=False)
     states = read_states(layout, STORAGE)
     assert (states.word, [state.beat for state in states.known]) == ("failed", [beat])
+
+
+def test_status_tells_of_all_shards_before_a_repair(root: Path) -> None:
+    layout = Layout(str(root))
+    now = datetime.now(UTC)
+    shutil.rmtree(root / "_runs", ignore_errors=True)
+    for shard, phase in ((Shard(2, 3), "stopped"), (Shard(1, 3), "done")):
+        run_id = new_run_id(shard)
+        with held(layout, STORAGE, run_id=run_id, lease_s=60, shard=shard):
+            beat = Beat.model_validate(
+                {"run_id": run_id, "phase": phase, "started_at": now, "beaten_at": now, "to_do": 9, "made": 3}
+            )
+            STORAGE.put_bytes(layout.run(run_id).heartbeat, beat.model_dump_json().encode())
+    before = read_states(layout, STORAGE)
+    repair(layout, STORAGE, deep=False)
+    after = read_states(layout, STORAGE)
+    words = [None if state is None else state.word for state in after.by_shard.values()]
+    assert (after.word, words) == ("failed", ["done", "failed", None])
+    assert list(after.by_shard) == list(before.by_shard)
