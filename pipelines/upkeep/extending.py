@@ -16,23 +16,18 @@ from pipelines.upkeep.places import READERS
 from pipelines.upkeep.schemas import Columns, conform
 
 
-def extend(uris: Sequence[str], columns: Columns, mover: Mover, *, keeps_all: bool = False) -> int:
+def extend(uris: Sequence[str], columns: Columns, mover: Mover) -> int:
     """Rewrite these parts (URIs of their folders, or of files of failures), several at once; how many were rewritten.
 
-    What does not fit the columns of the others is left as it is; with `keeps_all` also what has more than these.
+    What does not fit these columns, or has more, is left as it is.
     """
-
-    def widened(table: pa.Table, full: pa.Schema) -> pa.Table:
-        if keeps_all and (more := set(table.column_names) - set(full.names)):
-            raise ValueError(f"it has more columns: {', '.join(sorted(more))}")
-        return conform(table, full)
 
     def one(uri: str) -> bool:
         is_failures = uri.startswith(f"{mover.layout.failures}/")
         full = columns.failed if is_failures else columns.made
         own = FAILURE_SCHEMA.names if is_failures else columns.own
         try:
-            mover.rewrite(uri if is_failures else metadata_in(uri), lambda table: widened(table, full), own)
+            mover.rewrite(uri if is_failures else metadata_in(uri), lambda table: conform(table, full), own)
         except (ValueError, pa.ArrowException):
             return False
         return True
@@ -57,7 +52,7 @@ def extend_before_run(parts: Sequence[int], columns: Columns, mover: Mover, *, i
         )
     uris = [mover.layout.part(part) for part in parts]
     uris += [uri for uri in map(mover.layout.failures_of, parts) if mover.storage.exists(uri)]
-    extended = extend(uris, columns, mover, keeps_all=True)  # a curator may have added some
+    extended = extend(uris, columns, mover)
     if extended < len(uris):
         raise RunError(
             f"the columns of {len(uris) - extended:,} of {len(uris):,} files of an older version, such as of {first}, "

@@ -101,8 +101,11 @@ def conform(table: pa.Table, full: pa.Schema) -> pa.Table:
     """A file's rows with exactly these columns; what it lacks is null.
 
     Raises:
-        ValueError: a value does not fit the type of its column.
+        ValueError: a value does not fit the type of its column, or a column would be lost.
     """
+    more = [name for name in table.column_names if name not in full.names and not _INDEX.fullmatch(name)]
+    if more:
+        raise ValueError(f"it has more columns: {', '.join(more)}")
     columns = []
     for one in full:
         if one.name not in table.column_names:
