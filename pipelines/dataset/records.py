@@ -106,11 +106,12 @@ def parsed(data: bytes) -> pa.Table:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def to_parquet(table: pa.Table, own: Sequence[str]) -> bytes:
-    """The bytes of a file of these records, of whose columns `own` are ours, and not the manifest's."""
+def to_parquet(table: pa.Table, own: Sequence[str] | None) -> bytes:
+    """The bytes of a file of these records, of whose columns `own` are ours; None: those that it has marked so."""
     sink = pa.BufferOutputStream()
-    marked = table.replace_schema_metadata({_MARK: json.dumps(list(own))})
-    pq.write_table(marked, sink, compression="zstd", write_page_checksum=True)
+    if own is not None:
+        table = table.replace_schema_metadata({_MARK: json.dumps(list(own))})
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -131,17 +132,45 @@ def newer_columns(schema: pa.Schema, own: Collection[str]) -> list[str]:
     return [name for name in known if isinstance(name, str) and name not in own and name in schema.names]
 
 
-def drop_records(uri: str, clip_ids: Collection[str], storage: Storage, check_lease: Callable[[], None]) -> None:
-    """Write a file anew without these clips, while it is what was read; `check_lease` is asked right before that."""
-    version = storage.version(uri)
-    table = read_records(uri, storage)
-    if table is None:
+def rewrite_records(
+    uri: str,
+    change: Callable[[pa.Table | None], pa.Table | None],
+    own: Sequence[str] | None,
+    storage: Storage,
+    check_lease: Callable[[], None],
+) -> None:
+    """Replace a file by what `change` makes of it, in one step, unless somebody else has changed it.
+
+    Args:
+        change: takes None where there is no file, and gives None where nothing is to be written.
+        own: as in `to_parquet`.
+        check_lease: asked right before the file is written.
+
+    Raises:
+        ValueError: the file is damaged, or what `change` raises.
+        StorageError: the store fails, or somebody else has changed the file.
+    """
+    version = storage.version(uri)  # before the content: one that is too old is refused
+    try:
+        table = parsed(storage.read_bytes(uri))
+    except NotFound:
+        table = None
+    changed = change(table)
+    if changed is None or (table is not None and changed.equals(table, check_metadata=False)):
         return
-    kept = table.filter(pc.invert(pc.is_in(table["clip_id"], pa.array(clip_ids, pa.string()))))
-    sink = pa.BufferOutputStream()
-    pq.write_table(kept, sink, compression="zstd", write_page_checksum=True)
     check_lease()
-    storage.replace_bytes(uri, sink.getvalue().to_pybytes(), version)
+    storage.replace_bytes(uri, to_parquet(changed, own), version)
+
+
+def drop_records(uri: str, clip_ids: Collection[str], storage: Storage, check_lease: Callable[[], None]) -> None:
+    """Write a file anew without these clips."""
+    dropped = pa.array(clip_ids, pa.string())
+
+    def kept(table: pa.Table | None) -> pa.Table | None:
+        return None if table is None else table.filter(pc.invert(pc.is_in(table["clip_id"], dropped)))
+
+    with _as_storage_error(uri):
+        rewrite_records(uri, kept, None, storage, check_lease)
 
 
 def extras_of(schema: pa.Schema, own: Collection[str]) -> pa.Schema:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from actors.storage import NotFound, Storage
 from pipelines.dataset.layout import Layout
-from pipelines.dataset.records import parsed, to_parquet
+from pipelines.dataset.records import rewrite_records, to_parquet
 from pipelines.upkeep.places import list_all
 
 # Of a file that is moved away twice in one repair.
@@ -53,16 +53,13 @@ class Mover:
 
     def rewrite(self, uri: str, change: Callable[[pa.Table], pa.Table], own: list[str]) -> None:
         """Replace a file of records by what `change` makes of it, in one step, unless somebody else has changed it."""
-        version = self.storage.version(uri)
-        try:
-            table = parsed(self.storage.read_bytes(uri))
-        except NotFound:
-            table = None
-        changed = change(table if table is not None else pa.table({}))
-        if table is not None and changed.equals(table, check_metadata=False):
-            return
-        self.check_lease()
-        self.storage.replace_bytes(uri, to_parquet(changed, own), version)
+        rewrite_records(
+            uri,
+            lambda table: change(pa.table({}) if table is None else table),
+            own,
+            self.storage,
+            self.check_lease,
+        )
 
     def keep(self, rows: pa.Table, uri: str) -> None:
         """Put rows that are about to leave a file of records where they can be looked up."""
