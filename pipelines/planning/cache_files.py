@@ -1,5 +1,8 @@
 """Parquet files that may be lost: what is not whole, or not as this version writes it, counts as not there."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -9,6 +12,8 @@ from actors.storage import Storage
 # Raised when the files mean something else, or when the same manifest or part begins to give other rows.
 VERSION = 1
 _KEY = b"stillreel.index"
+# Files that are read at once: from a store that is latency, not work.
+_READERS = 16
 
 
 def write_cache(uri: str, table: pa.Table, storage: Storage) -> None:
@@ -36,8 +41,14 @@ def list_cache(folder: str, storage: Storage) -> list[str]:
     return [Storage.join(folder, name) for name in sorted(names) if name.endswith(".parquet")]
 
 
-def read_cache(uri: str, schema: pa.Schema, storage: Storage) -> pa.Table | None:
-    """A table that this version has written; else None."""
+def read_caches(uris: Sequence[str], schema: pa.Schema, storage: Storage) -> dict[str, pa.Table]:
+    """Of these files those that this version has written, by URI in the order given; several are read at once."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        tables = readers.map(lambda uri: _read(uri, schema, storage), uris)
+        return {uri: table for uri, table in zip(uris, tables, strict=True) if table is not None}
+
+
+def _read(uri: str, schema: pa.Schema, storage: Storage) -> pa.Table | None:
     try:
         data = storage.read_bytes(uri)
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)

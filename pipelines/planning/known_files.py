@@ -24,7 +24,7 @@ from pipelines.dataset.layout import Layout
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.manifest.pass_through import Source
 from pipelines.manifest.readings import Later, Reading
-from pipelines.planning.cache_files import list_cache, read_cache, write_cache
+from pipelines.planning.cache_files import list_cache, read_caches, write_cache
 from pipelines.planning.hashes import Hashes
 from pipelines.planning.identity import Identity
 
@@ -153,8 +153,8 @@ class KnownFiles:
             assert self._storage is not None
             self._tables = {}
             uris = list_cache(self._layout.known_files, self._storage)
-            found = [(uri, read_cache(uri, _SCHEMA, self._storage)) for uri in uris]
-            whole = [(uri, table) for uri, table in found if table is not None and table.num_rows]
+            found = read_caches(uris, _SCHEMA, self._storage)
+            whole = [(uri, table) for uri, table in found.items() if table.num_rows]
             for uri, table in sorted(whole, key=lambda one: (max(one[1]["day"].to_pylist()), one[0])):
                 self._tables[uri] = table
                 self._rows |= {key: (uri, row) for row, key in enumerate(table["key"].to_pylist())}

@@ -9,7 +9,6 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -20,15 +19,13 @@ import pyarrow as pa
 from actors.errors import StorageError
 from actors.storage import Storage
 from pipelines.dataset.layout import INDEX_KINDS, Layout, index_file_number
-from pipelines.planning.cache_files import list_cache, read_cache, write_cache
+from pipelines.planning.cache_files import list_cache, read_caches, write_cache
 from pipelines.planning.facts import ClipFacts, FailureFacts, Schemas
 
 logger = logging.getLogger("stillreel.driver")
 
 # Parts of one file: of full ones, 4 MB. A day's run writes the last of them anew.
 PARTS_PER_FILE = 1024
-# Files of it that are read at once.
-_READERS = 16
 
 Facts = TypeVar("Facts")
 
@@ -147,11 +144,9 @@ class Shelf(Generic[Facts]):
     def _read(self, place: Place) -> dict[int, pa.Table]:
         layout, storage, name = place.layout, place.storage, self._kind.name
         found = (index_file_number(name, uri) for uri in list_cache(layout.index, storage))
-        numbers = sorted(number for number in found if number is not None)
-        uris = [layout.index_file(name, number) for number in numbers]
-        with ThreadPoolExecutor(_READERS) as readers:
-            tables = readers.map(lambda uri: read_cache(uri, self._kind.schema, storage), uris)
-            return {number: table for number, table in zip(numbers, tables, strict=True) if table is not None}
+        uris = {layout.index_file(name, number): number for number in sorted(one for one in found if one is not None)}
+        tables = read_caches(list(uris), self._kind.schema, storage)
+        return {uris[uri]: table for uri, table in tables.items()}
 
 
 def _pack_clips(facts: ClipFacts) -> dict[str, Any]:
