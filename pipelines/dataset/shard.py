@@ -72,5 +72,10 @@ class Shard:
         """Whether a part belongs here, and with it whatever it knows: clips, failures, clips without a video."""
         return part % self.count == self.index - 1
 
+    def owns_each(self, parts: "npt.NDArray[np.int32]") -> "npt.NDArray[np.bool_]":
+        """The same of many parts."""
+        mine: npt.NDArray[np.bool_] = parts % self.count == self.index - 1
+        return mine
+
 
 WHOLE = Shard(1, 1)

@@ -158,7 +158,7 @@ def _of_dataset(holdings: Holdings, plan: Plan, *, is_retry: bool) -> Iterator[s
     if plan.lost:
         what = "run without --retry-failed makes them again" if is_retry else "they are made again"
         yield f"clips of the dataset whose videos are gone: {plan.lost:,}; {what}"
-    if others := sum(map(plan.shard.owns, holdings.lost.parts.tolist())) - plan.lost:
+    if others := int(plan.shard.owns_each(holdings.lost.parts).sum()) - plan.lost:
         yield f"clips of the dataset whose videos are gone, and which this manifest does not ask for: {others:,}"
     if holdings.older:
         said = "they get them before the run writes" if plan.shard.is_whole else "first `stillreel verify --repair`"

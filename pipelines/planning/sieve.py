@@ -138,5 +138,5 @@ class Sieve:
         mine = shard.takes(hashes)
         for at, parts in ((lost_at, holdings.lost.parts), (failed_at, holdings.failed.parts)):
             (known,) = np.nonzero(at >= 0)
-            mine[known] = parts[at[known]] % shard.count == shard.index - 1  # `Shard.owns`, of many
+            mine[known] = shard.owns_each(parts[at[known]])
         return mine
