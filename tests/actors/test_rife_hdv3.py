@@ -1,6 +1,5 @@
 """HDv3: its frames are the reference's, times other than the middle are reached by halving, real weights see motion."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,15 +19,6 @@ from actors.rife.times import output_times
 from actors.storage import Storage
 from benchmarks.rife_quality import PUBLISHED, frames, hdv3_weights, measure
 from tests.actors.rife_reference import State, hdv3_reference, random_hdv3_state, random_state
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The tensors are so small here that several threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class CountingNet(HDv3):

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -19,15 +18,6 @@ from actors.rife.variants import GROUPS, VARIANTS, Variant
 
 SMALL_CHANNELS = (16, 12, 8, 8, 8)
 LAYOUTS = [replace(variant, channels=SMALL_CHANNELS[: len(variant.scales)]) for variant in GROUPS.values()]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The tensors are so small here that several threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def random_net(variant: Variant, gain: float = 1.0) -> IFNet:

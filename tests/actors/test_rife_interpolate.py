@@ -25,15 +25,6 @@ from actors.rife.variants import GROUPS, VARIANTS, Variant
 Pixels = npt.NDArray[np.uint8]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The tensors are so small here that several threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
 
 

@@ -1,6 +1,5 @@
 """Every group of RIFE 4.x: its frames are the reference's, its files are told by their tensors, and the traps hold."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,6 @@ from actors.rife.variants import GROUPS, VARIANTS, versions_of
 from tests.actors.rife_reference import SPECS, State, random_state, reference
 
 TIMES = torch.tensor([0.25, 0.7])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The tensors are so small here that several threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network_of(state: State, folder: Path, name: str = "flownet.pkl") -> Network:
