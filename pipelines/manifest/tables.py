@@ -73,8 +73,7 @@ def table_at(uri: str, storage: Storage, *, is_folder: bool) -> TableFormat | No
     """Which table lies in a folder, or is named by a metadata file; None for none."""
     if not is_folder:
         return "iceberg" if METADATA_FILE.fullmatch(uri) else None
-    log = f"{uri}/{DELTA_LOG}"
-    if storage.is_folder(log) if storage.is_local(uri) else storage.list_names(log):
+    if _is_there(f"{uri}/{DELTA_LOG}", storage):
         return "delta"
     if any(name.endswith(".metadata.json") for name in _names_in(f"{uri}/{ICEBERG_METADATA}", storage)):
         return "iceberg"
@@ -83,9 +82,14 @@ def table_at(uri: str, storage: Storage, *, is_folder: bool) -> TableFormat | No
     return None
 
 
+def _is_there(folder: str, storage: Storage) -> bool:
+    """Whether there is such a folder, which on a store holds something: one request tells."""
+    return storage.is_folder(folder) if storage.is_local(folder) else bool(storage.list_names(folder))
+
+
 def _names_in(folder: str, storage: Storage) -> set[str]:
-    # A store is asked once: it has no folders that could be something else.
-    return storage.list_names(folder) if not storage.is_local(folder) or storage.is_folder(folder) else set()
+    # On this machine a file may be called so.
+    return set() if storage.is_local(folder) and not storage.is_folder(folder) else storage.list_names(folder)
 
 
 def reader_of(kind: TableFormat, uri: str, module: str = "") -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-from actors.errors import StorageError
 from actors.rates import shown
 from actors.rife.peek import knows_the_middle_alone
 from actors.rife.schedule import STEPS, is_exact
@@ -14,20 +13,13 @@ from pipelines.config import Config
 def notes_on_times(config: Config, storage: Storage) -> Iterator[str]:
     """One, where the weights know the middle of two frames alone and halving does not reach all the times."""
     factor, weights = _factor(config), config.interpolation.weights
-    if weights is None or factor is None or is_exact(factor) or not _knows_the_middle_alone(weights, storage):
+    if weights is None or factor is None or is_exact(factor) or not knows_the_middle_alone(weights, storage):
         return
     yield (
         f"these RIFE weights (HDv3) make the middle of two frames alone: with a factor of {shown(factor)} frames come "
         f"from the nearest of {STEPS} times between two, so motion is up to 1/{2 * STEPS} of a step uneven; factors of "
         "2, 4 and 8, and RIFE 4, are exact"
     )
-
-
-def _knows_the_middle_alone(weights: str, storage: Storage) -> bool:
-    try:
-        return knows_the_middle_alone(weights, storage)
-    except StorageError:  # whose reading for the clips' ids says it
-        return False
 
 
 def _factor(config: Config) -> Fraction | None:
