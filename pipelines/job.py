@@ -14,7 +14,7 @@ from actors.rife.place import weights_file
 from actors.runner.profiling import Profiling
 from actors.secrets import hide_in_file
 from actors.storage import Storage
-from pipelines.config import Config
+from pipelines.config import Config, settled
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder, new_run_id
 from pipelines.dataset.lease import Lease, held
@@ -58,7 +58,7 @@ class Job:
         if interpolation.weights is not None:
             interpolation = interpolation.model_copy(update={"weights": weights_file(interpolation.weights, storage)})
         changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
-        config = config.model_copy(update=changes | {"interpolation": interpolation})
+        config = settled(config.model_copy(update=changes | {"interpolation": interpolation}), storage)
         revisions = model_revisions(config, storage)
         return cls(config, storage, Layout(config.output), revisions, credentials=credentials_of(config, storage))
 

@@ -43,6 +43,15 @@ class ModelSection(Section):
         """Where a node keeps what it has fetched or compiled; None: the usual place (`actors.node_cache`)."""
         return None
 
+    def settled(self, parameters: Any, image: ImageSettings, storage: Storage) -> tuple[Any, ImageSettings]:  # noqa: ARG002 - nothing is open
+        """The clips' parameters and size with the model's own values where none are given, known to be possible.
+
+        Raises:
+            ConfigError: they are not; the message has all mistakes.
+            CheckpointError, StorageError: there is no such model.
+        """
+        return parameters, image
+
     def revision_of_content(self, storage: Storage) -> str:  # noqa: ARG002 - there is nothing to read
         """What identifies the content of the checkpoint: the same after a move, another one after training.
 

@@ -17,6 +17,9 @@ from actors.settings import Section
 # The mark (`json_schema_extra`) of a parameter with one value in a run: what is compiled or sized by it is made once.
 SAME_FOR_ALL: dict[str, Any] = {"same_for_all": True}
 
+# The mark of a text in which {name} stands for what a row of the manifest has in its column of that name.
+TEMPLATE: dict[str, Any] = {"template": True}
+
 _MAX_INT = 2**63 - 1
 
 Bounds = tuple[int | float | None, int | float | None]
@@ -33,6 +36,11 @@ class Parameters(Section):
     def varying(cls) -> list[str]:
         """The names of those that rows and variants may override."""
         return [name for name, field in cls.model_fields.items() if field.json_schema_extra != SAME_FOR_ALL]
+
+    @classmethod
+    def templates(cls) -> list[str]:
+        """The names of those in which {name} stands for a column of the manifest."""
+        return [name for name, field in cls.model_fields.items() if field.json_schema_extra == TEMPLATE]
 
     @classmethod
     def columns(cls) -> list[pa.Field]:

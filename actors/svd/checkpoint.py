@@ -8,8 +8,9 @@ from pathlib import Path
 from actors.errors import CheckpointError, ConfigError
 from actors.fingerprint import fingerprint_folder
 from actors.node_cache import CACHE_NAME_DIGITS, cache_folder, made_once
-from actors.storage import Storage
+from actors.storage import NotFound, Storage
 from actors.svd import layout, single_file
+from actors.svd.layout import Wanted, wanted_files
 from actors.svd.tensor_file import open_header
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -23,6 +24,7 @@ def locate(
     variant: str | None = None,
     cache_dir: str | None = None,
     storage: Storage | None = None,
+    wanted: Wanted = wanted_files,
 ) -> Path:
     """The folder of this machine that holds the checkpoint; what is remote is fetched, once per node.
 
@@ -34,6 +36,7 @@ def locate(
         cache_dir: where fetched and converted checkpoints are kept; None: the Hub's own cache, and
             `~/.cache/stillreel` for URIs and files.
         storage: how URIs are reached, and how often the Hub is tried.
+        wanted: which of a checkpoint's files are loaded.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is not complete.
@@ -48,10 +51,10 @@ def locate(
     if is_on_hub(source):
         from actors.svd import hub  # the Hub's client takes a fifth of a second to import
 
-        return hub.snapshot(source, revision, variant, cache_dir=cache_dir, tries=storage.tries)
+        return hub.snapshot(source, revision, variant, cache_dir=cache_dir, tries=storage.tries, wanted=wanted)
     if Storage.is_local(source):
         return Path(Storage.absolute(source))
-    return _copied_once(source, variant, cache_folder(cache_dir), storage)
+    return _copied_once(source, wanted(_file_names(source, storage), variant, source), cache_folder(cache_dir), storage)
 
 
 def revision_of(
@@ -61,6 +64,7 @@ def revision_of(
     variant: str | None = None,
     cache_dir: str | None = None,
     storage: Storage | None = None,
+    wanted: Wanted = wanted_files,
 ) -> str:
     """What identifies the checkpoint's content; loads nothing, and reads a few MB at most of large files.
 
@@ -78,7 +82,7 @@ def revision_of(
         from actors.svd import hub
 
         return hub.commit_of(source, revision, cache_dir=cache_dir, tries=storage.tries)
-    names = layout.wanted_files(_file_names(source, storage), variant, source)
+    names = wanted(_file_names(source, storage), variant, source)
     return fingerprint_folder(Storage.absolute(source), names, storage)
 
 
@@ -98,6 +102,26 @@ def unet_shapes(
     files = [name for name in names if name.startswith("unet/") and name.endswith(".safetensors")]
     headers = (open_header(Storage.join(Storage.absolute(source), name), storage, f"{source}/{name}") for name in files)
     return {name: entry.shape for header in headers for name, entry in header.tensors.items()}
+
+
+def small_file(
+    source: str, name: str, *, revision: str | None, cache_dir: str | None, storage: Storage
+) -> bytes | None:
+    """The content of a checkpoint's file of a few KB, such as a network's `config.json`; None where there is none.
+
+    Raises CheckpointError, ConfigError and StorageError as `locate` does.
+    """
+    source = tidied(source)
+    _check_source(source, revision)
+    if is_on_hub(source):
+        from actors.svd import hub
+
+        path = hub.small_file(source, revision, name, cache_dir=cache_dir, tries=storage.tries)
+        return None if path is None else path.read_bytes()
+    try:
+        return storage.read_bytes(Storage.join(Storage.absolute(source), name))
+    except NotFound:
+        return None
 
 
 def tidied(source: str) -> str:
@@ -137,9 +161,8 @@ def _check_source(source: str, revision: str | None) -> None:
         raise ConfigError(f"model.revision={revision} has no meaning for {source}: only Hugging Face ids have one")
 
 
-def _copied_once(uri: str, variant: str | None, cache: Path, storage: Storage) -> Path:
-    """The copy in `cache`; retrained weights get a new one."""
-    names = layout.wanted_files(_file_names(uri, storage), variant, uri)
+def _copied_once(uri: str, names: list[str], cache: Path, storage: Storage) -> Path:
+    """The copy of these files in `cache`; retrained weights get a new one."""
     folder = cache / fingerprint_folder(uri, names, storage)[:CACHE_NAME_DIGITS]
     files = {name: Storage.join(uri, name) for name in names}
     return made_once(folder, lambda partial: _copy(files, partial, storage), what=uri, done="copied")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import huggingface_hub
 from filelock import FileLock
@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HTTPError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -28,6 +29,7 @@ from actors.errors import CheckpointError, StorageError, first_line
 from actors.node_cache import cache_folder
 from actors.retries import Fault, causes, fault_of, retried
 from actors.svd import layout
+from actors.svd.layout import Wanted
 
 T = TypeVar("T")
 
@@ -50,31 +52,57 @@ def commit_of(source: str, revision: str | None, *, cache_dir: str | None, tries
     raise _unreachable(source, revision, answer)
 
 
-def snapshot(source: str, revision: str | None, variant: str | None, *, cache_dir: str | None, tries: int) -> Path:
+def small_file(source: str, revision: str | None, name: str, *, cache_dir: str | None, tries: int) -> Path | None:
+    """One file of a few KB in the Hub's local cache, fetched where it is not there; None where there is no such file.
+
+    Raises CheckpointError and StorageError.
+    """
+    folder, _, file = name.rpartition("/")
+    place: dict[str, Any] = {"subfolder": folder or None, "revision": revision, "cache_dir": cache_dir}
+
+    def fetch() -> Path | None:
+        try:
+            return Path(huggingface_hub.hf_hub_download(source, file, **place))
+        except RemoteEntryNotFoundError:
+            return None
+
+    answer = _asked(source, revision, fetch, tries)
+    if not isinstance(answer, Exception):
+        return answer
+    if (snapshot_folder := _cached(source, revision, cache_dir)) is None:
+        raise _unreachable(source, revision, answer)
+    return path if (path := snapshot_folder / name).is_file() else None
+
+
+def snapshot(
+    source: str, revision: str | None, variant: str | None, *, cache_dir: str | None, tries: int, wanted: Wanted
+) -> Path:
     """The folder in the Hub's local cache that holds the files which `variant` is loaded from.
 
     A commit that is there is taken without a request. Else one process of the node fetches it, the others wait.
     Raises CheckpointError and StorageError.
     """
     is_pinned = revision is not None and COMMIT.fullmatch(revision) is not None
-    if is_pinned and (folder := _complete(source, revision, variant, cache_dir)):
+    if is_pinned and (folder := _complete(source, revision, variant, cache_dir, wanted)):
         return folder
     digest = hashlib.sha256(f"{source}\0{revision}\0{variant}".encode()).hexdigest()[:32]
     locks = cache_folder(cache_dir)
     try:
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"hub-{digest}.lock"):
-            if is_pinned and (folder := _complete(source, revision, variant, cache_dir)):
+            if is_pinned and (folder := _complete(source, revision, variant, cache_dir, wanted)):
                 return folder
-            return _fetched(source, revision, variant, cache_dir, tries)
+            return _fetched(source, revision, variant, cache_dir, tries, wanted)
     except OSError as error:  # ours are none
         raise StorageError(f"{source} could not be fetched into {locks}: {error}") from error
 
 
-def _fetched(source: str, revision: str | None, variant: str | None, cache_dir: str | None, tries: int) -> Path:
+def _fetched(
+    source: str, revision: str | None, variant: str | None, cache_dir: str | None, tries: int, wanted: Wanted
+) -> Path:
     def fetch() -> Path:
         model = huggingface_hub.HfApi().model_info(source, revision=revision)
-        files = layout.wanted_files([file.rfilename for file in model.siblings or []], variant, source)
+        files = wanted([file.rfilename for file in model.siblings or []], variant, source)
         return Path(
             huggingface_hub.snapshot_download(source, revision=model.sha, cache_dir=cache_dir, allow_patterns=files)
         )
@@ -82,7 +110,7 @@ def _fetched(source: str, revision: str | None, variant: str | None, cache_dir: 
     answer = _asked(source, revision, fetch, tries)
     if isinstance(answer, Path):
         return answer
-    if folder := _complete(source, revision, variant, cache_dir):
+    if folder := _complete(source, revision, variant, cache_dir, wanted):
         return folder
     raise _unreachable(source, revision, answer)
 
@@ -167,14 +195,16 @@ def _cached(source: str, revision: str | None, cache_dir: str | None) -> Path | 
     return Path(index).parent if isinstance(index, str) else None
 
 
-def _complete(source: str, revision: str | None, variant: str | None, cache_dir: str | None) -> Path | None:
+def _complete(
+    source: str, revision: str | None, variant: str | None, cache_dir: str | None, wanted: Wanted
+) -> Path | None:
     """The snapshot in the local cache, if it has all files that `variant` is loaded from."""
     folder = _cached(source, revision, cache_dir)
     if folder is None:
         return None
     with suppress(CheckpointError, OSError, ValueError):
-        wanted = layout.wanted_files(layout.local_names(folder), variant, source)
-        shards = [shard for name in wanted if name.endswith(".json") for shard in _shards(folder / name)]
+        files = wanted(layout.local_names(folder), variant, source)
+        shards = [shard for name in files if name.endswith(".json") for shard in _shards(folder / name)]
         if all(shard.is_file() for shard in shards):
             return folder
     return None

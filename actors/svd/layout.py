@@ -5,10 +5,13 @@ Only names are looked at here, so that a folder, an object store and the Hugging
 
 import fnmatch
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from actors.errors import CheckpointError
+
+# From all names of a checkpoint, the variant and what the user calls it, the names of the files that are loaded.
+Wanted = Callable[[Collection[str], str | None, str], list[str]]
 
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"

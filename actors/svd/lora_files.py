@@ -57,9 +57,18 @@ def revision_of(loras: Sequence[Wanted], shapes: Callable[[], Shapes | None], st
     for lora in loras:
         place = find(lora.source, storage)
         _read(place, lora.source, known, storage)
-        if lora.scale:
-            made += f"{_PLUS}{_fingerprint(place, storage)[:CACHE_NAME_DIGITS]}*{lora.scale!r}"
+        made += _part_of_revision(lora, place, storage)
     return made
+
+
+def revision_unread(loras: Sequence[Wanted], storage: Storage) -> str:
+    """The same without a look at what they change: of those that diffusers' own loaders read."""
+    storage = for_models(storage)
+    return "".join(_part_of_revision(lora, find(lora.source, storage), storage) for lora in loras)
+
+
+def _part_of_revision(lora: Wanted, place: Place, storage: Storage) -> str:
+    return f"{_PLUS}{_fingerprint(place, storage)[:CACHE_NAME_DIGITS]}*{lora.scale!r}" if lora.scale else ""
 
 
 def without_loras(revision: str) -> str:

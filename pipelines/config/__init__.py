@@ -8,8 +8,8 @@ showing    the tree as it is saved, without secrets
 """
 
 from pipelines.config.loading import load_config
-from pipelines.config.schema import Config
+from pipelines.config.schema import Config, settled
 from pipelines.config.sections import ActorPool
 from pipelines.config.showing import to_yaml
 
-__all__ = ["ActorPool", "Config", "load_config", "to_yaml"]
+__all__ = ["ActorPool", "Config", "load_config", "settled", "to_yaml"]

@@ -9,15 +9,16 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, Valida
 from actors import video
 from actors.clip_rates import clip_rates
 from actors.contracts import Value
-from actors.errors import VideoError
+from actors.errors import ConfigError, VideoError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import ModelSection
 from actors.generators.parameters import Parameters
 from actors.settings import ImageSettings, InterpolationSettings, Section, StorageSettings, VideoSettings
 from actors.storage import Storage
-from pipelines.config.mistakes import PathTo, got, lower_first, nearest
+from pipelines.config.mistakes import PathTo, got, listed, lower_first, nearest, sentence
 from pipelines.config.sections import CostSettings, RaySettings, RunSettings, WorkerSettings
 from pipelines.manifest.columns import ManifestColumns
+from pipelines.manifest.templates import problem_of
 
 
 def _name_of_generator(value: object) -> object:
@@ -128,22 +129,49 @@ def cross_check(config: Config) -> Iterator[tuple[PathTo, str]]:
             "would be ignored, because without interpolation.weights that stage takes no GPU: remove it",
         )
     yield from _rates_that_do_not_fit(config)
+    yield from _templates_that_are_none(config)
     for path, problem in config.model.mistakes():
         yield ("model", *path), problem
     for problem in Storage.check_options(config.storage.options):
         yield ("storage", "options"), problem
 
 
+def settled(config: Config, storage: Storage) -> Config:
+    """The configuration with the model's own values where it leaves them to the model.
+
+    Raises:
+        ConfigError: the model cannot make such clips, or the rates do not fit together.
+        CheckpointError, StorageError: there is no such model.
+    """
+    generation, image = config.model.settled(config.generation, config.image, storage)
+    if (generation, image) == (config.generation, config.image):
+        return config
+    config = config.model_copy(update={"generation": generation, "image": image})
+    if mistakes := [sentence(path, text, {}) for path, text in _rates_that_do_not_fit(config)]:
+        raise ConfigError(listed(mistakes))
+    return config
+
+
 def _rates_that_do_not_fit(config: Config) -> Iterator[tuple[PathTo, str]]:
     """Of the clips' frame rates that the configuration itself gives; those of a manifest's rows are theirs."""
     given = [value for variant in config.variants for value in variant.get("fps", ())]
-    in_general = [] if given and all("fps" in variant for variant in config.variants) else [config.generation.fps]
+    usual = cast("int | None", config.generation.fps)  # None until it is settled
+    in_general = [] if usual is None or (given and all("fps" in variant for variant in config.variants)) else [usual]
     for path, rates in ((("generation", "fps"), in_general), (("variants",), dict.fromkeys(given))):
         for fps in rates:
             try:
                 clip_rates(fps, config.interpolation, config.video)
             except VideoError as error:
                 yield path, f"{error}: change one of them"
+
+
+def _templates_that_are_none(config: Config) -> Iterator[tuple[PathTo, str]]:
+    for name in config.generation.templates():
+        given: list[tuple[PathTo, Any]] = [(("generation", name), getattr(config.generation, name))]
+        given += [(("variants",), text) for variant in config.variants for text in variant.get(name, ())]
+        for path, text in given:
+            if text is not None and (problem := problem_of(text)):
+                yield path, problem
 
 
 def _listed() -> str:

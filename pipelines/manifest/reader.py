@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from actors.contracts import PLACE_SCHEMA
 from actors.errors import ManifestError, StorageError
 from actors.generators.parameters import Parameters
+from actors.secrets import shown
 from actors.storage import Storage
 from pipelines.manifest.chunks import Chunk, limited, regrouped
 from pipelines.manifest.columns import (
@@ -53,6 +54,7 @@ from pipelines.manifest.rows import (
 )
 from pipelines.manifest.sources import Found, find_files
 from pipelines.manifest.tables import Wanted, is_table
+from pipelines.manifest.templates import Template, check_columns, column_of, columns_of, filled
 from pipelines.manifest.uri_lists import ImageList
 
 # 10 to 50 MB of ordinary rows.
@@ -77,6 +79,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
     prefixes: Sequence[str] = (),
     private_networks: bool = False,
     max_image_bytes: int = 2**40,
+    templates: Sequence[Template] = (),
     check: "Check | None" = None,
 ) -> "ManifestReader":
     """Look at the sources' columns, so that the schema is known before the first row.
@@ -90,6 +93,7 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
         schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
         prefixes, private_networks: where else they may lie (`storage`).
         max_image_bytes: larger images are not read for their identity.
+        templates: texts that are made of the rows' columns.
         check: as in `ManifestReader`.
 
     Raises:
@@ -123,7 +127,9 @@ def read_manifest(  # noqa: PLR0913 - all but the first by name
                 opener = Opener(storage, kind, one.root, columns.bytes_column, snapshot)
                 opened.append(_open_source(one, opener, columns, parameters, allowed))
                 closing.append(partial(opener.notes, one.given))
-        reader = ManifestReader(opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes)
+        reader = ManifestReader(
+            opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes, templates=templates
+        )
         reader.closing = closing
         reader.check = check or reader.check
         return reader
@@ -152,7 +158,12 @@ class ManifestReader:
         reserved: Collection[str],
         storage: Storage,
         max_image_bytes: int,
+        *,
+        templates: Sequence[Template] = (),
     ) -> None:
+        self._templates, self._named = templates, columns_of(templates)
+        for source in sources if templates else ():
+            check_columns(templates, source.first.schema.names, shown(source.first.uri))
         self._storage, self._max_image_bytes = storage, max_image_bytes
         self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
         varying = parameters.varying()
@@ -168,6 +179,7 @@ class ManifestReader:
                 *(PLACE_SCHEMA if embeds else [PLACE_SCHEMA.field("image_fallback")]),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
+                *(pa.field(column_of(one.name, one.text), pa.string()) for one in templates),
                 *self.extras,
             ]
         )
@@ -221,7 +233,7 @@ class ManifestReader:
 
     def _batches(self, file: ManifestFile, roles: ColumnRoles) -> Iterator[Batch]:
         there = set(file.schema.names)
-        present = [name for name in roles.columns if name in there]
+        present = [name for name in dict.fromkeys([*roles.columns, *self._named]) if name in there]
         if roles.image is None:
             return file.batches(present, self._chunk_rows)
         assert isinstance(file, HoldsImages), file.uri  # no other format has such a column
@@ -239,11 +251,13 @@ class ManifestReader:
         there = set(batch.table.column_names)
         given = {
             name: batch.table[name].combine_chunks() if name in there else pa.nulls(len(batch.rows))
-            for name in roles.columns
+            for name in dict.fromkeys([*roles.columns, *self._named])
         }
         columns = self._images(batch, given, file, reading, marks)
         for name in roles.overrides:
             columns[name] = override(name, given[name], self._parameters, marks)
+        for template in self._templates:
+            columns[column_of(template.name, template.text)] = self._filled(template, given, columns, marks)
         for name in roles.passthrough:
             kept = self.extras.field(self._renamed[name])
             values = without_secrets(given[name]) if name == roles.uri else given[name]
@@ -251,6 +265,17 @@ class ManifestReader:
         columns["problem"] = pa.array(marks.texts, pa.string())
         size = len(batch.rows)
         return pa.table([columns.get(col.name, pa.nulls(size, col.type)) for col in self.schema], schema=self.schema)
+
+    def _filled(
+        self, template: Template, given: Mapping[str, pa.Array], columns: Mapping[str, pa.Array], marks: Marks
+    ) -> pa.Array:
+        """The texts of a template; a row that takes one which lacks a value has a problem."""
+        texts, lacking = filled(template, given, len(marks.texts))
+        own = columns.get(template.name)
+        if own is not None and not template.always:
+            lacking = pc.and_(lacking, pc.is_null(own))
+        marks.mark(lacking, f"{template.name}: a column that it names is empty ({', '.join(template.columns)})")
+        return override(template.name, texts, self._parameters, marks)
 
     def _images(
         self,

@@ -201,6 +201,9 @@ def _words(name: str, values: pa.Array, parameters: type[Parameters], marks: Mar
     """Of a parameter that is no number: text as it stands, or one of several words, or true and false."""
     kind = parameters.arrow_type(name)
     converted, bad = _converted(values, kind)
+    if pa.types.is_string(kind):  # an empty cell of a CSV file is no value
+        is_empty = pc.equal(pc.utf8_trim_whitespace(converted), "")
+        converted = pc.if_else(is_empty, pa.scalar(None, kind), converted)
     faults = {value: _fault(name, value, parameters) for value in set(converted.to_pylist()) - {None}}
     for fault in dict.fromkeys(filter(None, faults.values())):
         marks.mark(pa.array([faults.get(value) == fault for value in converted.to_pylist()]), fault, values)

@@ -22,6 +22,7 @@ from pipelines.manifest import spellings
 from pipelines.manifest.chunks import Chunk
 from pipelines.manifest.reader import ManifestReader, read_manifest
 from pipelines.manifest.rows import RowProblems
+from pipelines.manifest.templates import column_of, find_templates
 from pipelines.planning.hashes import hashes_of_digests
 from pipelines.planning.identity import Identity, derived_seed, id_texts
 
@@ -49,6 +50,7 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         prefixes=config.storage.prefixes,
         private_networks=config.storage.private_networks,
         max_image_bytes=config.image.max_bytes,
+        templates=find_templates(generator.Parameters, config.generation.model_dump(), config.variants),
         check=partial(_with_rate_problems, config),
     )
     if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):
@@ -133,11 +135,13 @@ def _clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, clip_
 
 
 def _values(name: str, chunk: pa.Table, variant: Mapping[str, Any], config: Config) -> list[Any]:
-    default = getattr(config.generation, name)
-    given = [variant[name]] * chunk.num_rows if name in variant else []
-    if name in chunk.column_names:
-        given = chunk[name].to_pylist()
-    return [default if value is None else value for value in given] or [default] * chunk.num_rows
+    common = variant.get(name, getattr(config.generation, name))
+    template = column_of(name, common)
+    defaults = chunk[template].to_pylist() if template in chunk.column_names else [common] * chunk.num_rows
+    if name not in chunk.column_names:
+        return defaults
+    given = chunk[name].to_pylist()
+    return [default if value is None else value for value, default in zip(given, defaults, strict=True)]
 
 
 def _with_rate_problems(config: Config, chunk: pa.Table, problems: RowProblems) -> pa.Table:

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from actors.errors import CheckpointError, StorageError
+from actors.generators.checkpoints import LoraSettings
 from actors.generators.svd.generator import SvdGenerator
-from actors.generators.svd.settings import LoraSettings, SvdModelSettings, SvdParameters
+from actors.generators.svd.settings import SvdModelSettings, SvdParameters
 from actors.storage import Storage
 from actors.svd import lora_files
 from actors.svd.lora import Lora, layers_of, merge

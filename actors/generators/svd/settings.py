@@ -1,20 +1,21 @@
 """What SVD may be told: the sections `model` and `generation`."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from actors.contracts import Value
-from actors.generators.base import MemoryWay, ModelSection
+from actors.generators.base import MemoryWay
+from actors.generators.checkpoints import CheckpointSettings
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
 from actors.generators.svd.memory import memory_ways
 from actors.node_cache import cache_folder
 from actors.secrets import shown
-from actors.settings import NO_EFFECT, Compile, ImageSettings, Section
+from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
 from actors.svd import lora_files, single_file
-from actors.svd.checkpoint import is_on_hub, revision_of, tidied, unet_shapes
+from actors.svd.checkpoint import revision_of, unet_shapes
 
 Tier = Literal["exact", "fast", "few_step"]
 
@@ -51,16 +52,7 @@ def describe_tier(tier: Tier, fast: FastSettings) -> str:
     return f"fast({', '.join(taken)})"
 
 
-class LoraSettings(Section):
-    """A LoRA that is merged into the UNet."""
-
-    source: str = Field(
-        min_length=1, description="path or URI of a .safetensors file, or of a folder with PEFT's adapter_config.json"
-    )
-    scale: float = Field(1.0, allow_inf_nan=False, description="how strong it is; 0 changes nothing")
-
-
-class SvdModelSettings(ModelSection):
+class SvdModelSettings(CheckpointSettings):
     """Which SVD checkpoint, and how it is held."""
 
     # Switches of diffusers that people know, and that do nothing, or raise, in its Stable Video Diffusion pipeline.
@@ -77,16 +69,6 @@ class SvdModelSettings(ModelSection):
         "of one file in the original layout (svd_xt.safetensors)",
         json_schema_extra=NO_EFFECT,
     )
-    revision: str | None = Field(
-        None, description="commit of a Hugging Face id; not for folders, files and URIs", json_schema_extra=NO_EFFECT
-    )
-    variant: str | None = Field(None, description="file variant, e.g. fp16; null reads the plain files")
-    # Content and scale count, by `revision_of_content`.
-    loras: list[LoraSettings] = Field(
-        [],
-        description="LoRAs that are merged into the UNet, e.g. [{source: FILE, scale: 0.8}]",
-        json_schema_extra=NO_EFFECT,
-    )
     tier: Tier = Field(
         "exact",
         description="exact: all that the checkpoint asks for; fast: with the shortcuts of model.fast; few_step: "
@@ -94,19 +76,6 @@ class SvdModelSettings(ModelSection):
     )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp16", description="of the UNet and the VAE decoder; on a GPU, convolutions in fp32 are TF32"
-    )
-    device: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="auto takes CUDA where there is one", json_schema_extra=NO_EFFECT
-    )
-    cache_dir: str | None = Field(
-        None,
-        description="where remote checkpoints and compiled networks are kept, once per node",
-        json_schema_extra=NO_EFFECT,
-    )
-    compile: Compile = Field(
-        "auto",
-        description="torch.compile of UNet and decoder; auto: on CUDA, unless `memory` is sequential",
-        json_schema_extra=NO_EFFECT,
     )
     memory: Literal["resident", "offload", "sequential"] = Field(
         "resident",
@@ -138,16 +107,6 @@ class SvdModelSettings(ModelSection):
         tier = describe_tier(self.tier, self.fast)
         return {name: value for name, value in super().identifying().items() if name != "fast"} | {"tier": tier}
 
-    @property
-    def wants_cuda(self) -> bool:
-        """As in `ModelSection`."""
-        return self.device == "cuda"
-
-    @property
-    def node_cache(self) -> str | None:
-        """As in `ModelSection`."""
-        return self.cache_dir
-
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
         revision = revision_of(
@@ -156,21 +115,6 @@ class SvdModelSettings(ModelSection):
         return revision + lora_files.revision_of(
             self.loras, lambda: unet_shapes(self.source, variant=self.variant, storage=storage), storage
         )
-
-    def pinned(self, revision: str) -> Self:
-        """As in `ModelSection`: a branch of the Hub may move before the last worker has started."""
-        commit = lora_files.without_loras(revision)
-        return self.model_copy(update={"revision": commit}) if is_on_hub(self.source) else self
-
-    def with_absolute_paths(self) -> Self:
-        """As in `ModelSection`."""
-        loras = [lora.model_copy(update={"source": Storage.absolute(lora.source.strip())}) for lora in self.loras]
-        changes: dict[str, Any] = {"source": tidied(self.source), "loras": loras}
-        if Storage.is_local(self.source) and not is_on_hub(self.source):
-            changes["source"] = Storage.absolute(changes["source"])
-        if self.cache_dir is not None:
-            changes["cache_dir"] = Storage.absolute(self.cache_dir)
-        return self.model_copy(update=changes)
 
     def memory_ways(self, parameters: Any, image: ImageSettings) -> list[MemoryWay]:
         """As in `ModelSection`."""
@@ -185,10 +129,7 @@ class SvdModelSettings(ModelSection):
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """As in `ModelSection`."""
-        sources = [lora.source for lora in self.loras]
-        for number, source in enumerate(sources):
-            if source in sources[:number]:
-                yield ("loras", str(number)), "is there already: name each LoRA once, with the sum of its scales"
+        yield from self.doubled_loras()
         if self.tier != "fast":
             if self.fast != FastSettings():
                 yield ("fast",), f"would be ignored, because model.tier is {self.tier}: set model.tier=fast"

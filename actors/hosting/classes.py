@@ -1,0 +1,114 @@
+"""The image-to-video classes of diffusers: what neither a call's arguments nor the networks' configurations say.
+
+A class that is not here is hosted all the same, by its call alone. Read in diffusers 0.42.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Config = Mapping[str, Any]
+Size = tuple[int, int]  # width and height, pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What is peculiar to a class.
+
+    Attributes:
+        fps: of its frames, where its call takes no rate.
+        size: of its clips, where its call has no default; from the configurations of transformer and VAE.
+        multiple: of width and height, beside what the networks ask for.
+        sizes: all that it can make, where it is not free; nothing: it is.
+        full: components that stay fp32 whatever `model.precision` is, as in the authors' own examples.
+        always: arguments of its call that are always these.
+        latents: clips have one latent more than a multiple of so many.
+        has_sections: it makes frames in windows of `latent_window_size` latents: see `actors.hosting.sizes`.
+        takes_size: whether its call takes height and width; else they are those of the image.
+        first_block: whether FirstBlockCache knows its blocks.
+        has_sound: it makes sound, too.
+    """
+
+    fps: int = 16
+    size: Callable[[Config, Config], Size] | None = None
+    multiple: int = 1
+    sizes: Callable[[Config, Config], list[Size]] = lambda _transformer, _vae: []
+    full: tuple[str, ...] = ()
+    always: Mapping[str, Any] = field(default_factory=dict)
+    latents: int = 1
+    has_sections: bool = False
+    takes_size: bool = True
+    first_block: bool = True
+    has_sound: bool = False
+
+
+def _cogvideox_sizes(transformer: Config, vae: Config) -> list[Size]:
+    """CogVideoX has learned its positions for one size, CogVideoX 1.5 turns them."""
+    if not transformer.get("use_learned_positional_embeddings"):
+        return []
+    return [_cogvideox_size(transformer, vae)]
+
+
+def _cogvideox_size(transformer: Config, vae: Config) -> Size:
+    scale = 2 ** (len(vae.get("block_out_channels", (0, 0, 0, 0))) - 1)
+    return transformer.get("sample_width", 90) * scale, transformer.get("sample_height", 60) * scale
+
+
+def _hunyuan15_sizes(transformer: Config, vae: Config) -> list[Size]:
+    """It takes the one nearest to the image's shape: those of at most as many patches as a square of the target."""
+    patch, target = vae.get("spatial_compression_ratio", 16), transformer.get("target_size", 640)
+    return list(_staircase(round((target / patch) ** 2), patch))
+
+
+def _staircase(patches: int, patch: int) -> Iterator[Size]:
+    """From the widest to the highest; none has one side more than four times as long as the other."""
+    wide, high = patches, 1
+    while wide:
+        if max(wide, high) <= 4 * min(wide, high):
+            yield wide * patch, high * patch
+        if wide * (high + 1) <= patches:
+            high += 1
+        else:
+            wide -= 1
+
+
+def _hunyuan15_size(transformer: Config, vae: Config) -> Size:
+    """The one nearest to 16:9."""
+    return min(_hunyuan15_sizes(transformer, vae), key=lambda size: abs(size[0] / size[1] - 16 / 9))
+
+
+def _wan_size(_transformer: Config, vae: Config) -> Size:
+    """Wan2.2-TI2V-5B, whose VAE shrinks by 16, was trained for 1280x704."""
+    return (1280, 704) if vae.get("scale_factor_spatial") == 16 else (832, 480)  # noqa: PLR2004
+
+
+_WAN = Kind(fps=16, size=_wan_size, full=("vae", "image_encoder"))
+
+KINDS: dict[str, Kind] = {
+    "WanImageToVideoPipeline": _WAN,
+    "LTXImageToVideoPipeline": Kind(fps=25),
+    "LTX2ImageToVideoPipeline": Kind(fps=24, multiple=32, has_sound=True, first_block=False),
+    "CogVideoXImageToVideoPipeline": Kind(fps=8, size=_cogvideox_size, sizes=_cogvideox_sizes, latents=2),
+    "HunyuanVideoImageToVideoPipeline": Kind(fps=24),
+    "HunyuanVideoFramepackPipeline": Kind(fps=30, has_sections=True),
+    "HunyuanVideo15ImageToVideoPipeline": Kind(
+        fps=24, size=_hunyuan15_size, sizes=_hunyuan15_sizes, takes_size=False, first_block=False
+    ),
+    "Kandinsky5I2VPipeline": Kind(fps=24),
+    "SkyReelsV2ImageToVideoPipeline": Kind(fps=24, full=("vae", "image_encoder"), first_block=False),
+    "Cosmos2_5_PredictBasePipeline": Kind(fps=16, first_block=False),
+    "Cosmos2VideoToWorldPipeline": Kind(fps=16, first_block=False),
+    "SanaImageToVideoPipeline": Kind(fps=16, multiple=32, always={"use_resolution_binning": False}, first_block=False),
+}
+
+# Classes whose checkpoints hold all that the image class needs -> that class, and what the index has to say for it.
+SAVED_AS: dict[str, tuple[str, str | None]] = {
+    "WanPipeline": ("WanImageToVideoPipeline", "expand_timesteps"),  # Wan2.2-TI2V-5B; other text models take no image
+    "LTXPipeline": ("LTXImageToVideoPipeline", None),
+    "LTX2Pipeline": ("LTX2ImageToVideoPipeline", None),
+}
+
+
+def kind_of(pipeline: str) -> Kind:
+    """What is peculiar to a class; of an unknown one, nothing."""
+    return KINDS.get(pipeline, Kind())

@@ -1,0 +1,77 @@
+"""Texts are encoded once: what a pipeline's `encode_prompt` has given is kept, in bounded memory."""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# T5's 512 tokens of 4,096 numbers in bf16 are 4 MB, twice that with what is not wanted: room for about 60 such pairs.
+_MAX_BYTES = 512 * 2**20
+
+
+class _NoKey(Exception):  # noqa: N818 - says what there is
+    """An argument that cannot be told apart from others, such as an image."""
+
+
+class KeptEmbeddings:
+    """Takes the place of a pipeline's `encode_prompt`; the same arguments get the same tensors.
+
+    An encoder that looks at the image, too (HunyuanVideo's), is asked each time.
+
+    Attributes:
+        calls: how often the encoder was asked.
+    """
+
+    def __init__(self, encode: Any, max_bytes: int = _MAX_BYTES) -> None:
+        self._encode, self._max_bytes = encode, max_bytes
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+        self.calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As `encode_prompt`."""
+        try:
+            key = _key((args, kwargs))
+        except _NoKey:
+            return self._ask(args, kwargs)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+        given = self._ask(args, kwargs)
+        size = sum(tensor.nbytes for tensor in _tensors(given))
+        if size <= self._max_bytes:
+            self._kept[key], self._bytes = (given, size), self._bytes + size
+            while self._bytes > self._max_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self._bytes -= freed
+        return given
+
+    def clear(self) -> None:
+        """Let go of all that is kept."""
+        self._kept.clear()
+        self._bytes = 0
+
+    def _ask(self, args: Any, kwargs: Any) -> Any:
+        self.calls += 1
+        return self._encode(*args, **kwargs)
+
+
+def _key(value: Any) -> Hashable:
+    if isinstance(value, dict):
+        return tuple((name, _key(one)) for name, one in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, *map(_key, value))
+    if value is None or isinstance(value, str | int | float | bool | torch.dtype | torch.device):
+        return type(value).__name__, value
+    raise _NoKey
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from (tensor for one in value.values() for tensor in _tensors(one))
+    elif isinstance(value, list | tuple):
+        yield from (tensor for one in value for tensor in _tensors(one))

@@ -1,0 +1,49 @@
+"""Which files of a checkpoint in diffusers layout are loaded, of whatever pipeline."""
+
+import re
+from collections.abc import Collection
+
+from actors.errors import CheckpointError
+from actors.svd.layout import INDEX
+
+# Configurations, tokenizers (vocabularies, merges, sentencepiece models, chat templates) and weights of the components.
+_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".safetensors")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+def wanted_files(names: Collection[str], variant: str | None, where: str) -> list[str]:
+    """Those of `names` that are loaded, sorted: of each component the variant, where it has one, else the plain files.
+
+    Args, and what it raises, as of `actors.svd.layout.wanted_files`.
+    """
+    if INDEX not in names:
+        inner = sorted({name.removesuffix(f"/{INDEX}") for name in names if name.endswith(f"/{INDEX}")})
+        hint = f"; there is one in {where}/{inner[0]}" if inner else ""
+        raise CheckpointError(
+            f"{where} has no {INDEX}: model.source must name an image-to-video checkpoint in diffusers layout{hint}"
+        )
+    found, has_variant = [INDEX], variant is None
+    for component in sorted({name.partition("/")[0] for name in names if name.count("/") == 1}):
+        inside = [name for name in names if name.startswith(f"{component}/") and name.count("/") == 1]
+        own = [name for name in inside if name.endswith(_SUFFIXES)]
+        weights = {name: _variant(name) for name in own if ".safetensors" in name}
+        chosen = variant if variant in weights.values() else None
+        has_variant |= variant is not None and chosen == variant
+        if f"{component}/config.json" in inside and not weights and any(name.endswith(_PICKLES) for name in inside):
+            raise CheckpointError(
+                f"{where} holds the weights of {component} as pickle files only, which can run code; save it again "
+                "with safe_serialization=True"
+            )
+        found += [name for name in own if name not in weights or weights[name] == chosen]
+    if not has_variant:
+        raise CheckpointError(f"{where} has no weights for model.variant={variant}: set it to null for the plain files")
+    return sorted(found)
+
+
+def _variant(name: str) -> str | None:
+    """`fp16` of `model.fp16.safetensors`, of its shards and of their index; None of plain files."""
+    stem = _SHARD.sub("", name.rpartition("/")[2])
+    stem = stem.removesuffix(".json").replace(".index", "").replace(".safetensors", "")
+    _, dot, variant = stem.partition(".")
+    return variant if dot else None

@@ -1,0 +1,43 @@
+"""Which ways to be faster, or to take less memory, a checkpoint's networks have in diffusers: read in its source."""
+
+from collections.abc import Iterator
+
+from actors.hosting.index import Hosted
+from actors.hosting.source_text import bases_of, constant_of, constants_of, has_method
+
+Refusal = tuple[tuple[str, ...], str]
+
+
+def refusals(hosted: Hosted, *, cache: str | None, compiled: bool, tiled: bool) -> Iterator[Refusal]:
+    """What is asked for and cannot be had: where in the section `model`, and a clause.
+
+    Args:
+        cache: `model.fast.cache`.
+        compiled: whether compiling was asked for by name.
+        tiled: `model.vae_tiling`.
+    """
+    network, pipeline = hosted.transformer_class, hosted.pipeline
+    if cache is not None and not can_cache(hosted, cache):
+        other = [name for name in ("first_block", "taylorseer") if can_cache(hosted, name)]
+        instead = f"set it to {other[0]}" if other else "set model.tier=exact, or fast.cache=null"
+        yield ("fast", "cache"), f"{pipeline} has no way to reuse features by {cache}: {instead}"
+    if compiled and not can_compile(hosted):
+        yield ("compile",), f"{network or pipeline} has no list of repeated blocks to compile: set it to auto or false"
+    vae = str(hosted.vae.get("_class_name", ""))
+    if tiled and not (has_method(vae, "enable_tiling") or "AutoencoderMixin" in bases_of(vae)):
+        yield ("vae_tiling",), f"{vae or pipeline} has no tiles: set it to false"
+
+
+def can_cache(hosted: Hosted, cache: str) -> bool:
+    """Whether steps can reuse features of others: by FirstBlockCache or TaylorSeer of diffusers."""
+    return "CacheMixin" in bases_of(hosted.transformer_class) and (cache != "first_block" or hosted.kind.first_block)
+
+
+def can_compile(hosted: Hosted) -> bool:
+    """Whether the transformer says which of its blocks repeat."""
+    return bool(constant_of(hosted.transformer_class, "_repeated_blocks"))
+
+
+def attention_backends() -> list[str]:
+    """The names of diffusers' attention backends; those with `_hub` fetch their kernels when they are first used."""
+    return sorted(constants_of("AttentionBackendName", "models"))

@@ -1,0 +1,124 @@
+"""The sizes and lengths of clips that a checkpoint can make; others are refused with the nearest that it can.
+
+What diffusers does with others: Wan and Kandinsky floor the number of frames and warn; LTX-Video gives 5 frames where 8
+were asked for, CogVideoX 16 where 13 were, and both say nothing.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from typing import Any
+
+from actors.hosting.classes import Size
+from actors.hosting.index import Hosted
+
+# Framepack's windows, in latents (`latent_window_size`).
+_WINDOW = 9
+
+
+def pixel_multiple(hosted: Hosted) -> int:
+    """Width and height are multiples of this: what the VAE shrinks, times the transformer's patches."""
+    patch = hosted.transformer.get("patch_size", 1)
+    patch = patch[-1] if isinstance(patch, list) and patch else patch
+    return math.lcm(spatial_scale(hosted) * (patch if isinstance(patch, int) else 1), hosted.kind.multiple)
+
+
+def spatial_scale(hosted: Hosted) -> int:
+    """Pixels in a row of the image for one of the latents."""
+    vae = hosted.vae
+    for name in ("scale_factor_spatial", "spatial_compression_ratio"):
+        if isinstance(given := vae.get(name), int):
+            return given
+    if isinstance(scaling := vae.get("spatio_temporal_scaling"), list):  # of LTX
+        return int(vae.get("patch_size", 4) * 2 ** sum(scaling))
+    if isinstance(down := vae.get("temperal_downsample"), list):  # of Wan
+        return int(2 ** len(down))
+    if isinstance(blocks := vae.get("block_out_channels"), list):
+        return int(2 ** (len(blocks) - 1))
+    return 8
+
+
+def temporal_scale(hosted: Hosted) -> int:
+    """Frames for one of the latents, after the first."""
+    vae = hosted.vae
+    for name in ("scale_factor_temporal", "temporal_compression_ratio"):
+        if isinstance(given := vae.get(name), int):
+            return given
+    if isinstance(scaling := vae.get("spatio_temporal_scaling"), list):
+        return int(vae.get("patch_size_t", 1) * 2 ** sum(scaling))
+    if isinstance(down := vae.get("temperal_downsample"), list):
+        return int(2 ** sum(down))
+    return 4
+
+
+def frame_step(hosted: Hosted, extra: dict[str, Any]) -> int:
+    """Clips have one frame more than a multiple of this."""
+    return temporal_scale(hosted) * (_window(extra) if hosted.kind.has_sections else hosted.kind.latents)
+
+
+def asked_frames(hosted: Hosted, num_frames: int, extra: dict[str, Any]) -> int:
+    """What the call is to be asked for, so that it makes `num_frames`.
+
+    Framepack makes so many windows as cover what it is asked for, and each but the first overlaps the one before.
+    """
+    if not hosted.kind.has_sections:
+        return num_frames
+    sections = (num_frames - 1) // frame_step(hosted, extra)
+    return sections * ((_window(extra) - 1) * temporal_scale(hosted) + 1)
+
+
+def nearest_frames(hosted: Hosted, num_frames: int, extra: dict[str, Any]) -> int:
+    """The number of frames, which is this one where a clip can have that."""
+    step = frame_step(hosted, extra)
+    return max(1, round((num_frames - 1) / step)) * step + 1
+
+
+def usual_size(hosted: Hosted) -> Size:
+    """Width and height that the class itself makes where nothing is said, the longer side first."""
+    kind, call = hosted.kind, hosted.call
+    if kind.size is not None:
+        width, height = kind.size(hosted.transformer, hosted.vae)
+    else:
+        width, height = call.default("width") or 1024, call.default("height") or 576
+    step = pixel_multiple(hosted)
+    if not kind.sizes(hosted.transformer, hosted.vae):
+        width, height = (max(step, side // step * step) for side in (width, height))
+    return max(width, height), min(width, height)
+
+
+def problems_of_sizes(hosted: Hosted, sizes: list[Size]) -> Iterator[str]:
+    """What is wrong with the sizes of the clips that can come: a sentence each."""
+    step, possible = pixel_multiple(hosted), hosted.kind.sizes(hosted.transformer, hosted.vae)
+    for width, height in sizes:
+        if possible and (width, height) not in possible:
+            near = min(possible, key=partial(_distance, (width, height)))
+            yield (
+                f"{width}x{height} is no size of this checkpoint's clips, which has {len(possible)} of its own; "
+                f"{_settings(near)}"
+            )
+        elif not possible and (width % step or height % step):
+            near = min(
+                product(_around(width, step), _around(height, step)), key=lambda one: _distance(one, (width, height))
+            )
+            yield f"{width}x{height}: both sides are multiples of {step} with this checkpoint; {_settings(near)}"
+
+
+def _settings(size: Size) -> str:
+    """How the nearest size is asked for."""
+    width, height = size
+    said = f"nearest is image.width={max(size)} image.height={min(size)}"
+    return said + (" image.orientation=portrait" if width < height else " image.orientation=landscape")
+
+
+def _around(side: int, step: int) -> tuple[int, int]:
+    return max(step, side // step * step), (side // step + 1) * step
+
+
+def _distance(one: Size, other: Size) -> float:
+    return abs(math.log(one[0] / other[0])) + abs(math.log(one[1] / other[1]))
+
+
+def _window(extra: dict[str, Any]) -> int:
+    window = extra.get("latent_window_size", _WINDOW)
+    return window if isinstance(window, int) and window > 1 else _WINDOW
