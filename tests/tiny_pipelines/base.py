@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, T5Config, T5EncoderModel, T5TokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import (
+    GemmaTokenizer,
+    PreTrainedModel,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 TEXT_WIDTH = 32  # channels of the text embeddings that the transformers take
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation
@@ -50,6 +58,12 @@ def t5_tokenizer() -> T5TokenizerFast:
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     letters = [(character, -2.0) for character in f"▁{CHARACTERS}"]
     return T5TokenizerFast(vocab=special + letters, extra_ids=0, model_max_length=512)
+
+
+def gemma_tokenizer() -> GemmaTokenizer:
+    """The same of Gemma's kind."""
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *f"▁{CHARACTERS}"]
+    return GemmaTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=512)
 
 
 def t5_encoder() -> PreTrainedModel:
