@@ -1,0 +1,88 @@
+"""What each family builds on: the record of a tiny pipeline, tokenizers and text encoders made without a download."""
+
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    GemmaTokenizer,
+    PreTrainedModel,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+
+TEXT_WIDTH = 32  # channels of the text embeddings that the transformers take
+CHARACTERS = string.ascii_letters + string.digits + string.punctuation
+
+
+@dataclass(frozen=True, slots=True)
+class Tiny:
+    """A pipeline with random weights, and the smallest clip that it makes in less than about a second on a CPU.
+
+    Attributes:
+        name: what the tests call it.
+        class_name: the class of diffusers that makes clips of images: not always the one in `model_index.json`.
+        save: writes the folder, laid out as the Hub's; the same weights each time.
+        width: of its smallest clip, in pixels.
+        height: the same.
+        num_frames: frames of that clip.
+        extra: what the call takes beside image, prompt, size, frames, steps, generator and output type.
+        frames_argument: the name that the call has for the number of frames; empty where it has none.
+        takes_size: whether the call takes `width` and `height`; otherwise they follow from the image.
+    """
+
+    name: str
+    class_name: str
+    save: Callable[[Path], None]
+    width: int
+    height: int
+    num_frames: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    frames_argument: str = "num_frames"
+    takes_size: bool = True
+
+    def arguments(self, **others: Any) -> dict[str, Any]:
+        """The smallest call: all but image, prompt and generator, with `others` on top."""
+        size = {"width": self.width, "height": self.height} if self.takes_size else {}
+        frames = {self.frames_argument: self.num_frames} if self.frames_argument else {}
+        return {**size, **frames, "num_inference_steps": 2, "output_type": "np", **self.extra, **others}
+
+
+def t5_tokenizer() -> T5TokenizerFast:
+    """A tokenizer of T5's kind with a token for each character, so that any two prompts differ."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    letters = [(character, -2.0) for character in f"▁{CHARACTERS}"]
+    return T5TokenizerFast(vocab=special + letters, extra_ids=0, model_max_length=512)
+
+
+def gemma_tokenizer() -> GemmaTokenizer:
+    """The same of Gemma's kind."""
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *f"▁{CHARACTERS}"]
+    return GemmaTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=512)
+
+
+def t5_encoder() -> PreTrainedModel:
+    """T5's encoder with two layers, for `t5_tokenizer`."""
+    return T5EncoderModel(T5Config(**_t5_sizes()))
+
+
+def umt5_encoder() -> PreTrainedModel:
+    """UMT5's encoder with two layers, for `t5_tokenizer`."""
+    return UMT5EncoderModel(UMT5Config(**_t5_sizes()))
+
+
+def _t5_sizes() -> dict[str, Any]:
+    return {
+        "vocab_size": len(t5_tokenizer()),
+        "d_model": TEXT_WIDTH,
+        "d_kv": 8,
+        "d_ff": 2 * TEXT_WIDTH,
+        "num_layers": 2,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+    }
