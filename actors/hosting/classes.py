@@ -27,6 +27,7 @@ class Kind:
         takes_size: whether its call takes height and width; else they are those of the image.
         first_block: whether FirstBlockCache knows its blocks.
         has_sound: it makes sound, too.
+        needs: packages that it imports and diffusers does not ask for.
     """
 
     fps: int = 16
@@ -40,6 +41,7 @@ class Kind:
     takes_size: bool = True
     first_block: bool = True
     has_sound: bool = False
+    needs: tuple[str, ...] = ()
 
 
 def _cogvideox_sizes(transformer: Config, vae: Config) -> list[Size]:
@@ -55,9 +57,18 @@ def _cogvideox_size(transformer: Config, vae: Config) -> Size:
 
 
 def _hunyuan15_sizes(transformer: Config, vae: Config) -> list[Size]:
-    """It takes the one nearest to the image's shape: those of at most as many patches as a square of the target."""
+    """Sizes of at most as many patches as a square of the target, which it takes for an image of that very shape."""
     patch, target = vae.get("spatial_compression_ratio", 16), transformer.get("target_size", 640)
-    return list(_staircase(round((target / patch) ** 2), patch))
+    known = list(_staircase(round((target / patch) ** 2), patch))
+    return [size for size in known if _hunyuan15_chosen(size, known) == size]
+
+
+def _hunyuan15_chosen(image: Size, known: list[Size]) -> Size:
+    """The one of the nearest shape that is no farther from a square; it compares with shapes of five digits."""
+    shape = image[1] / image[0]
+    shapes = {size: round(size[1] / size[0], 5) for size in known}
+    inner = {size: one for size, one in shapes.items() if (one <= shape if shape >= 1 else one >= shape)}
+    return min(inner, key=lambda size: abs(inner[size] - shape), default=image)
 
 
 def _staircase(patches: int, patch: int) -> Iterator[Size]:
@@ -87,7 +98,7 @@ _WAN = Kind(fps=16, size=_wan_size, full=("vae", "image_encoder"))
 KINDS: dict[str, Kind] = {
     "WanImageToVideoPipeline": _WAN,
     "LTXImageToVideoPipeline": Kind(fps=25),
-    "LTX2ImageToVideoPipeline": Kind(fps=24, multiple=32, has_sound=True, first_block=False),
+    "LTX2ImageToVideoPipeline": Kind(fps=24, multiple=32, has_sound=True, first_block=False, needs=("av",)),
     "CogVideoXImageToVideoPipeline": Kind(fps=8, size=_cogvideox_size, sizes=_cogvideox_sizes, latents=2),
     "HunyuanVideoImageToVideoPipeline": Kind(fps=24),
     "HunyuanVideoFramepackPipeline": Kind(fps=30, has_sections=True),

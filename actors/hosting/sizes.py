@@ -90,12 +90,13 @@ def usual_size(hosted: Hosted) -> Size:
 def problems_of_sizes(hosted: Hosted, sizes: list[Size]) -> Iterator[str]:
     """What is wrong with the sizes of the clips that can come: a sentence each."""
     step, possible = pixel_multiple(hosted), hosted.kind.sizes(hosted.transformer, hosted.vae)
-    for width, height in sizes:
+    for width, height in sizes if possible else sizes[:1]:  # what is wrong with one side is so upright, too
         if possible and (width, height) not in possible:
             near = min(possible, key=partial(_distance, (width, height)))
+            upright = "portrait" if near[0] < near[1] else "landscape"
             yield (
                 f"{width}x{height} is no size of this checkpoint's clips, which has {len(possible)} of its own; "
-                f"{_settings(near)}"
+                f"{_settings(near)} image.orientation={upright}"
             )
         elif not possible and (width % step or height % step):
             near = min(
@@ -106,9 +107,7 @@ def problems_of_sizes(hosted: Hosted, sizes: list[Size]) -> Iterator[str]:
 
 def _settings(size: Size) -> str:
     """How the nearest size is asked for."""
-    width, height = size
-    said = f"nearest is image.width={max(size)} image.height={min(size)}"
-    return said + (" image.orientation=portrait" if width < height else " image.orientation=landscape")
+    return f"nearest is image.width={max(size)} image.height={min(size)}"
 
 
 def _around(side: int, step: int) -> tuple[int, int]:

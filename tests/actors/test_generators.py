@@ -166,7 +166,9 @@ def test_a_dataset_is_of_one_generator(tmp_path: Path) -> None:
 
 
 def test_a_generator_that_is_none_is_named_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"there is no such generator; did you mean 'null'\?; one of svd, diffusers, null"):
+    with pytest.raises(
+        ConfigError, match=r"there is no such generator; did you mean 'null'\?; one of svd, diffusers, null"
+    ):
         load_config([], ["manifest=m.csv", "output=out", "model.source=m", "generator=nul"])
 
 

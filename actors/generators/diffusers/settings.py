@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -181,6 +182,7 @@ class DiffusersModelSettings(CheckpointSettings):
             *_problems_of_parameters(parameters, hosted),
             *(f"image: {said}" for said in sizes.problems_of_sizes(hosted, image.sizes)),
             *(f"{'.'.join(('model', *path))}: {said}" for path, said in self._refusals(hosted)),
+            *(f"it needs the package {name}: pip install {name}" for name in hosted.kind.needs if not find_spec(name)),
         ]
         if problems:
             raise ConfigError(
