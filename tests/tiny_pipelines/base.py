@@ -1,13 +1,19 @@
 """What each family builds on: the record of a tiny pipeline, tokenizers and text encoders made without a download."""
 
+import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
 from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
     GemmaTokenizer,
+    LlamaTokenizerFast,
     PreTrainedModel,
     T5Config,
     T5EncoderModel,
@@ -30,9 +36,10 @@ class Tiny:
         save: writes the folder, laid out as the Hub's; the same weights each time.
         width: of its smallest clip, in pixels.
         height: the same.
-        num_frames: frames of that clip.
+        num_frames: frames that are asked for.
         extra: what the call takes beside image, prompt, size, frames, steps, generator and output type.
         frames_argument: the name that the call has for the number of frames; empty where it has none.
+        clip_frames: frames that the clip then has; 0: as many.
         takes_size: whether the call takes `width` and `height`; otherwise they follow from the image.
     """
 
@@ -44,6 +51,7 @@ class Tiny:
     num_frames: int
     extra: Mapping[str, Any] = field(default_factory=dict)
     frames_argument: str = "num_frames"
+    clip_frames: int = 0
     takes_size: bool = True
 
     def arguments(self, **others: Any) -> dict[str, Any]:
@@ -64,6 +72,57 @@ def gemma_tokenizer() -> GemmaTokenizer:
     """The same of Gemma's kind."""
     tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *f"▁{CHARACTERS}"]
     return GemmaTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=512)
+
+
+def llama_tokenizer(*templates: str) -> LlamaTokenizerFast:
+    """The same of Llama's kind, with the marks of its chats and the place of an image.
+
+    Pipelines wrap a prompt into a template of about a hundred tokens and drop as many of the result: each word of
+    `templates` is a token here, or the template alone would fill the whole length.
+    """
+    marks = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>"]
+    tokens = ["<unk>", "<s>", "</s>", "<pad>", *f"▁{CHARACTERS}", "\n", *marks]
+    tokenizer = LlamaTokenizerFast(
+        vocab={token: number for number, token in enumerate(tokens)},
+        pad_token="<pad>",
+        extra_special_tokens=marks,
+        add_bos_token=True,
+        padding_side="right",
+        model_max_length=512,
+    )
+    tokenizer.add_tokens(_words(templates))
+    return tokenizer
+
+
+def _words(templates: Iterable[str]) -> list[AddedToken]:
+    found = {word for template in templates for word in re.findall(r"[A-Za-z]{2,}|\n\n", template)}
+    return [AddedToken(word, single_word=word.isalpha(), normalized=False) for word in sorted(found)]
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """The same of CLIP's kind, which knows small letters only."""
+    marks = ["<|startoftext|>", "<|endoftext|>"]
+    letters = [character for character in CHARACTERS if not character.isupper()]
+    tokens = marks + letters + [f"{letter}</w>" for letter in letters]
+    return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, model_max_length=77)
+
+
+def clip_text_encoder(width: int) -> PreTrainedModel:
+    """CLIP's text encoder with two layers and `width` channels, for `clip_tokenizer`."""
+    tokenizer = clip_tokenizer()
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=2 * width,
+            projection_dim=width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def t5_encoder() -> PreTrainedModel:
