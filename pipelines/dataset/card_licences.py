@@ -1,9 +1,10 @@
 """The section of the dataset's card on licences: those of the models and images of all its runs.
 
-A run adds what is new to it, and takes nothing away: clips of earlier runs are still there. It stands between two marks,
-so that whatever else somebody has written into the card stays; without the marks, the card is left alone.
+A run adds what is new to it, and takes nothing away: clips of earlier runs are still there. It stands between two
+marks, so that whatever else somebody has written into the card stays; without the marks, the card is left alone.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ MOST = 20
 
 _BEGIN = "<!-- licences: each run adds to this section what is new; without this line, none does -->"
 _END = "<!-- end of licences -->"
+_SECTION = re.compile(rf"^{re.escape(_BEGIN)}\n(.*?)^{re.escape(_END)}(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _MODELS = "Of the models (column `model_license`):"
 _IMAGES = "Of the images, as the manifests have them (column `image_license`):"
 _AND_MORE = "- and others"
@@ -62,15 +64,9 @@ def section(licences: Licences, before: str = "") -> str:
 
 def with_section(card: str, licences: Licences) -> str:
     """The card with what is new in its section; as it is where it has none."""
-    lines = card.splitlines()
-    if _BEGIN in lines and _END in lines[lines.index(_BEGIN) :]:
-        start = card.index(f"{_BEGIN}\n") if f"{_BEGIN}\n" in card else -1
-        end = card.find(_END, start)
-        if start < 0:  # with the line ends of another system
-            return card
-        before = card[start:end]
-        return card[:start] + section(licences, before) + card[end + len(_END) :].removeprefix("\n")
-    if _BEGIN not in lines and card.endswith(_WITHOUT_SECTION):
+    if found := _SECTION.search(card):
+        return card[: found.start()] + section(licences, found[1]) + card[found.end() :]
+    if card.endswith(_WITHOUT_SECTION):
         return card.removesuffix(_WITHOUT_SECTION) + section(licences)
     return card
 

@@ -17,7 +17,7 @@ from actors.generators import GENERATORS
 from actors.records import work_schema
 from actors.storage import Storage
 from pipelines.config import Config
-from pipelines.dataset.card_licences import MOST as MOST_LICENCES
+from pipelines.dataset.card_licences import MOST
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.work import WorkFile, WorkWriter
@@ -79,9 +79,9 @@ class Plan:
 
     def add_licences(self, licences: pa.ChunkedArray) -> None:
         """Take those of rows to do."""
-        if len(self.image_licences) < MOST_LICENCES:
+        if len(self.image_licences) <= MOST:  # one more tells that there are more
             known = dict.fromkeys([*self.image_licences, *pc.unique(licences).to_pylist()])
-            self.image_licences = list(known)[:MOST_LICENCES]
+            self.image_licences = list(known)[: MOST + 1]
 
 
 def make_plan(
