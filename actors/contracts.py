@@ -97,11 +97,13 @@ class Planned:
     Attributes:
         fallback: URI to fetch, where there turns out to be no image at its place; without a place, the whole URI of an
             image whose `image_uri` has lost its login or its signature.
+        image_license: of the image, as the manifest has it; None where it has none.
     """
 
     row: Row
     place: Place | None = None
     fallback: str | None = None
+    image_license: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

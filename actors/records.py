@@ -30,6 +30,7 @@ WORK_FIELDS = (
     pa.field("part", pa.int32()),
     pa.field("attempts", pa.int32()),  # earlier attempts that failed
     pa.field("image_uri", pa.string()),
+    pa.field("image_license", pa.string()),
     *PLACE_SCHEMA,
     pa.field("problem", pa.string()),  # why the manifest's row cannot be used; "" where it can
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
+from actors.licences.licence import Licence
 from actors.marks.credentials import Credentials
 from actors.records import clip_schema
 from actors.rife.place import weights_file
@@ -15,6 +16,7 @@ from actors.runner.profiling import Profiling
 from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config, settled
+from pipelines.dataset.card_licences import Licences
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder, new_run_id
 from pipelines.dataset.lease import Lease, held
@@ -37,6 +39,7 @@ class Job:
         revisions: of the model's content, and of the interpolation weights'.
         run_id: of a run; of none, "-".
         credentials: what clips are signed with; None: they are not.
+        licence: of the model; None: there is no model.
     """
 
     config: Config
@@ -45,6 +48,7 @@ class Job:
     revisions: tuple[str, str]
     run_id: str = "-"
     credentials: Credentials | None = None
+    licence: Licence | None = None
 
     @classmethod
     def of(cls, config: Config) -> "Job":
@@ -60,7 +64,10 @@ class Job:
         changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
         config = settled(config.model_copy(update=changes | {"interpolation": interpolation}), storage)
         revisions = model_revisions(config, storage)
-        return cls(config, storage, Layout(config.output), revisions, credentials=credentials_of(config, storage))
+        licence = config.model.pinned(revisions[0]).licence(storage)
+        config = config.model_copy(update={"model": config.model.with_licence(licence)})
+        credentials = credentials_of(config, storage)
+        return cls(config, storage, Layout(config.output), revisions, credentials=credentials, licence=licence)
 
     @classmethod
     def to_run(cls, config: Config) -> "Job":
@@ -117,13 +124,18 @@ class Job:
         holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole, index=index)
         run = self.folder if with_work else None
         plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry, files=files)
-        plan.notes[:0] = self.config.model.notes(self.storage)
+        plan.notes[:0] = [*self.config.model.notes(self.storage), *([self.licence.note] if self.licence else [])]
         if with_work:
             index.save()
             files.save()
         if plan.to_do:
             plan.history = read_history(self.config, self.layout, self.storage, self.revisions, parts=holdings.parts)
         return plan
+
+    def licences(self, plan: Plan) -> Licences:
+        """What the dataset's card says of this run's."""
+        model = str(self.config.model.described()["model"])
+        return Licences(model, self.licence, plan.image_licences)
 
     def forget(self) -> None:
         """Remove the run's folder, in which there is no more than the configuration."""

@@ -98,7 +98,7 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
 
 def _make(job: Job, lease: Lease, summary: Summary, console: Console, stand_ins: StandIns) -> None:
     """Start Ray, make the clips, and where all rows have ended, remove the work files."""
-    card.write(job.layout, job.storage)
+    card.write(job.layout, job.storage, job.licences(summary.plan))
     with job.log("ray.log") as ray_log, connected(job.config, console, ray_log) as cluster:
         _stream(job, lease, summary, cluster, console, stand_ins)
     if summary.ended == summary.plan.to_do:

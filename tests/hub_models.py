@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants, file_download
+
+from actors import retries
 from tests.web import serving
 
 MODEL = "someone/svd"
@@ -45,6 +49,15 @@ class Hub:
         with serving(Handler) as self.endpoint:
             yield self
 
+    def stand_in(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For the Hub itself, with an empty local cache, and waits that take no time."""
+        template = self.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", self.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.001)
+
     def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         path = unquote(urlsplit(request.path).path)
         self.asked.append(path)
@@ -67,7 +80,11 @@ class Hub:
             model = {"id": MODEL, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
             _send(request, 200, json.dumps(model).encode(), {})
         elif path.startswith(f"/{MODEL}/resolve/{COMMIT}/"):
-            content = (self.folder / path.partition(f"{COMMIT}/")[2]).read_bytes()
+            file = self.folder / path.partition(f"{COMMIT}/")[2]
+            if not file.is_file():
+                _send(request, 404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+                return
+            content = file.read_bytes()
             headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
             _send(request, 200, content, headers)
         else:

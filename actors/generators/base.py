@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import pyarrow as pa
+from pydantic import Field
 
 from actors.contracts import Pixels, Value
 from actors.generators.parameters import Parameters
+from actors.licences.finding import ModelPlace, as_configured, find_licence
+from actors.licences.licence import MAX_CHARACTERS, UNKNOWN, Licence, one_line
 from actors.marks.source_types import MADE_BY_AI
-from actors.settings import ImageSettings, Section
+from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
+from actors.svd.checkpoint import is_on_hub
+from actors.svd.single_file import is_one
 
 
 class MemoryWay(NamedTuple):
@@ -27,8 +32,8 @@ class MemoryWay(NamedTuple):
     needed_bytes: int
 
 
-class ModelSection(Section):
-    """The section `model` of the configuration: what a generator loads, and how. Here: nothing."""
+class AnyModel(Section):
+    """The section `model` of the configuration: what a generator loads, and how. Here: nothing, and no settings."""
 
     # Settings that people know from elsewhere, and that have no place here: name -> the reason.
     refused: ClassVar[Mapping[str, str]] = {}
@@ -86,8 +91,59 @@ class ModelSection(Section):
         """Those of the generator's `columns` that all clips of a run share; `model` is always one of them."""
         return {"model": ""}
 
+    def licence(self, storage: Storage) -> Licence | None:  # noqa: ARG002 - there is nothing that has one
+        """What is known of the licence of the weights; None: there are none. Never fails."""
+        return None
 
-M = TypeVar("M", bound=ModelSection)
+    def with_licence(self, licence: Licence | None) -> Self:  # noqa: ARG002 - there is nothing that has one
+        """The same settings, with the licence settled: all clips of a run say the same."""
+        return self
+
+    @property
+    def licence_name(self) -> str:
+        """The column `model_license`."""
+        return ""
+
+
+class ModelSection(AnyModel):
+    """The same of a generator that loads weights: they come under a licence."""
+
+    license: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CHARACTERS,
+        description="licence of the weights, for plan, card and metadata; null: from a table of known models, or from "
+        "the model's own card",
+        json_schema_extra=NO_EFFECT,
+    )
+
+    def licence_place(self) -> ModelPlace | None:
+        """Where the weights, and so their card, are; None: nowhere. By the settings that most generators have."""
+        source, revision = getattr(self, "source", None), getattr(self, "revision", None)
+        if not isinstance(source, str) or not source:
+            return None
+        if is_on_hub(source):
+            return ModelPlace(source, "hub", revision, self.node_cache)
+        return ModelPlace(source, "file" if is_one(source) else "folder")
+
+    def licence(self, storage: Storage) -> Licence | None:
+        """As in `AnyModel`."""
+        if self.license is not None:
+            return as_configured(self.license)
+        place = self.licence_place()
+        return Licence(UNKNOWN, "there is no model.source") if place is None else find_licence(place, storage)
+
+    def with_licence(self, licence: Licence | None) -> Self:
+        """As in `AnyModel`."""
+        return self if licence is None else self.model_copy(update={"license": licence.name})
+
+    @property
+    def licence_name(self) -> str:
+        """As in `AnyModel`."""
+        return one_line(self.license or "") or UNKNOWN
+
+
+M = TypeVar("M", bound=AnyModel)
 P = TypeVar("P", bound=Parameters)
 
 
@@ -106,13 +162,13 @@ class Generator(ABC, Generic[M, P]):
         name: as in `generator: <name>` of the configuration.
         Parameters: of its clips; the section `generation`.
         Model: the section `model`.
-        columns: what a clip's record says beside the parameters, `model` and `model_revision`.
+        columns: what a clip's record says beside the parameters, `model`, `model_revision` and `model_license`.
         source_type: what its clips' files say about how they came about (`actors.marks.source_types`).
     """
 
     name: ClassVar[str]
     Parameters: ClassVar[type[Parameters]]
-    Model: ClassVar[type[ModelSection]]
+    Model: ClassVar[type[AnyModel]]
     columns: ClassVar[pa.Schema] = pa.schema([])
     source_type: ClassVar[str] = MADE_BY_AI
 

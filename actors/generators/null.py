@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from actors.contracts import Pixels
-from actors.generators.base import Animation, Generator, ModelSection
+from actors.generators.base import Animation, AnyModel, Generator
 from actors.generators.parameters import Parameters
 from actors.marks.source_types import ALTERED
 from actors.storage import Storage
@@ -15,15 +15,15 @@ class NullParameters(Parameters):
     """What every generator has, and nothing else."""
 
 
-class NullGenerator(Generator[ModelSection, NullParameters]):
+class NullGenerator(Generator[AnyModel, NullParameters]):
     """Frame i is the picture moved to the right by i pixels, round and round: the first frame is the picture itself."""
 
     name = "null"
     Parameters: ClassVar[type[NullParameters]] = NullParameters
-    Model: ClassVar[type[ModelSection]] = ModelSection
+    Model: ClassVar[type[AnyModel]] = AnyModel
     source_type = ALTERED
 
-    def __init__(self, model: ModelSection, parameters: NullParameters, storage: Storage) -> None:
+    def __init__(self, model: AnyModel, parameters: NullParameters, storage: Storage) -> None:
         """There is nothing to load."""
 
     def animate(self, image_HWC: Pixels, parameters: NullParameters) -> Animation:

@@ -24,11 +24,11 @@ def planned(work: Mapping[str, Any]) -> Planned | Failed:
     parameters = dict(work)
     clip_id, part, attempts, image_uri = (parameters.pop(name) for name in ("clip_id", "part", "attempts", "image_uri"))
     file, column, group, in_group, fallback = (parameters.pop(name) for name in PLACE_SCHEMA.names)
-    problem = parameters.pop("problem")
+    problem, image_license = parameters.pop("problem"), parameters.pop("image_license")
     row = Row(clip_id, part, attempts, image_uri, parameters)
     if problem:
         return Failed(row, "manifest", "ManifestError", problem)
-    return Planned(row, None if file is None else Place(file, column, group, in_group), fallback)
+    return Planned(row, None if file is None else Place(file, column, group, in_group), fallback, image_license)
 
 
 def pack(item: Item, kind: type[Item]) -> dict[str, Any]:

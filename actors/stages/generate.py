@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from actors.contracts import Generated, Loaded, Pixels, Stage, Value
 from actors.errors import GenerationError
-from actors.generators.base import Generator, ModelSection
+from actors.generators.base import AnyModel, Generator
 from actors.generators.parameters import Parameters
 from actors.settings import ImageSettings
 from actors.storage import Storage
@@ -29,6 +29,7 @@ class Generate(Stage[Loaded, Generated]):
             pa.field("generator", pa.string()),
             pa.field("model", pa.string()),  # where the checkpoint was read from
             pa.field("model_revision", pa.string()),  # what identifies its content
+            pa.field("model_license", pa.string()),  # of the weights; "" without any
             pa.field("device", pa.string()),  # that made the clip, e.g. NVIDIA H200
         ]
     )
@@ -36,7 +37,7 @@ class Generate(Stage[Loaded, Generated]):
     def __init__(
         self,
         generator: type[Generator[Any, Any]],
-        model: ModelSection,
+        model: AnyModel,
         parameters: Parameters,
         revision: str,
         image: ImageSettings,
@@ -55,6 +56,7 @@ class Generate(Stage[Loaded, Generated]):
         shared: dict[str, Value] = {
             "generator": generator.name,
             "model_revision": revision,
+            "model_license": model.licence_name,
             "device": self._generator.device_name,
         }
         self._shared = model.described() | shared

@@ -22,6 +22,7 @@ class Load(Stage[Planned, Loaded]):
             pa.field("image_sha256", pa.string()),  # of the file's bytes
             pa.field("image_width", pa.int32()),  # of the image, upright, in pixels
             pa.field("image_height", pa.int32()),
+            pa.field("image_license", pa.string()),  # as the manifest has it
             pa.field("fit", pa.string()),  # how it became the picture: `image.fit`
         ]
     )
@@ -38,7 +39,8 @@ class Load(Stage[Planned, Loaded]):
             self._last = None
             self._last = source, self._picture(work)
         picture = self._last[1]
-        row = replace(work.row, image_uri=picture.uri).with_columns(**picture.columns)
+        row = replace(work.row, image_uri=picture.uri)
+        row = row.with_columns(**picture.columns, image_license=work.image_license)
         return Loaded(row, picture.image_HWC)
 
     def close(self) -> None:

@@ -23,7 +23,9 @@ from pipelines.dataset.work import WorkFile
 EXTRAS = pa.schema([pa.field("caption", pa.string())])
 _SIZE = 16  # pixels
 _MODEL: dict[str, Value] = {"generator": "null", "model": "/models/null", "model_revision": "rev", "device": "cpu"}
+_MODEL |= {"model_license": "apache-2.0"}
 _IMAGE: dict[str, Value] = {"image_sha256": "0" * 64, "image_width": 64, "image_height": 64, "fit": "crop"}
+_IMAGE |= {"image_license": "cc0-1.0"}
 
 
 def clip_id(number: int) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from actors.generators.base import ModelSection
+from actors.generators.base import AnyModel
 
 PathTo = tuple[str | int, ...]
 Origins = dict[PathTo, str]  # where each value was set
@@ -41,7 +41,7 @@ def explain(detail: Any, config: type[BaseModel], origins: Origins) -> str:
 
 def _refusal(section: type[BaseModel] | None, name: str) -> str | None:
     """Why a setting that people know from elsewhere has no place here."""
-    return section.refused.get(name) if section is not None and issubclass(section, ModelSection) else None
+    return section.refused.get(name) if section is not None and issubclass(section, AnyModel) else None
 
 
 def got(value: object) -> str:

@@ -11,7 +11,7 @@ from actors.clip_rates import clip_rates
 from actors.contracts import Value
 from actors.errors import ConfigError, VideoError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
-from actors.generators.base import ModelSection
+from actors.generators.base import AnyModel
 from actors.generators.parameters import Parameters
 from actors.settings import ImageSettings, InterpolationSettings, Section, StorageSettings, VideoSettings
 from actors.storage import Storage
@@ -39,7 +39,7 @@ class Config(Section):
     generator: Annotated[str, BeforeValidator(_name_of_generator)] = Field(
         DEFAULT_GENERATOR, description=f"what makes the frames: {' | '.join(GENERATORS)}"
     )
-    model: SerializeAsAny[ModelSection] = Field(description="the generator's model, and how it is held")
+    model: SerializeAsAny[AnyModel] = Field(description="the generator's model, and how it is held")
     generation: SerializeAsAny[Parameters] = Field(Parameters(), description="parameters of the clips")
     variants: list[dict[str, list[Any]]] = Field(
         [], description="several clips per image: parameter -> value or list of values"

@@ -1,6 +1,10 @@
 """The dataset card: what a reader of the dataset, and `datasets.load_dataset`, find first."""
 
+from contextlib import suppress
+
+from actors.errors import StorageError
 from actors.storage import Storage
+from pipelines.dataset.card_licences import Licences, section, with_section
 from pipelines.dataset.layout import Layout
 
 # `configs` keeps the loader to data/: without it the Parquet files of failures/ can be taken for the dataset.
@@ -35,11 +39,21 @@ import duckdb
 print(duckdb.sql("SELECT file_name, image_uri, duration_s FROM 'PATH OF THIS FOLDER/data/*/metadata.parquet'"))
 ```
 
-The clips inherit the licences of the images and of the checkpoints that made them.
 """
 
 
-def write(layout: Layout, storage: Storage) -> None:
-    """Put the card into the dataset unless it already has one: a card that somebody has edited stays."""
+def write(layout: Layout, storage: Storage, licences: Licences | None = None) -> None:
+    """Put the card into the dataset; of one that is there, the section on licences gets what is new.
+
+    A card that somebody has edited stays as it is beside that section.
+    """
+    licences = licences or Licences()
     if not storage.exists(layout.card):
-        storage.put_bytes(layout.card, _CARD.encode())
+        storage.put_bytes(layout.card, (_CARD + section(licences)).encode())
+        return
+    # Several shards may do so at once, and say the same. What one does not get to add, the next run of its kind does.
+    with suppress(StorageError, UnicodeDecodeError):
+        version = storage.version(layout.card)
+        card = storage.read_bytes(layout.card).decode()
+        if (changed := with_section(card, licences)) != card:
+            storage.replace_bytes(layout.card, changed.encode(), version)

@@ -11,6 +11,7 @@ from actors.errors import ManifestError
 from actors.generators.parameters import Parameters
 from actors.settings import Section
 from actors.storage import Storage
+from pipelines.manifest import licences
 from pipelines.manifest.column_names import URI_COLUMNS, is_bytes_name, listed, nearest_names, no_such_column, shown
 from pipelines.manifest.files import URI_COLUMN, Format, ManifestFile
 from pipelines.manifest.image_columns import ImageColumns, found_image_columns, name_beside
@@ -50,6 +51,11 @@ class ManifestColumns(Section):
         description="what an image is known by: uri (an image in the manifest that has none: its file and row), "
         "content (which reads every image to plan), or the name of a column",
     )
+    license_column: str | None = Field(
+        None,
+        description="column with the images' licences, for the metadata; null: found by name, of several the first of "
+        f"{', '.join(licences.NAMES)}",
+    )
     base: str | None = Field(None, description="folder that relative URIs start from; null: the manifest's own")
     passthrough: Literal["all"] | list[str] = Field(
         "all", description="columns that travel into the metadata: all the others, or a list of names"
@@ -67,6 +73,7 @@ class ColumnRoles:
     Attributes:
         kept_out: columns with pictures or other files that would be passed through, were they something else.
         notes: what was decided between columns that could hold the images.
+        license: the images' licences.
     """
 
     uri: str | None
@@ -76,12 +83,18 @@ class ColumnRoles:
     passthrough: tuple[str, ...]
     kept_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    license: str | None = None
 
     @property
-    def columns(self) -> list[str]:
+    def needed(self) -> list[str]:
         """Every column that has to be there, once."""
         named = [name for name in (self.uri, self.image, self.identity) if name is not None]
         return list(dict.fromkeys([*named, *self.overrides, *self.passthrough]))
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that is read, once: a file without licences is one like any other."""
+        return list(dict.fromkeys([*self.needed, *([] if self.license is None else [self.license])]))
 
 
 def column_roles(
@@ -96,15 +109,16 @@ def column_roles(
     overrides = [name for name in parameters.varying() if name in file.schema.names and name not in taken]
     for name in overrides:
         check_override(name, file, parameters)
+    of_license = _license_column(file, columns, [found.uri, found.image, *overrides])
     kept_out: list[str] = []
     if columns.passthrough != "all":
         passthrough = [name for name in columns.passthrough if name in file.schema.names]
     else:
-        taken |= set(overrides)
+        taken |= {*overrides, *_only_license(of_license)}
         kept_out = [name for name in look.bytes_columns() if name not in taken and _stays_out(name, file, look)]
         passthrough = [name for name in file.schema.names if name not in taken and name not in kept_out]
     return ColumnRoles(
-        found.uri, found.image, identity, tuple(overrides), tuple(passthrough), tuple(kept_out), found.notes
+        found.uri, found.image, identity, tuple(overrides), tuple(passthrough), tuple(kept_out), found.notes, of_license
     )
 
 
@@ -116,11 +130,17 @@ def base_of(file: ManifestFile, columns: ManifestColumns) -> str:
 
 
 def only_uris(others: Sequence[str], columns: ManifestColumns, parameters: type[Parameters]) -> ColumnRoles:
-    """Of a list of URIs, which has no columns beside `others`, of text."""
+    """Of a list of URIs, which has no columns beside `others`, of text. Raises ManifestError where one is missing."""
     overrides = tuple(name for name in parameters.varying() if name in others)
     kept = columns.passthrough
-    passthrough = (name for name in others if name not in overrides and (kept == "all" or name in kept))
-    return ColumnRoles(URI_COLUMN, None, None, overrides, tuple(passthrough))
+    texts = pa.schema([(name, pa.string()) for name in others if name not in overrides])
+    of_license = columns.license_column or licences.found_license_column(texts)
+    if of_license is not None and of_license not in others:
+        raise ManifestError(f"columns.license_column is {of_license}, but a list of images has no such column")
+    if columns.passthrough == "all":
+        kept = [name for name in others if name not in _only_license(of_license)]
+    passthrough = (name for name in others if name not in overrides and name in kept)
+    return ColumnRoles(URI_COLUMN, None, None, overrides, tuple(passthrough), license=of_license)
 
 
 def _stays_out(name: str, file: ManifestFile, look: Look) -> bool:
@@ -136,6 +156,17 @@ def _identity_column(file: ManifestFile, wanted: str) -> str:
         said = f"columns.identity is {wanted}, which must be text or whole numbers"
         raise ManifestError(f"{file.uri}: {said}: it is {kind}")
     return wanted
+
+
+def _license_column(file: ManifestFile, columns: ManifestColumns, taken: Sequence[str | None]) -> str | None:
+    if columns.license_column is not None:
+        return licences.license_column(file, columns.license_column)
+    return licences.found_license_column(file.schema, taken)
+
+
+def _only_license(name: str | None) -> set[str]:
+    """A licence's column that has the metadata's own name for it: it travels as that alone."""
+    return {licences.COLUMN} if name == licences.COLUMN else set()
 
 
 def _image_columns(file: ManifestFile, columns: ManifestColumns, look: Look) -> ImageColumns:

@@ -4,7 +4,7 @@
 
 A chunk's columns: `image_uri` (string, never null), `image_identity` (string, never null: what the image is known by,
 only where that is not its URI), `actors.contracts.PLACE_SCHEMA` (of which `image_fallback` alone where the manifest has
-no column of images),
+no column of images), `image_license` (string; only where the manifest has a column of licences),
 `problem` (string; why the row cannot be used, else null), the overrides that the manifest has (parameters of the
 generator; null leaves the configured value), then the pass-through columns.
 
@@ -25,7 +25,9 @@ from actors.errors import ManifestError, StorageError
 from actors.generators.parameters import Parameters
 from actors.secrets import shown
 from actors.storage import Storage
+from pipelines.manifest import licences
 from pipelines.manifest.chunks import Chunk, limited, regrouped
+from pipelines.manifest.column_names import shown
 from pipelines.manifest.columns import (
     CONTENT,
     URI,
@@ -63,7 +65,7 @@ CHUNK_ROWS = 100_000
 _SHOWN_CHARACTERS = 50
 Check = Callable[[pa.Table, RowProblems], pa.Table]
 
-_OWN_COLUMNS = ("image_uri", "image_identity", *PLACE_SCHEMA.names, "problem")
+_OWN_COLUMNS = ("image_uri", "image_identity", licences.COLUMN, *PLACE_SCHEMA.names, "problem")
 
 
 def read_manifest(  # noqa: PLR0913 - all but the first by name
@@ -177,6 +179,7 @@ class ManifestReader:
                 pa.field("image_uri", pa.string()),
                 *([] if columns.identity == URI else [pa.field("image_identity", pa.string())]),
                 *(PLACE_SCHEMA if embeds else [PLACE_SCHEMA.field("image_fallback")]),
+                *([pa.field(licences.COLUMN, pa.string())] if any(source.roles.license for source in sources) else []),
                 pa.field("problem", pa.string()),
                 *(pa.field(name, parameters.arrow_type(name)) for name in self.overrides),
                 *(pa.field(column_of(one.name, one.text), pa.string()) for one in templates),
@@ -187,6 +190,13 @@ class ManifestReader:
             f"column {name} of the manifest travels as {new}, because that name is taken"
             for name, new in self._renamed.items()
             if new != name
+        ]
+        by_name = (source.roles.license for source in sources if columns.license_column is None)
+        self.notes += [
+            f"column {shown(name)} of the manifest has the images' licences, which become {licences.COLUMN} of the "
+            "metadata; columns.license_column can name another one"
+            for name in dict.fromkeys(filter(None, by_name))
+            if name != licences.COLUMN
         ]
         of_images = ([*source.roles.notes, *left_out(source)] for source in sources)
         self.notes += dict.fromkeys(chain.from_iterable(of_images))
@@ -262,6 +272,8 @@ class ManifestReader:
             kept = self.extras.field(self._renamed[name])
             values = without_secrets(given[name]) if name == roles.uri else given[name]
             columns[kept.name] = extra(name, values, kept.type, marks)
+        if roles.license is not None:
+            columns[licences.COLUMN] = licences.licences(given[roles.license])
         columns["problem"] = pa.array(marks.texts, pa.string())
         size = len(batch.rows)
         return pa.table([columns.get(col.name, pa.nulls(size, col.type)) for col in self.schema], schema=self.schema)
@@ -347,7 +359,7 @@ def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, pa
     first = source.first
     may_lack = may_lack_columns(file)
     known, there = set(first.schema.names), set(file.schema.names)
-    for name in source.roles.columns:
+    for name in source.roles.needed:
         if name not in there:
             if not may_lack:
                 raise ManifestError(f"column {name} is in {first.uri} and not in {file.uri}: all parts need the same")

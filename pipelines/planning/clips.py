@@ -126,6 +126,7 @@ def _clips_of(chunk: pa.Table, variant: Mapping[str, Any], config: Config, clip_
         "clip_id": clip_ids,
         "image_uri": chunk["image_uri"],
         **_places(chunk),
+        "image_license": _column_or_nulls(chunk, "image_license", pa.string()),
         "problem": pc.fill_null(chunk["problem"], ""),
         **{name: [value] * size for name, value in config.parameters_of_all().items()},
         **own,
@@ -182,5 +183,8 @@ def _images(chunk: pa.Table) -> list[str]:
 
 def _places(chunk: pa.Table) -> dict[str, pa.Array]:
     """Where the manifest holds images itself; else nothing."""
-    nothing = {field.name: pa.nulls(chunk.num_rows, field.type) for field in PLACE_SCHEMA}
-    return {name: chunk[name] if name in chunk.column_names else null for name, null in nothing.items()}
+    return {field.name: _column_or_nulls(chunk, field.name, field.type) for field in PLACE_SCHEMA}
+
+
+def _column_or_nulls(chunk: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    return chunk[name] if name in chunk.column_names else pa.nulls(chunk.num_rows, kind)

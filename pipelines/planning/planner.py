@@ -17,6 +17,7 @@ from actors.generators import GENERATORS
 from actors.records import work_schema
 from actors.storage import Storage
 from pipelines.config import Config
+from pipelines.dataset.card_licences import MOST
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.work import WorkFile, WorkWriter
@@ -54,6 +55,7 @@ class Plan:
         spoilt: of those `to_do`, how many the manifest spoils: they fail at once.
         history: how long such clips have taken.
         older: parts of an older version, which get the columns that they lack before the run writes.
+        image_licences: those that the rows `to_do` have, the first few of many; None of images without one.
     """
 
     shard: Shard = WHOLE
@@ -73,6 +75,13 @@ class Plan:
     work: list[WorkFile] = field(default_factory=list)
     history: History = field(default_factory=History)
     older: list[int] = field(default_factory=list)
+    image_licences: list[str | None] = field(default_factory=list)
+
+    def add_licences(self, licences: pa.ChunkedArray) -> None:
+        """Take those of rows to do."""
+        if len(self.image_licences) <= MOST:  # one more tells that there are more
+            known = dict.fromkeys([*self.image_licences, *pc.unique(licences).to_pylist()])
+            self.image_licences = list(known)[: MOST + 1]
 
 
 def make_plan(
@@ -122,6 +131,7 @@ def make_plan(
         plan.to_do += rows.num_rows
         plan.spoilt += pc.sum(pc.not_equal(rows["problem"], "")).as_py()
         plan.rows_per_part.update(numbers)
+        plan.add_licences(rows["image_license"])
         if writer is not None:
             placed = rows.append_column("part", pa.array(numbers, pa.int32()))
             placed = placed.append_column("attempts", pa.array(judged.attempts, pa.int32()))

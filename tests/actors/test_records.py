@@ -20,6 +20,7 @@ image_uri: string
 image_sha256: string
 image_width: int32
 image_height: int32
+image_license: string
 fit: string
 seed: int64
 fps: int64
@@ -31,6 +32,7 @@ max_guidance_scale: double
 generator: string
 model: string
 model_revision: string
+model_license: string
 device: string
 precision: string
 tier: string

@@ -24,6 +24,7 @@ WORK = {
     "part": 2,
     "attempts": 1,
     "image_uri": "a.png",
+    "image_license": None,
     "image_file": "m.parquet",
     "image_column": "image",
     "image_group": 8,
@@ -165,6 +166,7 @@ def test_a_row_that_the_manifest_spoils_has_failed_before_any_stage() -> None:
     assert planned(WORK) == Planned(ROW, Place("m.parquet", "image", 8, 5))
     assert planned(WORK | {"image_file": None}) == Planned(ROW)
     assert planned(WORK | {"image_file": None, "image_fallback": "b.png"}) == Planned(ROW, None, "b.png")
+    assert planned(WORK | {"image_license": "cc0"}).image_license == "cc0"  # type: ignore[union-attr] # not Failed
     assert planned(WORK | {"problem": problem}) == Failed(ROW, "manifest", "ManifestError", problem)
 
 

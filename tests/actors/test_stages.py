@@ -83,7 +83,7 @@ def generated() -> Generated:
     x = np.arange(96)[None, :, None] * 2
     frames = np.stack([np.broadcast_to(((x + 6 * f) % 256), (64, 96, 3)) for f in range(4)]).astype(np.uint8)
     row = load().row.with_columns(load_s=0.1, generate_s=0.5, device="cpu", memory_mode="resident", generator="svd")
-    row = row.with_columns(model="m", model_revision="r", precision="fp32", tier="exact")
+    row = row.with_columns(model="m", model_revision="r", model_license="l", precision="fp32", tier="exact")
     return Generated(row, frames)
 
 

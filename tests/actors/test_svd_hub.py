@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
-from actors import retries
 from actors.errors import CheckpointError, StorageError
 from actors.svd.checkpoint import locate, revision_of
 from tests.hub_models import COMMIT, MODEL, Hub
@@ -21,13 +20,8 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 def hub(svd_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub, an empty cache of it, and waits that take no time."""
     with Hub(svd_checkpoint).serving() as hub:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        hub.stand_in(tmp_path / "hub", monkeypatch)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.001)
         yield hub
 
 
@@ -109,12 +103,12 @@ def test_what_the_hub_refuses_is_said_at_once(hub: Hub, refusal: tuple[int, str]
 def test_without_a_network_the_cache_answers(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = str(tmp_path / "own")
     folder = locate(MODEL, revision=revision_of(MODEL, cache_dir=own), cache_dir=own)  # as a run does it
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     assert revision_of(MODEL, cache_dir=own) == COMMIT
     assert locate(MODEL, cache_dir=own) == folder
     with pytest.raises(CheckpointError, match="the Hugging Face Hub cannot be reached and its local cache does not"):
         revision_of(MODEL)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert locate(MODEL, cache_dir=own) == folder
     with pytest.raises(CheckpointError, match=r"the Hugging Face Hub is not asked \(HF_HUB_OFFLINE\)"):
         locate(MODEL)

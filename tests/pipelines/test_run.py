@@ -22,6 +22,7 @@ from datasets import load_dataset
 from actors.generators.svd.generator import SvdGenerator
 from actors.records import FAILURE_SCHEMA, clip_schema
 from actors.storage import Storage
+from pipelines.dataset.carried import record_in
 from tests.clusters import Head
 from tests.jobs import ROOT, in_process, stillreel, write_config, write_null_config, write_pictures
 
@@ -36,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, svd_checkpoint: Path, rif
     folder = tmp_path_factory.mktemp("job")
     pictures = write_pictures(folder / "images", 4)
     (folder / "images" / "broken.jpg").write_bytes(pictures[0].read_bytes()[:100])
-    rows = [{"uri": str(path), "caption": f"number {n}"} for n, path in enumerate(pictures)]
+    rows = [{"uri": str(path), "caption": f"number {n}", "image_license": "cc0"} for n, path in enumerate(pictures)]
     rows += [{"uri": "images/broken.jpg", "caption": "broken"}, {"uri": "images/none.jpg", "caption": "none"}]
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     write_config(folder / "job.yaml", folder / "manifest.jsonl", folder / "out", svd_checkpoint, rife_weights)
@@ -71,6 +72,16 @@ def test_metadata_has_the_frozen_schema_and_no_empty_cell(finished: Path, clips:
     assert [clip for clip in clips if None in clip.values()] == []
     failures = pq.read_schema(finished / "out/failures/part-00000.parquet")
     assert failures.names == [*FAILURE_SCHEMA.names, "caption"]
+
+
+def test_licences_are_in_records_files_and_card(finished: Path, clips: list[dict[str, Any]]) -> None:
+    assert {(clip["model_license"], clip["image_license"]) for clip in clips} == {("unknown", "cc0")}
+    carried = [record_in(finished / "out/data/part-00000" / clip["file_name"]) for clip in clips]
+    assert {(record["model_license"], record["image_license"]) for record in carried} == {("unknown", "cc0")}
+    card = (finished / "out/README.md").read_text()
+    assert "- `unknown`, of `/" in card
+    assert "(no README.md in its folder tells)" in card
+    assert "- `cc0`\n- none is given\n" in card  # of the broken images
 
 
 def test_videos_are_what_their_records_say(finished: Path, clips: list[dict[str, Any]]) -> None:
