@@ -12,8 +12,8 @@ from pathlib import Path
 _TABLE = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # blanks and the like, in octal digits
 # POSIX wants it of all. These are known to do it; of any other one it is not known.
-_BELIEVED = frozenset(
-    [
+_BELIEVED = {
+    *(
         "ext2",
         "ext3",
         "ext4",
@@ -27,17 +27,9 @@ _BELIEVED = frozenset(
         "ramfs",
         "overlay",
         "squashfs",
-        "erofs",
-        "nfs",
-        "nfs4",
-        "ceph",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "ocfs2",
-        "gfs2",
-    ]
-)
+    ),
+    *("squashfs", "erofs", "nfs", "nfs4", "ceph", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2"),
+}
 
 
 class Mounts:
