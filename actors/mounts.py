@@ -13,21 +13,7 @@ _TABLE = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # blanks and the like, in octal digits
 # POSIX wants it of all. These are known to do it; of any other one it is not known.
 _BELIEVED = {
-    *(
-        "ext2",
-        "ext3",
-        "ext4",
-        "xfs",
-        "btrfs",
-        "zfs",
-        "bcachefs",
-        "f2fs",
-        "jfs",
-        "tmpfs",
-        "ramfs",
-        "overlay",
-        "squashfs",
-    ),
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "tmpfs", "ramfs", "overlay"),
     *("squashfs", "erofs", "nfs", "nfs4", "ceph", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2"),
 }
 
