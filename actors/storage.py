@@ -43,7 +43,7 @@ from actors.transfers import (
     write_local,
 )
 from actors.uris import S3, WEB, absolute, is_local, root_of, scheme_in, without_query
-from actors.versions import CONDITIONAL, Changed, put_if, version_of
+from actors.versions import CONDITIONAL, Changed, put_if, remove_if, version_of
 from actors.web import WebAccess
 
 __all__ = ["Changed", "Listed", "NotFound", "Storage"]
@@ -239,6 +239,24 @@ class Storage:
         """Delete a file; it is not an error that there is none."""
         with suppress(NotFound):
             self._call("removed", uri, lambda fs, path: fs.rm_file(path))
+
+    def remove_unchanged(self, uri: str, version: str | None) -> None:
+        """As `remove`, but only while the file has this version; Azure and Google Cloud Storage do not look.
+
+        Raises:
+            Changed: it has another one.
+        """
+        removal = remove_if(self._store(uri), uri, version) if version else None
+        if removal is not None:
+            try:
+                with suppress(NotFound):
+                    self._call("removed", uri, removal)
+            except StorageError as error:
+                if error.__cause__ is None or not is_unsupported(error.__cause__):
+                    raise
+            else:
+                return
+        self.remove(uri)
 
     def copy(self, uri: str, to: str) -> None:
         """Have the same content at `to`, too, in the same store: by a hard link, or by a copy that the store makes.

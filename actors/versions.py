@@ -1,4 +1,4 @@
-"""Which content a file has, and replacing it only while it has that: one try each, as in `actors.transfers`.
+"""Which content a file has, and to replace or remove it only while it has that: one try each, as `actors.transfers`.
 
 A *version* is what a store calls one content of one object. "" stands for no file.
 """
@@ -102,6 +102,36 @@ def _put_azure(uri: str, data: bytes, version: str, filesystem: Any, path: str) 
             raise Changed(uri) from error
         raise
     return _unquoted(answer["etag"])
+
+
+def remove_if(store: str, uri: str, version: str) -> Callable[[Any, str], None] | None:
+    """What removes a file if it still has `version`; None of a store in which that cannot be asked for.
+
+    On this machine the look and the removal are two steps, as in `put_if`.
+
+    Raises (the operation):
+        Changed: it has another version.
+        NotImplementedError, or an error with status 501: the store has no conditional removals.
+    """
+    removals = {"local": _remove_local, "s3": _remove_s3}
+    return partial(removals[store], uri, version) if store in removals else None
+
+
+def _remove_local(uri: str, version: str, filesystem: Any, path: str) -> None:
+    if version_of("local", filesystem, path) != version:
+        raise Changed(uri)
+    os.unlink(path)  # noqa: PTH108 - a string
+
+
+def _remove_s3(uri: str, version: str, filesystem: Any, path: str) -> None:
+    bucket, key, _ = filesystem.split_path(path)
+    try:
+        filesystem.call_s3("delete_object", Bucket=bucket, Key=key, IfMatch=version)
+    except Exception as error:
+        if is_conflict(error):
+            raise Changed(uri) from error
+        raise
+    filesystem.invalidate_cache(path)
 
 
 def _unquoted(etag: str) -> str:

@@ -11,6 +11,7 @@ from actors.errors import CheckpointError, ConfigError, ManifestError, Stillreel
 from actors.printable import printable
 from actors.secrets import hidden
 from actors.stages import FAILING_STAGES
+from pipelines.exits import exit_with
 
 # Each command imports what it needs: some of it takes seconds, and `status` needs little.
 if TYPE_CHECKING:
@@ -309,5 +310,10 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
 
 
+def entry() -> None:
+    """The same as a process of its own, which ends by it: what is installed as `stillreel`."""
+    exit_with(main)
+
+
 if __name__ == "__main__":
-    main()
+    entry()

@@ -44,6 +44,7 @@ from pipelines.dataset.layout import Layout, part_of
 from pipelines.dataset.recover import recover
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.work import read_work, remove_work
+from pipelines.exits import exit_with
 from pipelines.job import Job
 from pipelines.planning.planner import Retry
 
@@ -340,4 +341,4 @@ class _Driver:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -36,6 +36,11 @@ class Later:
             self._version, self._was_asked = self._version_of(), True
         return self._version
 
+    def same(self) -> Callable[[], bool]:
+        """What asks again whether the file has the version that it had; it keeps nothing else of the file."""
+        before, version_of = self.version, self._version_of
+        return lambda: version_of() == before
+
     def opened(self) -> ManifestFile:
         """The file."""
         if self._opened is None:

@@ -208,7 +208,7 @@ class _Reader:
             return part.number, None
         names, is_told = part.names()
         lost = missing(some.table, names)
-        if len(lost) and not self.storage.is_local(part.uri):
+        if len(lost) and part.is_listed:
             # The listing came first. A run that writes meanwhile stores each video before its row: so ask once more.
             names = named(list(self.storage.list_names(part.uri)))
             is_told &= len(lost) == len(lost := missing(some.table, names))

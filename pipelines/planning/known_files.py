@@ -9,7 +9,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -35,6 +36,8 @@ _MOST_FILES = 16
 # What no run has asked for so long is left out then: of settings that were tried once, of files that are gone.
 _DAYS_KEPT = 60
 _S_PER_DAY = 86_400
+# Files whose version is asked for at once: a request each.
+_ASKING = 16
 
 _SCHEMA = pa.schema(
     [
@@ -72,6 +75,7 @@ class KnownFiles:
         self._rows: dict[bytes, tuple[str, int]] = {}
         self._met: set[bytes] = set()
         self._new: list[dict[str, Any]] = []
+        self._same: list[Callable[[], bool]] = []  # of each that is new, whether its file has not changed since
 
     def of(self, config: Config, identity: Identity) -> "FilesOfPlan":
         """Those of one plan."""
@@ -97,8 +101,9 @@ class KnownFiles:
         except (ValueError, TypeError, AttributeError, pa.ArrowException):  # written by other hands
             return None
 
-    def put(self, key: bytes, version: str, facts: FileFacts) -> None:
-        """Take what was read of a file."""
+    def put(self, key: bytes, version: str, facts: FileFacts, same: Callable[[], bool]) -> None:
+        """Take what was read of a file, to be kept if `same` says then that it has this version still."""
+        self._same.append(same)
         self._new.append(
             {
                 "key": key,
@@ -121,6 +126,12 @@ class KnownFiles:
 
     def _save(self, layout: Layout, storage: Storage) -> None:
         tables = self._loaded()
+        # What was read may be newer than the version, which a listing told before; and come and gone, as a release
+        # that is rolled back.
+        with ThreadPoolExecutor(_ASKING) as pool:
+            same = pool.map(lambda ask: ask(), self._same)
+            self._new = [row for row, is_same in zip(self._new, same, strict=True) if is_same]
+        self._same.clear()
         rows = pa.Table.from_pylist(self._new, schema=_SCHEMA)
         merged = list(tables) if len(tables) + (rows.num_rows > 0) > _MOST_FILES else []
         if merged:
@@ -200,7 +211,8 @@ class FilesOfPlan:
                     for reason, count in reading.problems.counts.items()
                 }
                 facts = FileFacts(np.concatenate(noted.hashes), problems, reading.left_out)
-                self._files.put(self._key(reading.source, reading.file), reading.file.version, facts)
+                key = self._key(reading.source, reading.file)
+                self._files.put(key, reading.file.version, facts, reading.file.same())
         self._readings.clear()
 
     def _key(self, source: Source, file: Later) -> bytes:

@@ -189,12 +189,16 @@ def _of_shard(plan: Plan, config: Config) -> Iterator[str]:
 
 
 class _PartAllocator:
-    """Hands out numbers of the shard's parts: fills those of the dataset that have room, then opens the next."""
+    """Hands out numbers of the shard's parts: fills those of the dataset that have room, then opens the next.
+
+    A new one is above all that any shard has: below them may be numbers of parts that `compact` has merged into others.
+    """
 
     def __init__(self, sizes: Mapping[int, int], shard: Shard) -> None:
         own = sorted(filter(shard.owns, sizes))
         rooms = ((part, PART_CLIPS - sizes[part]) for part in own if sizes[part] < PART_CLIPS)
-        new = itertools.count(own[-1] + shard.count if own else shard.index - 1, shard.count)
+        above = max(sizes, default=-1) + 1
+        new = itertools.count(next(filter(shard.owns, itertools.count(above))), shard.count)
         self._rooms = itertools.chain(rooms, zip(new, itertools.repeat(PART_CLIPS)))
         self._part, self._room = next(self._rooms)
 

@@ -1,7 +1,7 @@
 """What lies among the parts, as listings tell it: which parts, which videos, and whether a part is what it was.
 
 This machine is asked for two facts a part, S3 for one listing of all files, in pieces that 16 threads take, and any
-other store for a listing of each part.
+other store for a listing of each part; so is this machine where a folder does not tell of changes (`actors.mounts`).
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
+from actors.mounts import Mounts
 from actors.stamps import stamp
 from actors.storage import Listed, Storage
 from actors.uris import S3
@@ -35,6 +36,7 @@ class FoundPart:
         names: of the files in it, and whether `stamp` knows when they change.
         has_records: False where a listing has shown that there are none.
         record_bytes: the size of its file of records, where a listing has told.
+        is_listed: whether `names` are those of a listing, which came before the records are read.
     """
 
     number: int
@@ -43,6 +45,7 @@ class FoundPart:
     names: Callable[[], tuple[Names, bool]]
     has_records: bool = True
     record_bytes: int | None = None
+    is_listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,11 @@ def find_parts(layout: Layout, storage: Storage) -> tuple[Iterator[FoundPart], l
     numbered, foreign = _ours(storage.list_folders(layout.data))
     is_local, is_s3 = storage.is_local(layout.data), storage.scheme(layout.data) in S3
     together = _PARTS_TOGETHER if is_local or is_s3 else 1
+    mounts = Mounts()
 
     def look(piece: _Piece) -> list[FoundPart]:
         if is_local:
-            return [_local_part(number, uri, storage) for number, uri in piece]
+            return [_local_part(number, uri, storage, mounts) for number, uri in piece]
         return _listed_parts(piece, layout.data if is_s3 else piece[0][1], storage)
 
     pieces = [numbered[start : start + together] for start in range(0, len(numbered), together)]
@@ -100,10 +104,16 @@ def _in_order(pieces: Sequence[_Piece], look: Callable[[_Piece], list[FoundPart]
         yield from chain.from_iterable(listers.map(look, pieces))
 
 
-def _local_part(number: int, uri: str, storage: Storage) -> FoundPart:
-    stamps = _stamp_here(uri), _stamp_here(metadata_in(uri))
-    known = None if None in stamps else " ".join(map(str, stamps))
-    return FoundPart(number, uri, known, partial(_local_names, uri, storage))
+def _local_part(number: int, uri: str, storage: Storage, mounts: Mounts) -> FoundPart:
+    records = _stamp_here(metadata_in(uri))
+    if mounts.believed(Storage.absolute(uri)):
+        folder = _stamp_here(uri)
+        known = None if folder is None or records is None else f"{folder} {records}"
+        return FoundPart(number, uri, known, partial(_local_names, uri, storage), is_listed=False)
+    names, is_told = _names_here(uri, storage)
+    known = None if records is None else f"{_digest(names)} {records}"
+    hashed = named(names)
+    return FoundPart(number, uri, known, lambda: (hashed, is_told))
 
 
 def _stamp_here(uri: str) -> str | None:
@@ -111,10 +121,15 @@ def _stamp_here(uri: str) -> str | None:
 
 
 def _local_names(folder: str, storage: Storage) -> tuple[Names, bool]:
+    names, is_told = _names_here(folder, storage)
+    return named(names), is_told
+
+
+def _names_here(folder: str, storage: Storage) -> tuple[list[str], bool]:
     """A folder does not change where a link in it comes to lead nowhere: such a one is looked into each time."""
     kinds = storage.list_kinds(folder)
     names = [name for name, kind in kinds.items() if kind not in _NO_VIDEOS]
-    return named(names), not any(kind in _LINKS for kind in kinds.values())
+    return names, not any(kind in _LINKS for kind in kinds.values())
 
 
 def _listed_parts(piece: _Piece, folder: str, storage: Storage) -> list[FoundPart]:
@@ -133,6 +148,9 @@ def _listed_part(number: int, uri: str, files: Sequence[Listed]) -> FoundPart:
         return FoundPart(number, uri, None, lambda: (hashed, True), has_records=False)
     told = None
     if records.version is not None:
-        digest = hashlib.blake2b("\0".join(sorted(names)).encode("utf-8", "surrogatepass"), digest_size=16)
-        told = f"{digest.hexdigest()} {records.version}"
+        told = f"{_digest(names)} {records.version}"
     return FoundPart(number, uri, told, lambda: (hashed, True), record_bytes=records.size)
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.blake2b("\0".join(sorted(names)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

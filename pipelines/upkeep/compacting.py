@@ -5,7 +5,7 @@ the whole dataset, for each part that takes in others in this order:
 
 1. Each video gets its place in the target, too: a second name on this machine, a copy that the store makes elsewhere.
 2. The target's records are written, with those of the sources.
-3. The sources' records are removed: from here on each clip is listed once.
+3. The sources' records are removed, if they are what was merged: from here on each clip is listed once.
 4. The videos' former places are removed.
 
 At each moment each clip is listed at least once, and its file is there. A kill in between leaves clips that are listed
@@ -15,7 +15,7 @@ The last part keeps its number, and no other gets a new one: numbers that new pa
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ from actors.records import FAILURE_SCHEMA
 from actors.storage import Storage
 from pipelines.dataset.layout import PART_CLIPS, Layout, upkeep_id
 from pipelines.dataset.lease import held
-from pipelines.dataset.records import read_records
+from pipelines.dataset.records import read_records, to_parquet
 from pipelines.upkeep import kinds
 from pipelines.upkeep.looking import column
 from pipelines.upkeep.moving import Mover
@@ -39,6 +39,9 @@ from pipelines.upkeep.whole import Whole, look_at
 _LEFT_BY_COMPACT = {kinds.TWICE, kinds.COPIES, kinds.FAILED_TWICE, kinds.NO_METADATA}
 # What stands in nobody's way.
 _HARMLESS = {kinds.STALE_LEASE, kinds.OLD_LEASES, kinds.NO_CARD, kinds.SILENT}
+
+# Videos that are copied or removed between two looks at the lease: seconds on any store.
+_VIDEOS_PER_LOOK = 64
 
 
 @dataclass(slots=True)
@@ -111,7 +114,7 @@ def compact(layout: Layout, storage: Storage, *, dry_run: bool) -> Merges:
         for target, sources in merges.into.items():
             _merge(target, sources, whole.columns, mover)
         for part in merges.empty:
-            _remove_records(part, mover)
+            _remove_empty(part, mover)
     return merges
 
 
@@ -139,30 +142,35 @@ def _is_link(folder: str, storage: Storage) -> bool:
 def _merge(target: int, sources: Sequence[int], columns: Columns, mover: Mover) -> None:
     """Have one part take in others."""
     layout, storage = mover.layout, mover.storage
+    read = [_read(source, mover) for source in sources]
     made, failed, videos = list[pa.Table](), list[pa.Table](), list[tuple[str, str]]()
-    for source in sources:
-        rows = read_records(layout.metadata(source), storage)
-        if rows is not None:
-            made.append(conform(rows, columns.made))
-            videos += [(layout.video(source, name), layout.video(target, name)) for name in column(rows, "file_name")]
-        failures = read_records(layout.failures_of(source), storage)
-        if failures is not None and failures.num_rows:
-            failed.append(conform(failures, columns.failed))
-    with ThreadPoolExecutor(READERS) as workers:
-        mover.check_lease()
-        list(workers.map(lambda pair: mover.copy(*pair), videos))
-        if made:
-            mover.rewrite(layout.metadata(target), lambda table: _joined(table, made, columns.made), columns.own)
-        if failed:
-            mover.rewrite(
-                layout.failures_of(target), lambda table: _joined(table, failed, columns.failed), FAILURE_SCHEMA.names
-            )
-        for source in sources:
-            _remove_records(source, mover)
-        mover.check_lease()
-        list(workers.map(lambda pair: storage.remove(pair[0]), videos))
+    for source, (failures, rows) in zip(sources, read, strict=True):
+        if rows.table is not None:
+            made.append(conform(rows.table, columns.made))
+            names = column(rows.table, "file_name")
+            videos += [(layout.video(source, name), layout.video(target, name)) for name in names]
+        if failures.table is not None and failures.table.num_rows:
+            failed.append(conform(failures.table, columns.failed))
+    _each(videos, lambda pair: mover.copy(*pair), mover)
+    if made:
+        mover.rewrite(layout.metadata(target), lambda table: _joined(table, made, columns.made), columns.own)
+    if failed:
+        mover.rewrite(
+            layout.failures_of(target), lambda table: _joined(table, failed, columns.failed), FAILURE_SCHEMA.names
+        )
+    for files in read:
+        _remove_records(files, mover)
+    _each(videos, lambda pair: storage.remove(pair[0]), mover)
     for source in sources:
         storage.prune(layout.part(source))
+
+
+def _each(videos: Sequence[tuple[str, str]], step: Callable[[tuple[str, str]], None], mover: Mover) -> None:
+    """Do a step with each video, and look at the lease between."""
+    with ThreadPoolExecutor(READERS) as workers:
+        for first in range(0, len(videos), _VIDEOS_PER_LOOK):
+            mover.check_lease()
+            list(workers.map(step, videos[first : first + _VIDEOS_PER_LOOK]))
 
 
 def _joined(table: pa.Table, others: Sequence[pa.Table], full: pa.Schema) -> pa.Table:
@@ -170,9 +178,44 @@ def _joined(table: pa.Table, others: Sequence[pa.Table], full: pa.Schema) -> pa.
     return pa.concat_tables([*own, *others]).sort_by("clip_id")
 
 
-def _remove_records(part: int, mover: Mover) -> None:
-    """Of a part whose rows all stand elsewhere, or that has none."""
-    for uri in (mover.layout.failures_of(part), mover.layout.metadata(part)):
-        mover.check_lease()
-        mover.storage.remove(uri)
-        mover.storage.prune(Storage.parent(uri))
+def _remove_empty(part: int, mover: Mover) -> None:
+    """Remove the records of a part that had no row when it was looked at, and has none now."""
+    files = _read(part, mover)
+    if not any(file.table is not None and file.table.num_rows for file in files):
+        _remove_records(files, mover)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file of records as it was read; None of one that is not there."""
+
+    uri: str
+    table: pa.Table | None
+    version: str | None
+
+
+def _read(part: int, mover: Mover) -> tuple[_Read, _Read]:
+    """The failures and the clips of a part."""
+
+    def one(uri: str) -> _Read:
+        version = mover.storage.version(uri)  # before the content: one that is too old is refused
+        return _Read(uri, read_records(uri, mover.storage), version)
+
+    return one(mover.layout.failures_of(part)), one(mover.layout.metadata(part))
+
+
+def _remove_records(files: Sequence[_Read], mover: Mover) -> None:
+    """Of a part whose rows all stand elsewhere, or that has none, unless somebody else has written them meanwhile.
+
+    More stores write by a condition than remove by one. So the rows go by a write; what is removed has none.
+    """
+    storage = mover.storage
+    for file in files:
+        version = file.version
+        if file.table is not None and file.table.num_rows:
+            mover.check_lease()
+            version = storage.replace_bytes(file.uri, to_parquet(file.table.slice(0, 0), None), version)
+        if file.table is not None:
+            mover.check_lease()
+            storage.remove_unchanged(file.uri, version)
+        storage.prune(Storage.parent(file.uri))

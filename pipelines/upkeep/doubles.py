@@ -20,12 +20,13 @@ _FILES = 8
 
 
 class Rows:
-    """The rows of many parts, as arrays: the hash of each clip_id, its part, and whether its video is there."""
+    """The rows of many parts, as arrays: the hash of each clip_id, its part, whether its video is there, or a link."""
 
     def __init__(self) -> None:
         self.looks: list[tuple[str, int]] = []  # of each look its URI, and how many rows it has
         self._hashes: list[Hashes] = []
         self._good: list[npt.NDArray[np.bool_]] = []
+        self._links: list[npt.NDArray[np.bool_]] = []
 
     def add(self, look: Look) -> None:
         """Take the rows of a part, or of a file of failures."""
@@ -33,6 +34,7 @@ class Rows:
             self.looks.append((look.uri, len(look.hashes)))
             self._hashes.append(look.hashes)
             self._good.append(look.is_good)
+            self._links.append(look.is_link)
 
     @property
     def hashes(self) -> Hashes:
@@ -55,12 +57,14 @@ class Rows:
             return {}
         owners = np.repeat(np.arange(len(self.looks), dtype=np.int32), [count for _, count in self.looks])
         good = np.concatenate(self._good) if any(map(len, self._good)) else np.zeros(len(hashes), bool)
+        links = np.concatenate(self._links)
         found: defaultdict[int, list[int]] = defaultdict(list)
         for place in np.unique(np.concatenate([again, again + 1])).tolist():
             found[int(ordered[place])].append(int(order[place]))
 
-        def rank(row: int) -> tuple[bool, int, int]:
-            return (not good[row], -self.looks[owners[row]][1], row)
+        def rank(row: int) -> tuple[bool, bool, int, int]:
+            # A link may lead to the file of the other row, which is not to move away then.
+            return (not good[row], links[row], -self.looks[owners[row]][1], row)
 
         return {
             key: [(self.looks[owners[row]][0], bool(good[row])) for row in sorted(rows, key=rank)]

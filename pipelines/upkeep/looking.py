@@ -1,7 +1,6 @@
 """One part looked at: its records beside the files that lie in its folder."""
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from pipelines.planning.hashes import Hashes, hashes_of
 from pipelines.upkeep import kinds
 from pipelines.upkeep.findings import Problem
 from pipelines.upkeep.kinds import Kind
-from pipelines.upkeep.places import Entry, Folder
+from pipelines.upkeep.places import Entry, Folder, steps_of
 
 _CLIP_ID = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 2**20
@@ -37,11 +36,12 @@ class Look:
         schema: of the records; None where there are none that can be read.
         num_rows: of them; `hashes` are of those with a clip_id.
         is_good: of each hash, whether the clip's video is there, as recorded.
+        is_link: of each hash, whether that video is a link to a file.
         loose: URIs of videos that no row lists.
         generators: rows by the generator that they name.
         models: of each `model_revision` a `model`.
         num_bytes: of the videos that are listed and there.
-        leads_to: real paths of what listed links lead to.
+        leads_to: paths of what listed links lead to, step by step; only the last part of one may be a link.
     """
 
     uri: str
@@ -51,6 +51,7 @@ class Look:
     num_rows: int = 0
     hashes: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     is_good: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+    is_link: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
     loose: list[str] = field(default_factory=list)
     generators: Counter[str] = field(default_factory=Counter)
     models: dict[str, str] = field(default_factory=dict)
@@ -115,6 +116,7 @@ def look_at_failures(uri: str, number: int, storage: Storage) -> Look:
     for _ in range(len(ids) - len(known)):
         _note(look, kinds.NO_CLIP_ID, uri)
     look.hashes = hashes_of(known)
+    look.is_link = np.zeros(len(known), bool)
     return look
 
 
@@ -152,7 +154,7 @@ def _look_at_rows(look: Look, table: pa.Table, files: dict[str, Entry], storage:
     look.generators.update(value for value in column(table, "generator") if value)
     look.models = dict(zip(column(table, "model_revision"), column(table, "model"), strict=True))
     columns = (column(table, name) for name in ("clip_id", "file_name", "bytes", "sha256"))
-    known, good, listed = list[str](), list[bool](), set[str]()
+    known, good, links, listed = list[str](), list[bool](), list[bool](), set[str]()
     for given, name, size, sha256 in zip(*columns, strict=True):
         clip_id = given if is_clip_id(given) else clip_of(name)
         if clip_id != given:
@@ -169,12 +171,13 @@ def _look_at_rows(look: Look, table: pa.Table, files: dict[str, Entry], storage:
         if fault is None and wanted is not None and wanted not in listed:
             look.num_bytes += files[wanted].size
             if files[wanted].is_link:
-                look.leads_to.add(os.path.realpath(storage.native_path(f"{look.uri}/{wanted}")))
+                look.leads_to.update(steps_of(storage.native_path(f"{look.uri}/{wanted}")))
         known.append(clip_id)
         good.append(fault is None)
+        links.append(wanted in files and files[wanted].is_link)
         if wanted is not None and (name == wanted or fault is None):
             listed.add(wanted)
-    look.hashes, look.is_good = hashes_of(known), np.array(good, bool)
+    look.hashes, look.is_good, look.is_link = hashes_of(known), np.array(good, bool), np.array(links, bool)
     return listed
 
 

@@ -15,6 +15,8 @@ from pipelines.dataset.layout import part_of
 
 # Folders and files under way at once: listing and reading are latency, not work.
 READERS = 16
+# Of links that lead to links: as many as Linux follows.
+_MOST_STEPS = 40
 
 Kind = Literal["file", "broken link", "empty folder", "other"]
 
@@ -98,6 +100,21 @@ def list_all(folder: str, storage: Storage) -> list[Entry]:
         path = storage.native_path(folder)
         return _below(path, "") if os.path.lexists(path) else []
     return [Entry(listed.uri[len(folder) + 1 :], listed.size) for listed in storage.list_sized(folder)]
+
+
+def own_path(path: str) -> str:
+    """The path of a file or of a link itself, through folders that are no links."""
+    folder, name = os.path.split(path)
+    return f"{os.path.realpath(folder).rstrip('/')}/{name}"
+
+
+def steps_of(path: str) -> Iterator[str]:
+    """What a link leads to, as `own_path`: the next link, and so on, and at last the file."""
+    for _ in range(_MOST_STEPS):
+        if not os.path.islink(path):  # noqa: PTH114 - strings, here and below, as all paths here
+            return
+        path = own_path(os.path.join(os.path.dirname(path), os.readlink(path)))  # noqa: PTH115, PTH118, PTH120
+        yield path
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:

@@ -15,7 +15,8 @@ video is at its place before a row lists it. A row of a clip whose video is good
 clip. A video that is not what its row says goes before that row: a row without a video is made again by the next run,
 while a damaged video without a row might be taken for a finished one.
 
-Nothing is deleted but names that are empty, and what `recover` clears away after itself.
+Nothing is deleted but names that are empty, and what `recover` clears away after itself. What a listed link leads to
+stays where it is.
 """
 
 import re
@@ -82,7 +83,7 @@ def mend(mover: Mover, *, deep: bool) -> tuple[Whole, Counter[str]]:
             raise RunError(
                 f"{newer[0].uri} was written by a newer version of stillreel ({newer[0].said}): use that one"
             )
-        before = done.total()
+        before, mover.needed = done.total(), whole.leads_to
         _Pass(mover, whole, done).mend()
         if done.total() == before:
             break
@@ -147,8 +148,8 @@ class _Pass:
         for look in self._whole.stray:
             own = set(look.hashes[look.is_good].tolist())
             if own <= good:
-                self._mover.orphan_folder(look.uri)
-                self._done["folders of no part's name, of whose clips none is new: moved into _orphans/"] += 1
+                done = self._mover.orphan_folder(look.uri)
+                self._done["folders of no part's name, of whose clips none is new: moved into _orphans/"] += done
             else:
                 self._adopt(look)
                 good |= own

@@ -46,6 +46,7 @@ class Whole:
         generator: of most rows; None where there is none.
         of_runs: videos and rows that a run which writes is about to list or to make.
         stray: the looks at folders whose name is no part's and that hold records.
+        leads_to: paths within the dataset that listed links lead to.
     """
 
     findings: Findings
@@ -60,6 +61,7 @@ class Whole:
     of_runs: int = 0
     stray: list[Look] = field(default_factory=list)
     schemas: Schemas = field(default_factory=Schemas)
+    leads_to: set[str] = field(default_factory=set)
 
     @property
     def generator(self) -> str | None:
@@ -105,7 +107,6 @@ class _Looking:
         self._loose: list[str] = []
         self._held_back: list[Problem] = []
         self._targets: set[str] = set()
-        self._leads_to: set[str] = set()  # within the dataset, by links that are listed
 
     def look(self) -> None:
         layout, storage, whole = self._layout, self._storage, self._whole
@@ -170,7 +171,7 @@ class _Looking:
         self._loose += look.loose
         self._rows.add(look)
         root = os.path.realpath(self._storage.native_path(self._layout.root)) if look.leads_to else ""
-        self._leads_to |= {path for path in look.leads_to if path.startswith(f"{root}/")}
+        whole.leads_to |= {path for path in look.leads_to if path.startswith(f"{root}/")}
         if look.schema is not None:
             whole.schemas.add(look.uri, look.schema, look.generators)
             if not look.num_rows:
@@ -246,7 +247,8 @@ class _Looking:
 
     def _is_led_to(self, uri: str) -> bool:
         """Whether a file is what a listed link leads to."""
-        return bool(self._leads_to) and os.path.realpath(self._storage.native_path(uri)) in self._leads_to
+        leads_to = self._whole.leads_to
+        return bool(leads_to) and os.path.realpath(self._storage.native_path(uri)) in leads_to
 
     def _is_of_run(self, problem: Problem) -> bool:
         if problem.kind is kinds.UPLOADS:

@@ -10,7 +10,7 @@ import pytest
 
 from actors import retries
 from actors.errors import StorageError
-from actors.storage import NotFound, Storage
+from actors.storage import Changed, NotFound, Storage
 from actors.store_options import STORES
 from actors.uris import common_scheme
 from tests.web import serving
@@ -454,3 +454,26 @@ def test_s3_lists_sizes_and_versions(s3_storage: Storage, s3_bucket: str) -> Non
     (found,) = s3_storage.list_sized(f"{s3_bucket}/sized")
     assert (found.uri, found.size) == (f"{s3_bucket}/sized/a.bin", 3)
     assert found.version == s3_storage.version(found.uri)
+
+
+def test_what_has_changed_is_not_removed(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    LOCAL.put_bytes(uri, b"first")
+    first = LOCAL.version(uri)
+    LOCAL.put_bytes(uri, b"second, and longer")
+    with pytest.raises(Changed, match="was changed by another program"):
+        LOCAL.remove_unchanged(uri, first)
+    assert LOCAL.read_bytes(uri) == b"second, and longer"
+    LOCAL.remove_unchanged(uri, LOCAL.version(uri))
+    assert not LOCAL.exists(uri)
+    LOCAL.remove_unchanged(uri, first)  # it has gone
+
+
+def test_a_store_that_removes_by_no_condition_removes_all_the_same(s3_storage: Storage, s3_bucket: str) -> None:
+    uri = f"{s3_bucket}/file"
+    s3_storage.put_bytes(uri, b"first")
+    s3_storage.remove_unchanged(uri, s3_storage.version(uri))
+    assert not s3_storage.exists(uri)
+    s3_storage.put_bytes(uri, b"second")
+    s3_storage.remove_unchanged(uri, None)
+    assert not s3_storage.exists(uri)

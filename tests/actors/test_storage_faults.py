@@ -15,7 +15,7 @@ import pytest
 
 from actors.errors import StorageError
 from actors.retries import wait_s
-from actors.storage import NotFound, Storage
+from actors.storage import Changed, NotFound, Storage
 from tests.faulty_proxy import Faults, faulty_proxy
 from tests.web import serving
 
@@ -53,7 +53,7 @@ def _server(answer: Handler) -> Iterator[str]:
         def do_GET(self) -> None:
             answer(self)
 
-        do_HEAD = do_PUT = do_GET
+        do_HEAD = do_PUT = do_DELETE = do_GET
 
     with serving(Answering) as address:
         yield address
@@ -297,6 +297,31 @@ def test_create_where_it_cannot_be_atomic(tmp_path: Path, monkeypatch: pytest.Mo
             "s3://b/f", b""
         )
     assert conditions == ["*"]
+
+
+@pytest.mark.parametrize("knows_conditions", [True, False])
+def test_removal_by_a_condition(knows_conditions: bool, waits: list[float]) -> None:
+    """Of S3's: Swift and Ceph take the condition and do not look at it."""
+    asked: list[str | None] = []
+    failed = '<?xml version="1.0"?><Error><Code>{0}</Code><Message>{0}</Message></Error>'
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["If-Match"])
+        if asked[-1] is not None and not knows_conditions:
+            _send(handler, 501, failed.format("NotImplemented").encode())
+        elif asked[-1] not in (None, "now"):
+            _send(handler, 412, failed.format("PreconditionFailed").encode())
+        else:
+            _send(handler, 204, b"")
+
+    with _server(answer) as url:
+        storage = Storage({"s3": {"key": "k", "secret": "s", "client_kwargs": {"endpoint_url": url}}})
+        if knows_conditions:
+            with pytest.raises(Changed, match="s3://b/f was changed by another program"):
+                storage.remove_unchanged("s3://b/f", "before")
+        storage.remove_unchanged("s3://b/f", "now")
+    assert asked == (["before", "now"] if knows_conditions else ["now", None])
+    assert waits == []
 
 
 def test_of_racing_local_creates_one_succeeds(tmp_path: Path) -> None:

@@ -2,18 +2,21 @@
 
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import RunError
+from actors.errors import RunError, StorageError
 from actors.storage import Storage
-from benchmarks.damages.dataset import make_dataset, new_row, store_video, write_work
+from benchmarks.damages.dataset import clip_id, make_dataset, new_row, store_video, write_work
 from benchmarks.damages.kills import kill_after_each_change
 from pipelines.dataset.layout import PART_CLIPS, Layout
-from pipelines.dataset.lease import held
+from pipelines.dataset.lease import Lease, held
 from pipelines.planning.holdings import read_holdings
+from pipelines.upkeep import kinds
 from pipelines.upkeep.compacting import compact, plan_merges
 from pipelines.upkeep.whole import look_at
 from tests.jobs import in_process
@@ -116,6 +119,47 @@ def test_videos_that_are_links_stay_links(root: Path) -> None:
     moved = root / "data/part-00003" / video.name
     assert (moved.is_symlink(), moved.resolve()) == (True, root.parent / "disk.mp4")
     assert look_at(Layout(str(root)), STORAGE, deep=True).findings.is_clean
+
+
+@pytest.mark.slow
+def test_what_a_successor_writes_stays_wherever_compact_stood_still(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands still for longer than its lease, right after a look at that, and wakes up when others have written."""
+    check, looks, number, was_there = Lease.check, 0, 0, True
+
+    def check_and_stand_still(lease: Lease) -> None:
+        nonlocal looks
+        check(lease)
+        looks += 1
+        if looks == number:
+            list_another(root, 0)
+
+    monkeypatch.setattr(Lease, "check", check_and_stand_still)
+    while was_there:
+        looks, number, root = 0, number + 1, tmp_path / str(number)
+        shutil.copytree(template, root)
+        with suppress(StorageError):
+            compact(Layout(str(root)), STORAGE, dry_run=False)
+        was_there = looks >= number
+        whole = look_at(Layout(str(root)), STORAGE, deep=True)
+        assert whole.num_rows >= 6 + was_there, (number, whole.findings)
+        assert whole.findings.counts[kinds.VIDEO_GONE] == 0
+        compact(Layout(str(root)), STORAGE, dry_run=False)
+        assert look_at(Layout(str(root)), STORAGE, deep=True).num_rows == 6 + was_there
+    assert number > 8
+
+
+def list_another(root: Path, part: int) -> None:
+    """A run stores a clip and lists it."""
+    uri, row = Path(Layout(str(root)).metadata(part)), store_video(root, 900, part)
+    example = pq.read_table(next(root.glob("data/*/metadata.parquet"))).slice(0, 1).to_pylist()[0]
+    content = row.read_bytes()
+    known = {"clip_id": clip_id(900), "file_name": row.name, "bytes": len(content)}
+    record = example | known | {"sha256": hashlib.sha256(content).hexdigest()}
+    schema = pq.read_schema(next(root.glob("data/*/metadata.parquet")))
+    old = [pq.read_table(uri)] if uri.exists() else []
+    pq.write_table(pa.concat_tables([*old, pa.Table.from_pylist([record], schema=schema)]), uri)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A manifest's file that has not changed is not opened again; what a plan says is the same as if it were."""
 
+import hashlib
 import io
 import random
 import tarfile
@@ -18,6 +19,7 @@ from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.layout import Layout
 from pipelines.job import Job
+from pipelines.manifest import formats
 from pipelines.manifest.formats import Opener
 from pipelines.planning import known_files, planner
 from pipelines.planning.holdings import read_holdings
@@ -108,6 +110,34 @@ def test_a_file_is_opened_where_one_of_its_clips_is_to_be_made(
     plan = run_plan(grown, Retry())
     assert (opened, plan.to_do) == (["0.parquet", "1.parquet"], 1)
     assert told(plan) == without_caches(grown, Retry())
+
+
+def test_content_that_came_and_went_is_not_taken_for_what_a_listing_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a store, where a version is of a content: somebody writes another file after the listing, and undoes it."""
+
+    def version_of(uri: str, *_: object) -> str:
+        return hashlib.sha256(Path(uri).read_bytes()).hexdigest()
+
+    monkeypatch.setattr(formats, "version_of_file", version_of)
+    for name in ("0.parquet", "1.parquet"):
+        write_rows(tmp_path / "m", name, range(3))
+    config = config_for(tmp_path / "m", tmp_path / "out")
+    commit(config, run_plan(config))
+    write_rows(tmp_path / "m", "1.parquet", range(3, 6))
+    real, good = Opener.__call__, (tmp_path / "m/1.parquet").read_bytes()
+
+    def changed_before(opener: Opener, uri: str) -> Any:
+        if uri.endswith("1.parquet"):
+            write_rows(tmp_path / "m", "1.parquet", range(3))
+        return real(opener, uri)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Opener, "__call__", changed_before)
+        assert run_plan(config).to_do == 0
+    (tmp_path / "m/1.parquet").write_bytes(good)
+    assert run_plan(config).to_do == 3
 
 
 def test_what_a_run_has_not_made_is_planned_again(tmp_path: Path, opened: list[str]) -> None:

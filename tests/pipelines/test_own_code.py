@@ -13,7 +13,7 @@ from tests.clusters import Head, environment
 from tests.jobs import ROOT, write_null_config, write_pictures
 
 # What pip installs as `stillreel`.
-COMMAND = "import sys\nfrom pipelines.__main__ import main\nsys.exit(main())\n"
+COMMAND = "import sys\nfrom pipelines.__main__ import entry\nsys.exit(entry())\n"
 WHERE = "import pipelines, actors.errors; print(pipelines.__file__, actors.errors.__file__)"
 
 

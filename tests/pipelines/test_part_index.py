@@ -3,8 +3,10 @@
 import os
 import random
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from actors import stamps
+from actors import mounts, stamps
 from pipelines.config import Config
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.records import SomeRecords, read_columns
@@ -82,6 +84,41 @@ def test_a_part_is_read_once(dataset: Config, read: list[str], tmp_path: Path) -
     commit(dataset, run_plan(dataset))
     assert read == []
     assert (run_plan(dataset).already_there, read) == (11, ["data/part-00003/metadata.parquet"])
+
+
+@pytest.fixture
+def frozen_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders keep one time for ever, as on many a mount that makes folders of a bucket."""
+    fstat = os.fstat
+
+    def frozen(opened: int) -> Any:
+        found = fstat(opened)
+        if not stat.S_ISDIR(found.st_mode):
+            return found
+        return SimpleNamespace(st_mtime_ns=0, st_ctime_ns=0, st_size=0, st_dev=found.st_dev, st_ino=found.st_ino)
+
+    monkeypatch.setattr(stamps.os, "fstat", frozen)
+
+
+@pytest.mark.usefixtures("frozen_folders")
+def test_where_folders_do_not_tell_of_changes_their_names_do(
+    tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"27 1 254:0 / / rw - ext4 x rw\n36 27 0:35 / {tmp_path}/out rw - fuse.s3fs s3fs rw\n")
+    monkeypatch.setattr(mounts, "_TABLE", table)
+    config = config_for(write_manifest(tmp_path / "m.parquet", 12), tmp_path / "out")
+    commit(config, run_plan(config))
+    run_plan(config)
+    del read[:]
+    assert (run_plan(config).already_there, read) == (12, [])
+    video = next((tmp_path / "out/data/part-00001").glob("*.mp4"))
+    video.rename(tmp_path / "kept.mp4")
+    assert (run_plan(config).lost, read) == (1, ["data/part-00001/metadata.parquet"])
+    assert told(run_plan(config)) == without_index(config)
+    (tmp_path / "kept.mp4").rename(video)
+    del read[:]
+    assert (run_plan(config).lost, read) == (0, ["data/part-00001/metadata.parquet"])
 
 
 def _edit(out: Path) -> None:

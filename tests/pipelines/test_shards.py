@@ -19,6 +19,7 @@ from actors.errors import RunError, StorageError
 from actors.generators.svd.generator import SvdGenerator
 from actors.records import clip_schema
 from actors.storage import Storage
+from benchmarks.damages.dataset import make_dataset
 from pipelines.config import Config, load_config
 from pipelines.dataset import lease as leases
 from pipelines.dataset.commit import Committer
@@ -34,6 +35,7 @@ from pipelines.planning import holdings as holdings_module
 from pipelines.planning import planner
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.planner import Plan, Retry, make_plan
+from pipelines.upkeep.compacting import compact
 from tests.jobs import in_process, write_null_config
 
 STORAGE = Storage()
@@ -380,10 +382,25 @@ def test_new_rows_go_where_there_is_room_among_ones_own_parts(tmp_path: Path) ->
     sizes = {0: 512, 1: 500, 3: 512, 5: 510, 6: 1}
     parts = planner._PartAllocator(sizes, Shard(2, 4))
     assert Counter(parts.take() for _ in range(2 + 12 + 512)) == {1: 12, 5: 2, 9: 512}
-    parts = planner._PartAllocator({2: 512}, Shard(1, 4))
-    assert [parts.take(), parts.take()] == [0, 0]
+    parts = planner._PartAllocator({}, Shard(3, 4))
+    assert [parts.take(), parts.take()] == [2, 2]
     parts = planner._PartAllocator(sizes, WHOLE)
     assert Counter(parts.take() for _ in range(600)) == {1: 12, 5: 2, 6: 511, 7: 75}
+
+
+@pytest.mark.parametrize(("shard", "new"), [("1/4", 12), ("2/4", 9), ("3/4", 10), ("4/4", 11), ("1/1", 9)])
+def test_a_number_that_a_merged_part_had_is_not_used_again(shard: str, new: int) -> None:
+    """The lower parts were merged into others; of the first shard none is left."""
+    parts = planner._PartAllocator({6: 512, 8: 512}, Shard.parse(shard))
+    assert parts.take() == new
+
+
+def test_after_compact_a_shard_begins_above_all_parts(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "out", (3, 2, 2, 1))
+    compact(Layout(str(tmp_path / "out")), STORAGE, dry_run=False)
+    sizes = read_holdings(Layout(str(tmp_path / "out")), STORAGE).part_sizes
+    assert list(sizes) == [3]
+    assert [planner._PartAllocator(sizes, shard).take() for shard in Shard(1, 3).division] == [3, 4, 5]
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3])

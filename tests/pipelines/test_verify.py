@@ -294,6 +294,68 @@ def test_a_link_that_is_listed_keeps_what_it_leads_to(root: Path) -> None:
     assert seen(root, deep=True) == {}
 
 
+def list_again(root: Path, of: int, to: int) -> tuple[Path, Path]:
+    """A clip of one part is listed by another as well; where its video is, and where that other's is to be."""
+    table, more = (pq.read_table(part(root, number) / "metadata.parquet") for number in (to, of))
+    pq.write_table(pa.concat_tables([table, more.slice(0, 1)]), part(root, to) / "metadata.parquet")
+    name = more["file_name"][0].as_py()
+    return part(root, of) / name, part(root, to) / name
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_of_a_clip_listed_twice_the_file_stays_and_not_the_link_to_it(steps: int, root: Path) -> None:
+    video, other = list_again(root, 0, 1)  # the larger part has the link
+    between = root / "_links/one.mp4" if steps == 2 else video
+    if steps == 2:
+        between.parent.mkdir()
+        between.symlink_to(video)
+    other.symlink_to(os.path.relpath(between, other.parent))
+    whole, _ = repair(Layout(str(root)), STORAGE, deep=True)
+    assert names(whole) == {}
+    assert video.is_file()
+    assert not os.path.lexists(other)
+    assert len(read_holdings(Layout(str(root)), STORAGE).done) == 12
+
+
+def test_what_a_listed_link_leads_to_is_not_moved_away(root: Path) -> None:
+    video, other = list_again(root, 0, 1)
+    video.write_bytes(video.read_bytes() + b"more")  # no longer what its row says
+    table = pq.read_table(part(root, 1) / "metadata.parquet")
+    sizes = [*table["bytes"].to_pylist()[:-1], video.stat().st_size]
+    place = table.column_names.index("bytes")
+    table = table.set_column(place, table.schema.field("bytes"), pa.array(sizes, table.schema.field("bytes").type))
+    pq.write_table(table, part(root, 1) / "metadata.parquet")
+    other.symlink_to(video)
+    whole, _ = repair(Layout(str(root)), STORAGE, deep=False)
+    assert names(whole) == {}
+    assert other.is_file()
+    assert len(read_holdings(Layout(str(root)), STORAGE).done) == 12
+
+
+@pytest.mark.parametrize("through", [True, False])
+def test_of_two_links_of_a_clip_no_link_loses_its_way(through: bool, root: Path) -> None:
+    """One leads to the blob, the other as well, or to the first one."""
+    video, other = list_again(root, 0, 1)
+    (root / "data/blobs").mkdir()
+    video.rename(root / "data/blobs/x.mp4")
+    video.symlink_to("../blobs/x.mp4")
+    other.symlink_to(video if through else root / "data/blobs/x.mp4")
+    whole, _ = repair(Layout(str(root)), STORAGE, deep=False)
+    assert names(whole) == {}
+    assert (root / "data/blobs/x.mp4").is_file()
+    assert len(read_holdings(Layout(str(root)), STORAGE).done) == 12
+
+
+def test_a_folder_into_which_listed_links_lead_stays(root: Path) -> None:
+    shutil.copytree(part(root), root / "data/old part 0")
+    for video in part(root).glob("*.mp4"):
+        video.unlink()
+        video.symlink_to(f"../old part 0/{video.name}")
+    repair(Layout(str(root)), STORAGE, deep=False)
+    assert all(video.is_file() for video in part(root).glob("*.mp4"))
+    assert len(read_holdings(Layout(str(root)), STORAGE).done) == 12
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(CASES)[::8])
 def test_damages_are_named_and_mended(name: str, template: Path, tmp_path: Path) -> None:
