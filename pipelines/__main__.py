@@ -106,17 +106,17 @@ def run(
         print(INTERRUPTED, file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.status == "stopped":
-        print(f"stillreel: {stopped_early(summary, settings.run.max_failed_share)}", file=sys.stderr)
+        print(f"stillreel: {stopped_early(summary)}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
     if summary.status == "broke off":
         left = summary.plan.to_do - summary.ended
         print(f"stillreel: {left:,} rows came to no end; the same command continues with them", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
-    if summary.failed_share > settings.run.max_failed_share:
+    if summary.is_failed:
         is_manifests = {stage for stage, _ in summary.failures} == {"manifest"}
         print(
             f"stillreel: {summary.failed_share:.0%} of the rows failed, more than run.max_failed_share="
-            f"{settings.run.max_failed_share:g}; see {summary.layout.failures}, then "
+            f"{summary.max_failed_share:g}; see {summary.layout.failures}, then "
             + ("correct the manifest and run the same command" if is_manifests else "run --retry-failed"),
             file=sys.stderr,
         )
@@ -167,6 +167,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale.
+
+    1 is also a run of whose rows more failed than run.max_failed_share. A run that found nothing to do is told beside
+    the last one that had something.
 
     Of a dataset that shards make, all of its shards: 1 where one failed, else 4 where one is stale, else 3 where one
     runs, else 4 where some were never begun.

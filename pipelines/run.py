@@ -92,6 +92,7 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"
     summary = Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
+    summary.max_failed_share = job.config.run.max_failed_share
     summary.gpus, summary.pace.settings = GpuClock(job.config.cost), settings_of(job.config, job.revisions)
     return summary
 
@@ -152,7 +153,7 @@ def _draw(
             summary.add(ending)
             progress.advance(summary.made, summary.failed)
             committer.flush_if_older(settings.flush_s)
-            if summary.fails_too_often(settings.max_failed_share, graph.ledger.num_begun):
+            if summary.fails_too_often(graph.ledger.num_begun):
                 interruption.ask("stopped")
     except KeyboardInterrupt:
         if not interruption.is_over:
