@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.counting import counted
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
 from actors.printable import printable
 from actors.secrets import hidden
@@ -110,7 +111,9 @@ def run(
         raise typer.Exit(EXIT_FAILED)
     if summary.status == "broke off":
         left = summary.plan.to_do - summary.ended
-        print(f"stillreel: {left:,} rows came to no end; the same command continues with them", file=sys.stderr)
+        print(
+            f"stillreel: {counted(left, 'row')} came to no end; the same command continues with them", file=sys.stderr
+        )
         raise typer.Exit(EXIT_FAILED)
     if summary.is_failed:
         is_manifests = {stage for stage, _ in summary.failures} == {"manifest"}
@@ -200,7 +203,10 @@ def verify(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a dataset is whole: what it lists, what it holds, its columns. Exit codes: 0 clean, 1 findings."""
+    """Say whether a dataset is whole: what it lists, what it holds, its columns.
+
+    Exit codes: 0 clean, or mended; 1 findings, a run writes where it is to repair, or the store failed; 2 no dataset.
+    """
     from pipelines.driver.screen import Screen
     from pipelines.upkeep import repairing, showing
     from pipelines.upkeep.whole import look_at
@@ -210,9 +216,9 @@ def verify(
         repairing.repair(layout, storage, deep=deep) if repair else (look_at(layout, storage, deep=deep), None)
     )
     if as_json:
-        print(showing.as_json(whole, layout, done))
+        print(showing.as_json(whole, layout, done, deep=deep))
     else:
-        showing.print_whole(whole, layout, done, Screen())
+        showing.print_whole(whole, layout, done, Screen(), deep=deep)
     raise typer.Exit(showing.EXIT_CLEAN if whole.findings.is_clean else showing.EXIT_FOUND)
 
 
@@ -222,7 +228,10 @@ def compact(
     config: StoreConfig = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Merge small parts, which many small runs have left, into parts of up to 512 clips; no video changes."""
+    """Merge small parts, which many small runs have left, into parts of up to 512 clips; no video changes.
+
+    Exit codes: 0 done, or nothing to do; 1 a run writes there, it is not whole, or the store failed; 2 no dataset.
+    """
     from pipelines.driver.screen import Screen
     from pipelines.upkeep import compacting, showing
 

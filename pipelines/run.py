@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from actors.counting import counted
 from actors.errors import RunError
 from actors.records import STAGES
 from actors.runner.actor import MakeStage
@@ -84,7 +85,7 @@ def run(
 def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> Summary:
     """Take in what an interrupted run has left, and plan; with the work files in the run's folder."""
     if recovered := recover(job.layout, job.storage, lease.check, job.shard):
-        console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
+        console.print(f"Recovered {counted(recovered, 'finished clip')} of an interrupted run", highlight=False)
     job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
     plan = job.plan(retry, with_work=True)
     if plan.to_do or recovered:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from actors import __version__
 from actors.contracts import Ending, Made
+from actors.counting import counted
 from actors.printable import printable
 from actors.records import step_seconds
 from pipelines.config import Config
@@ -177,7 +178,7 @@ def stopped_early(summary: Summary) -> str:
     """Why a run did not go on to its end, and what to do."""
     (stage, kind), count = summary.failures.most_common(1)[0]
     return (
-        f"stopped early: {summary.failed:,} rows failed and {summary.made:,} did not, against "
+        f"stopped early: {counted(summary.failed, 'row')} failed and {summary.made:,} did not, against "
         f"run.max_failed_share={summary.max_failed_share:g}. Most ({count:,}) failed at {stage} ({kind}): "
         f"{remedy(kind)}. The same command goes on with the other rows, run --retry-failed with these"
     )
