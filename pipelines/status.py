@@ -85,7 +85,7 @@ def _counts(one: Totals) -> dict[str, str]:
 
 
 def print_status(states: States, layout: Layout, console: Console) -> None:
-    """As a table; of shards, with a row for each."""
+    """As a table; of shards, with a row for each, and their runs in lines, which no terminal is too narrow for."""
     whole = states.of_whole
     rows = rows_of_all(states) if whole is None else rows_of(whole)
     table = Table(show_header=False, box=None)
@@ -94,10 +94,13 @@ def print_status(states: States, layout: Layout, console: Console) -> None:
     console.print(table)
     if whole is None:
         console.print(_table_of_shards(states))
+        for shard, state in states.by_shard.items():
+            if state is not None:
+                console.print(f"{shard}: {_run_of(state)}", highlight=False, markup=False)
 
 
 def _table_of_shards(states: States) -> Table:
-    table = Table("shard", "state", "made", "failed", "of", "clips/min", "ETA", "last sign of life", "run", box=None)
+    table = Table("shard", "state", "made", "failed", "of", "clips/min", "ETA", "last sign of life", box=None)
     for shard, state in states.by_shard.items():
         if state is None:
             table.add_row(str(shard), "missing")
@@ -113,10 +116,17 @@ def _table_of_shards(states: States) -> Table:
             f"{one.clips_per_s * 60:.1f}" if one.clips_per_s else "",
             "" if one.left_s is None else _span(timedelta(seconds=one.left_s)),
             f"{_span(datetime.now(UTC) - seen)} ago",
-            f"{state.holder.run_id} of {state.holder.name}",
         ]
         table.add_row(str(shard), *(Text(printable(cell)) for cell in cells))
     return table
+
+
+def _run_of(state: State) -> str:
+    """Which run that is."""
+    last = f"{state.holder.run_id} of {state.holder.name}"
+    if not state.found_nothing:
+        return last
+    return f"{last} found nothing to do" + ("" if state.beat is None else f", after {state.beat.run_id}")
 
 
 def next_states(layout: Layout, storage: Storage) -> States:

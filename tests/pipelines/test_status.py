@@ -1,5 +1,6 @@
 """What `stillreel status` says of a dataset: from its lease and its run's last beat alone."""
 
+import io
 import json
 import time
 from dataclasses import replace
@@ -20,9 +21,10 @@ from pipelines.dataset.layout import Layout, run_name
 from pipelines.dataset.lease import held
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.states import State, States, read_states
+from pipelines.driver.screen import Screen
 from pipelines.money.cost import GpuClock, price_of
 from pipelines.pools import Reserved
-from pipelines.status import EXIT_CODES, rows_of, to_json
+from pipelines.status import EXIT_CODES, print_status, rows_of, to_json
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
 from tests.servers import S3Server
@@ -280,6 +282,7 @@ def test_what_is_known_of_shards_outlives_runs_that_found_nothing(tmp_path: Path
         pass
     code, said = status(tmp_path)
     assert (code, "14 made" in said, "since then" in said) == (int(failed > 0), True, False)
+    assert f" found nothing to do, after {run_name(first, Shard(2, 2))}\n" in said
     told = json.loads(status(tmp_path, "--json")[1])
     assert [shard["found_nothing"] for shard in told["shards"]] == [False, True]
     assert told["shards"][1]["run"]["made"] == 7
@@ -290,6 +293,17 @@ def test_what_is_known_of_shards_outlives_runs_that_found_nothing(tmp_path: Path
     assert "run 20260103T000000Z-aaaaaa of" in said
     told = json.loads(status(tmp_path, "--json")[1])
     assert told["found_nothing_since"]["run_id"] == "20260103T000000Z-aaaaaa"
+
+
+def test_the_run_of_a_shard_is_told_in_full_on_a_narrow_screen(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    run_id = run_name("20260101T000000Z-aaaaaa", Shard(1, 16))
+    with held(layout, STORAGE, run_id=run_id, lease_s=60, shard=Shard(1, 16)):
+        beat_of(layout, run_id, phase="interrupted", to_do=1_000_000, made=999_999)
+    out = io.StringIO()
+    print_status(read_states(layout, STORAGE), layout, Screen(file=out, width=80))
+    assert f"1/16: {run_id} of " in out.getvalue()
+    assert "…" not in out.getvalue()
 
 
 @pytest.mark.parametrize(
