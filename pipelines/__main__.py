@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.counting import counted
 from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
 from actors.printable import printable
 from actors.secrets import hidden
@@ -107,17 +108,19 @@ def run(
         print(INTERRUPTED, file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.status == "stopped":
-        print(f"stillreel: {stopped_early(summary, settings.run.max_failed_share)}", file=sys.stderr)
+        print(f"stillreel: {stopped_early(summary)}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
     if summary.status == "broke off":
         left = summary.plan.to_do - summary.ended
-        print(f"stillreel: {left:,} rows came to no end; the same command continues with them", file=sys.stderr)
+        print(
+            f"stillreel: {counted(left, 'row')} came to no end; the same command continues with them", file=sys.stderr
+        )
         raise typer.Exit(EXIT_FAILED)
-    if summary.failed_share > settings.run.max_failed_share:
+    if summary.is_failed:
         is_manifests = {stage for stage, _ in summary.failures} == {"manifest"}
         print(
             f"stillreel: {summary.failed_share:.0%} of the rows failed, more than run.max_failed_share="
-            f"{settings.run.max_failed_share:g}; see {summary.layout.failures}, then "
+            f"{summary.max_failed_share:g}; see {summary.layout.failures}, then "
             + ("correct the manifest and run the same command" if is_manifests else "run --retry-failed"),
             file=sys.stderr,
         )
@@ -169,6 +172,9 @@ def status(
 ) -> None:
     """Say how the last run of a dataset is, from any machine. Exit codes: 0 done, 1 failed, 3 running, 4 stale.
 
+    1 is also a run of whose rows more failed than run.max_failed_share. A run that found nothing to do is told beside
+    the last one that had something.
+
     Of a dataset that shards make, all of its shards: 1 where one failed, else 4 where one is stale, else 3 where one
     runs, else 4 where some were never begun.
     """
@@ -198,7 +204,10 @@ def verify(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a dataset is whole: what it lists, what it holds, its columns. Exit codes: 0 clean, 1 findings."""
+    """Say whether a dataset is whole: what it lists, what it holds, its columns.
+
+    Exit codes: 0 clean, or mended; 1 findings, a run writes where it is to repair, or the store failed; 2 no dataset.
+    """
     from pipelines.driver.screen import Screen
     from pipelines.upkeep import repairing, showing
     from pipelines.upkeep.whole import look_at
@@ -208,9 +217,9 @@ def verify(
         repairing.repair(layout, storage, deep=deep) if repair else (look_at(layout, storage, deep=deep), None)
     )
     if as_json:
-        print(showing.as_json(whole, layout, done))
+        print(showing.as_json(whole, layout, done, deep=deep))
     else:
-        showing.print_whole(whole, layout, done, Screen())
+        showing.print_whole(whole, layout, done, Screen(), deep=deep)
     raise typer.Exit(showing.EXIT_CLEAN if whole.findings.is_clean else showing.EXIT_FOUND)
 
 
@@ -220,7 +229,10 @@ def compact(
     config: StoreConfig = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Merge small parts, which many small runs have left, into parts of up to 512 clips; no video changes."""
+    """Merge small parts, which many small runs have left, into parts of up to 512 clips; no video changes.
+
+    Exit codes: 0 done, or nothing to do; 1 a run writes there, it is not whole, or the store failed; 2 no dataset.
+    """
     from pipelines.driver.screen import Screen
     from pipelines.upkeep import compacting, showing
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from actors.counting import counted
 from actors.errors import RunError
 from actors.records import STAGES
 from actors.runner.actor import MakeStage
@@ -84,7 +85,7 @@ def run(
 def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> Summary:
     """Take in what an interrupted run has left, and plan; with the work files in the run's folder."""
     if recovered := recover(job.layout, job.storage, lease.check, job.shard):
-        console.print(f"Recovered {recovered:,} finished clips of an interrupted run", highlight=False)
+        console.print(f"Recovered {counted(recovered, 'finished clip')} of an interrupted run", highlight=False)
     job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
     plan = job.plan(retry, with_work=True)
     if plan.to_do or recovered:
@@ -92,6 +93,7 @@ def _planned(job: Job, lease: Lease, retry: Retry | None, console: Console) -> S
     print_plan(plan, console)
     status: Status = "broke off" if plan.to_do else "done"
     summary = Summary(job.run_id, job.layout, plan, status, is_retry=retry is not None, recovered=recovered)
+    summary.max_failed_share = job.config.run.max_failed_share
     summary.gpus, summary.pace.settings = GpuClock(job.config.cost), settings_of(job.config, job.revisions)
     return summary
 
@@ -152,7 +154,7 @@ def _draw(
             summary.add(ending)
             progress.advance(summary.made, summary.failed)
             committer.flush_if_older(settings.flush_s)
-            if summary.fails_too_often(settings.max_failed_share, graph.ledger.num_begun):
+            if summary.fails_too_often(graph.ledger.num_begun):
                 interruption.ask("stopped")
     except KeyboardInterrupt:
         if not interruption.is_over:

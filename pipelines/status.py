@@ -13,8 +13,9 @@ from rich.text import Text
 from actors.errors import StorageError
 from actors.printable import printable
 from actors.storage import Storage
-from pipelines.dataset.beats import BEAT_S
+from pipelines.dataset.beats import BEAT_S, ENDED
 from pipelines.dataset.layout import Layout
+from pipelines.dataset.lease import Holder
 from pipelines.dataset.states import State, States, read_states
 from pipelines.money.bill import shown
 from pipelines.totals import Totals
@@ -34,21 +35,40 @@ def rows_of(state: State) -> dict[str, str]:
     """What is said of a run, by name."""
     holder, beat = state.holder, state.beat
     now = datetime.now(UTC)
-    said = _SAID.get(state.word) or (beat.phase if beat else "failed")
-    rows = {"run": holder.run_id, "state": said, "by": f"{holder.name} since {_clock(holder.since)}"}
+    if beat is None or not state.found_nothing:
+        rows = {"run": holder.run_id, "state": _said(state), "by": f"{holder.name} since {_clock(holder.since)}"}
+    else:
+        ended = "" if beat.went_well or state.word == "failed" else f" ({beat.phase})"
+        rows = {"run": beat.run_id + ended, "state": _said(state), "began": _clock(beat.started_at)}
     if beat is None:
-        rows["found"] = "nothing to do" if state.word == "done" else "not known yet"
+        rows["found"] = "nothing to do" if state.found_nothing else "not known yet"
         return rows
     if state.word == "running":
         rows["phase"] = beat.phase
     rows["last sign of life"] = f"{_clock(beat.beaten_at)} ({_span(now - beat.beaten_at)} ago)"
-    return rows | _counts(Totals.of([state]))
+    rows |= _counts(Totals.of([state]))
+    return rows | ({"since then": _idle(holder)} if state.found_nothing else {})
+
+
+def _said(state: State) -> str:
+    """How a run is."""
+    beat = state.beat
+    if state.word != "failed" or beat is None:
+        return _SAID.get(state.word, state.word)
+    if beat.too_many_failed:
+        return "failed: more rows than run.max_failed_share"
+    return beat.phase if beat.phase in ENDED else f"failed while {beat.phase}"
+
+
+def _idle(holder: Holder) -> str:
+    return f"run {holder.run_id} of {holder.name} found nothing to do ({_clock(holder.since)})"
 
 
 def rows_of_all(states: States) -> dict[str, str]:
     """What is said of all shards together, by name."""
     said = {"division": f"{len(states.by_shard)} shards", "state": _SAID.get(states.word, states.word)}
-    return said | _counts(Totals.of(states.known))
+    said |= _counts(Totals.of(states.known))
+    return said | ({"since then": _idle(states.since)} if states.since else {})
 
 
 def _counts(one: Totals) -> dict[str, str]:
@@ -65,7 +85,7 @@ def _counts(one: Totals) -> dict[str, str]:
 
 
 def print_status(states: States, layout: Layout, console: Console) -> None:
-    """As a table; of shards, with a row for each."""
+    """As a table; of shards, with a row for each, and their runs in lines, which no terminal is too narrow for."""
     whole = states.of_whole
     rows = rows_of_all(states) if whole is None else rows_of(whole)
     table = Table(show_header=False, box=None)
@@ -74,28 +94,39 @@ def print_status(states: States, layout: Layout, console: Console) -> None:
     console.print(table)
     if whole is None:
         console.print(_table_of_shards(states))
+        for shard, state in states.by_shard.items():
+            if state is not None:
+                console.print(f"{shard}: {_run_of(state)}", highlight=False, markup=False)
 
 
 def _table_of_shards(states: States) -> Table:
-    table = Table("shard", "state", "made", "failed", "of", "clips/min", "ETA", "last sign of life", "run", box=None)
+    table = Table("shard", "state", "made", "failed", "of", "clips/min", "ETA", "last sign of life", box=None)
     for shard, state in states.by_shard.items():
         if state is None:
             table.add_row(str(shard), "missing")
             continue
         one, beat = Totals.of([state]), state.beat
-        seen = beat.beaten_at if beat else state.holder.renewed_at
+        seen = beat.beaten_at if beat and not state.found_nothing else state.holder.renewed_at
+        is_told = beat is not None and beat.phase in ENDED and beat.phase != "done" and state.word == "failed"
         cells = [
-            beat.phase if beat and state.word != "stale" else state.word,
+            beat.phase if beat and (is_told or state.word == "running") else state.word,
             f"{one.made:,}",
             f"{one.failed:,}",
             f"{one.to_do:,}",
             f"{one.clips_per_s * 60:.1f}" if one.clips_per_s else "",
             "" if one.left_s is None else _span(timedelta(seconds=one.left_s)),
             f"{_span(datetime.now(UTC) - seen)} ago",
-            f"{state.holder.run_id} of {state.holder.name}",
         ]
         table.add_row(str(shard), *(Text(printable(cell)) for cell in cells))
     return table
+
+
+def _run_of(state: State) -> str:
+    """Which run that is."""
+    last = f"{state.holder.run_id} of {state.holder.name}"
+    if not state.found_nothing:
+        return last
+    return f"{last} found nothing to do" + ("" if state.beat is None else f", after {state.beat.run_id}")
 
 
 def next_states(layout: Layout, storage: Storage) -> States:
@@ -114,7 +145,7 @@ def next_states(layout: Layout, storage: Storage) -> States:
 
 def to_json(states: States, layout: Layout) -> str:
     """All that is known, for programs."""
-    tree = {"dataset": layout.root, "state": states.word}
+    tree: dict[str, Any] = {"dataset": layout.root, "state": states.word}
     if (whole := states.of_whole) is not None:
         return _json(tree | _tree_of(whole) | {"shards": []})
     sums = Totals.of(states.known).described()
@@ -122,7 +153,8 @@ def to_json(states: States, layout: Layout) -> str:
         {"shard": str(shard)} | ({"state": "missing", "run": None} if state is None else _tree_of(state))
         for shard, state in states.by_shard.items()
     ]
-    return _json(tree | {"run": sums, "shards": shards})
+    since = None if states.since is None else {"run_id": states.since.run_id, "since": states.since.since.isoformat()}
+    return _json(tree | {"run": sums, "found_nothing_since": since, "shards": shards})
 
 
 def _tree_of(state: State) -> dict[str, Any]:
@@ -134,6 +166,7 @@ def _tree_of(state: State) -> dict[str, Any]:
         "since": holder.since.isoformat(),
         "lease_renewed_at": holder.renewed_at.isoformat(),
         "lease_released": holder.is_released,
+        "found_nothing": state.found_nothing,
         "run": None if beat is None else beat.model_dump(mode="json") | {"clips_per_s": beat.rate},
     }
 

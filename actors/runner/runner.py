@@ -8,6 +8,7 @@ from typing import Any, Generic, cast
 
 from actors import logs
 from actors.contracts import Failed, In, Out, Stage, Unstarted
+from actors.counting import times
 from actors.retries import take_retries
 from actors.runner.contract import check_kept, gives, seconds_column, takes
 from actors.runner.profiling import Profiler, Profiling
@@ -69,4 +70,4 @@ def started(
 
 def _tell_retries(when: str) -> None:
     if again := take_retries():
-        logs.degraded("store asked again", f"the store had to be asked again, {again} times {when}", again)
+        logs.degraded("store asked again", f"the store had to be asked again, {times(again)} {when}", again)

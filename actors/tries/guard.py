@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 
 from actors import logs, scratch, secrets
 from actors.contracts import Failed, Row, Unstarted
+from actors.counting import times
 from actors.errors import StillreelError, WorkerDiedError
 from actors.gpu_errors import breaks_gpu
 from actors.retries import Fault, fault_of
@@ -179,14 +180,10 @@ def _death(answer: Answer, worker: str, when: str) -> str:
     """Why something is given up."""
     if answer.lost_nodes:
         return (
-            f"{worker} lost its node {_times(answer.lost_nodes)} while {when}: that may be what brings the machine down"
+            f"{worker} lost its node {times(answer.lost_nodes)} while {when}: that may be what brings the machine down"
         )
-    return f"{worker} died {_times(answer.deaths)} while {when}: {answer.reason}"
+    return f"{worker} died {times(answer.deaths)} while {when}: {answer.reason}"
 
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

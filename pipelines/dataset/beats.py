@@ -35,6 +35,7 @@ class Beat(BaseModel):
 
     Attributes:
         version: of this record.
+        too_many_failed: it came to its end, and more rows failed than run.max_failed_share: with exit code 1.
         recent_s, recent_ended: a span until now, of some minutes, and the rows that ended within it.
         gpus: that the run has reserved and that are there now.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
@@ -54,6 +55,7 @@ class Beat(BaseModel):
     to_do: int = 0
     made: int = 0
     failed: int = 0
+    too_many_failed: bool = False
     failures: list[Failures] = Field(default=[])
     recent_s: float = 0.0
     recent_ended: int = 0
@@ -67,6 +69,16 @@ class Beat(BaseModel):
     def ended(self) -> int:
         """Rows that came to an end."""
         return self.made + self.failed
+
+    @property
+    def went_well(self) -> bool:
+        """Whether the run came to its end, with exit code 0."""
+        return self.phase == "done" and not self.too_many_failed
+
+    @property
+    def failed_too_often(self) -> bool:
+        """Whether more rows failed than may: a run that finds nothing to do does not make that good."""
+        return self.phase == "stopped" or self.too_many_failed
 
     @property
     def rate(self) -> float | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from actors.counting import counted
 from actors.errors import RunError, StorageError
 from actors.storage import NotFound, Storage
 from pipelines.dataset import processes
@@ -109,9 +110,9 @@ class Generations:
             return None
         except ValidationError as error:
             raise RunError(
-                f"{uri} is not a lease that this version can read ({error.error_count()} faults in it), so it is "
-                f"unknown whether another run writes to {self.layout.root}; if none does, take over with "
-                "`python -m pipelines run ... --break-lease`"
+                f"{uri} is not a lease that this version can read ({counted(error.error_count(), 'fault')} in it), so "
+                f"it is unknown whether another run writes to {self.layout.root}; if none does, remove it, "
+                "or take over with `python -m pipelines run ... --break-lease`"
             ) from error
 
     def last(self, number: int) -> tuple[int, Entry | None]:

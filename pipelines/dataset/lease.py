@@ -35,7 +35,7 @@ from datetime import UTC, datetime, timedelta
 from actors.errors import RunError, StorageError
 from actors.storage import NotFound, Storage
 from pipelines.dataset.generations import LOOKS, Entry, Generations, all_highest
-from pipelines.dataset.layout import Layout
+from pipelines.dataset.layout import Layout, is_upkeep
 from pipelines.dataset.shard import WHOLE, Shard
 
 # Two renewals in a row may fail before the third is too late.
@@ -215,7 +215,7 @@ def _acquire(own: Generations, run_id: str, lease_s: float, *, break_lease: bool
             _withdraw(own, number, entry)
         is_settled = datetime.now(UTC) - rival[1].since > _RACE
         if is_settled or not tries_left:
-            raise RunError(_refusal(own, *rival))
+            raise RunError(_refusal(own, run_id, *rival))
         time.sleep(random.uniform(0, _RACE_WAIT_S))  # noqa: S311 - so that not both come again at once
     raise AssertionError  # the last try returns, or raises
 
@@ -227,7 +227,7 @@ def _claim(own: Generations, run_id: str, lease_s: float, broken: int) -> tuple[
         if highest > broken:
             highest, last = own.last(highest)
             if last is not None and not last.is_over():
-                raise RunError(_refusal(own, own.shard, last))
+                raise RunError(_refusal(own, run_id, own.shard, last))
         number, entry = highest + 1, Entry.of_this_process(run_id, lease_s)
         if own.add(number, entry):
             return number, entry
@@ -285,13 +285,20 @@ def _unrest(generations: Generations) -> str:
     )
 
 
-def _refusal(own: Generations, shard: Shard, entry: Entry) -> str:
+def _refusal(own: Generations, run_id: str, shard: Shard, entry: Entry) -> str:
     root, mine = own.layout.root, own.shard
+    # A repair that is wrong about a run being dead would move what that one is writing; a run would not.
+    advice = (
+        "if it is certainly dead, until its lease has ended, and call this again; only `run` can take over before, with"
+        " --break-lease"
+        if is_upkeep(run_id)
+        else "if it is certainly dead, take over with `python -m pipelines run ... --break-lease`"
+    )
     why = "" if shard == mine else f"That is {shard.name}, beside which {mine.name} cannot be written. "
     return (
         f"{root} is being written by run {entry.run_id} of {entry.holder} (process {entry.pid}) since "
         f"{_clock(entry.since)}; its lease ends at {_clock(entry.expires_at)} unless it is renewed. {why}Wait for that "
-        "run; if it is certainly dead, take over with `python -m pipelines run ... --break-lease`"
+        f"run; {advice}"
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from actors import video
 from actors.contracts import Made, Row
+from actors.counting import counted
 from actors.errors import ConfigError, RunError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from actors.generators.base import Generator
@@ -56,7 +57,7 @@ def _check_division(left: Sequence[tuple[str, RunFolder]], shard: Shard, layout:
     others = {run.shard: run for _, run in left if shard.excludes(run.shard)}
     for other, run in others.items():
         once_more = "without run.shard" if other.is_whole else f"with run.shard={other}, or without it"
-        more = f" (and {len(others) - 1} more shards of other divisions did)" if len(others) > 1 else ""
+        more = f" (and {counted(len(others) - 1, 'more shard')} of other divisions did)" if len(others) > 1 else ""
         raise RunError(
             f"{run.uri}, a run of {other.name}, did not come to its end{more}, and run.shard={shard} cannot continue "
             f"it: run the same command {once_more}, or `python -m pipelines verify {layout.root} --repair`, and then "

@@ -1,14 +1,16 @@
 """How the runs of a dataset are, asked of the dataset itself.
 
 Who asks needs a listing of the leases, and of each share that was ever leased who held it last; then, of the division
-that was renewed last, what each run says of itself. A dataset without shards takes three requests in all.
+that was renewed last, what each run says of itself. A dataset without shards takes three requests in all. A run that
+found nothing to do has left nothing: then a listing of the runs, and what the last one says that made something.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Literal
 
 from actors.errors import RunError, StorageError
@@ -28,13 +30,17 @@ class State:
     """What is known of the last run of a share of a dataset.
 
     Attributes:
-        word: running, done, failed (also stopped, interrupted, broken off) or stale (it should live, and does not).
-        beat: None of a run that found nothing to do, or that has not beaten yet.
+        word: running, done, failed (also too many failed rows, stopped, interrupted, broken off) or stale (it should
+            live, and does not).
+        holder: who held the lease last.
+        beat: of that run, or where it found nothing to do, of the last one that had something; None of none.
+        found_nothing: the last run has found nothing to do.
     """
 
     word: Literal["running", "done", "failed", "stale"]
     holder: Holder
     beat: Beat | None
+    found_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,11 @@ class States:
 
     Attributes:
         by_shard: None of a share that no run has begun.
+        since: who has found nothing to do in the whole dataset after the last runs of these shards.
     """
 
     by_shard: Mapping[Shard, State | None]
+    since: Holder | None = None
 
     @property
     def of_whole(self) -> State | None:
@@ -60,6 +68,8 @@ class States:
     @property
     def word(self) -> Literal["running", "done", "failed", "stale", "missing"]:
         """The worst of all; missing: of those that have begun all are done, and some have not."""
+        if self.since is not None:
+            return _settled([state.beat for state in self.known])
         if found := {state.word for state in self.known} - {"done"}:
             return max(found, key=_BY_CONCERN.index)
         return "done" if len(self.known) == len(self.by_shard) else "missing"
@@ -89,20 +99,68 @@ def read_states(layout: Layout, storage: Storage) -> States:
     if holders[last].is_released and is_upkeep(holders[last].run_id):
         last, holders = _before_upkeep(holders, layout, storage)
 
+    states = _states_of(last.division, holders, layout, storage)
+    whole = states.of_whole
+    if whole is not None and whole.found_nothing and whole.beat is not None:
+        made_by = layout.run(whole.beat.run_id).shard
+        if not made_by.is_whole:
+            return replace(_states_of(made_by.division, holders, layout, storage), since=whole.holder)
+    return states
+
+
+def _states_of(division: Sequence[Shard], holders: Mapping[Shard, Holder], layout: Layout, storage: Storage) -> States:
+    """Ask each run of a division how it is."""
+    runs = _Runs(layout, storage)
+
     def state_of(shard: Shard) -> State | None:
         holder = holders.get(shard)
-        return None if holder is None else _state_of(holder, read_beat(layout.run(holder.run_id).heartbeat, storage))
+        if holder is None:
+            return None
+        beat = read_beat(layout.run(holder.run_id).heartbeat, storage)
+        if beat is None and holder.is_released and not holder.was_ended:  # nothing to do, so it has left no folder
+            past = runs.last_beat(shard)
+            return State(_settled([past]), holder, past, found_nothing=True)
+        return _state_of(holder, beat)
 
     with ThreadPoolExecutor(_READERS) as readers:
-        return States(dict(zip(last.division, readers.map(state_of, last.division), strict=True)))
+        return States(dict(zip(division, readers.map(state_of, division), strict=True)))
+
+
+def _settled(beats: Sequence[Beat | None]) -> Literal["done", "failed"]:
+    """What runs came to after which nothing is left to do: that rows failed stays, that one ended early does not."""
+    return "failed" if any(beat is not None and beat.failed_too_often for beat in beats) else "done"
+
+
+class _Runs:
+    """What the runs of a dataset have left, listed when it is first asked for."""
+
+    def __init__(self, layout: Layout, storage: Storage) -> None:
+        self._layout, self._storage = layout, storage
+        self._lock = Lock()
+        self._folders: list[RunFolder] | None = None
+
+    def last_beat(self, shard: Shard) -> Beat | None:
+        """Of the last run of a share, of the whole the last one of any share; None where none has left one."""
+        for run in self._newest_first():
+            if shard.is_whole or run.shard == shard:
+                beat = read_beat(run.heartbeat, self._storage)
+                if beat is not None:
+                    return beat
+        return None
+
+    def _newest_first(self) -> list[RunFolder]:
+        with self._lock:
+            if self._folders is None:
+                uris = self._storage.list_folders(self._layout.runs)
+                self._folders = [RunFolder(uri) for uri in sorted(uris, reverse=True)]
+            return self._folders
 
 
 def _state_of(holder: Holder, beat: Beat | None) -> State:
     if beat is not None and beat.phase in ENDED:
-        return State("done" if beat.phase == "done" else "failed", holder, beat)
+        return State("done" if beat.went_well else "failed", holder, beat)
     if holder.is_released:
-        found_nothing = beat is None and not holder.was_ended  # to do, and has left no folder
-        return State("done" if found_nothing else "failed", holder, beat)
+        return State("failed", holder, beat)
     silent = datetime.now(UTC) - (beat.beaten_at if beat else holder.renewed_at)
     is_stale = holder.is_over and silent > timedelta(seconds=2 * BEAT_S)
     return State("stale" if is_stale else "running", holder, beat)
@@ -115,11 +173,9 @@ def _before_upkeep(
 
     Those of shards are still there. Of the whole there is the newest run that left a folder.
     """
-    for uri in reversed(storage.list_folders(layout.runs)):
-        run = RunFolder(uri)
-        beat = read_beat(run.heartbeat, storage)
-        if beat is not None:
-            return run.shard, {**holders, WHOLE: replace(holders[WHOLE], run_id=beat.run_id)}
+    beat = _Runs(layout, storage).last_beat(WHOLE)
+    if beat is not None:
+        return layout.run(beat.run_id).shard, {**holders, WHOLE: replace(holders[WHOLE], run_id=beat.run_id)}
     shards = [shard for shard in holders if not shard.is_whole]
     return max(shards, key=lambda shard: holders[shard].renewed_at, default=WHOLE), holders
 

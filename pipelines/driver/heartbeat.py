@@ -77,6 +77,7 @@ class Heartbeat:
                 "to_do": plan.to_do,
                 "made": summary.made,
                 "failed": summary.failed,
+                "too_many_failed": summary.is_failed,
                 "failures": [Failures(stage=stage, error_type=kind, count=count) for (stage, kind), count in kinds],
                 "recent_s": upto - since,
                 "recent_ended": now_ended - ended,

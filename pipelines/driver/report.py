@@ -14,6 +14,7 @@ from rich.text import Text
 
 from actors import __version__
 from actors.contracts import Ending, Made
+from actors.counting import counted
 from actors.printable import printable
 from actors.records import step_seconds
 from pipelines.config import Config
@@ -58,6 +59,7 @@ class Summary:
     plan: Plan
     status: Status = "broke off"
     is_retry: bool = False
+    max_failed_share: float = 1.0
     recovered: int = 0
     made: int = 0
     failed: int = 0
@@ -110,17 +112,22 @@ class Summary:
         """Failed rows of those that ended, 0..1."""
         return self.failed / self.ended if self.ended else 0.0
 
-    def fails_too_often(self, max_failed_share: float, num_begun: Callable[[], int]) -> bool:
+    @property
+    def is_failed(self) -> bool:
+        """Whether it came to its end, and more of its rows failed than may: it ends with exit code 1 all the same."""
+        return self.status == "done" and self.failed_share > self.max_failed_share
+
+    def fails_too_often(self, num_begun: Callable[[], int]) -> bool:
         """Whether it is time to stop: of the rows that were begun with, more failed than chance explains.
 
         Of those that ended it would be most at first: an image that is missing fails at once, a clip takes its time.
         """
         # What failed before may well fail again, and a retry plans it in the same order each time.
-        if self.is_retry or self.failed_share <= max_failed_share:
+        if self.is_retry or self.failed_share <= self.max_failed_share:
             return False
         begun = num_begun() + sum(count for (stage, _), count in self.failures.items() if stage == "manifest")
         begun = max(begun, self.ended)  # a ledger that began anew knows of fewer
-        expected = max_failed_share * begun
+        expected = self.max_failed_share * begun
         return begun >= _ROWS_THAT_TELL and self.failed > expected + _STANDARD_DEVIATIONS * sqrt(expected)
 
     def to_json(self) -> str:
@@ -129,6 +136,7 @@ class Summary:
             {
                 "run_id": self.run_id,
                 "status": self.status,
+                "too_many_failed": self.is_failed,
                 "stillreel_version": __version__,
                 "images": self.plan.images,
                 "shard": None if self.plan.shard.is_whole else str(self.plan.shard),
@@ -166,12 +174,12 @@ def remedy(error_type: str) -> str:
     return _REMEDIES.get(error_type, "see the error, and warnings.log of this run")
 
 
-def stopped_early(summary: Summary, max_failed_share: float) -> str:
+def stopped_early(summary: Summary) -> str:
     """Why a run did not go on to its end, and what to do."""
     (stage, kind), count = summary.failures.most_common(1)[0]
     return (
-        f"stopped early: {summary.failed:,} rows failed and {summary.made:,} did not, against "
-        f"run.max_failed_share={max_failed_share:g}. Most ({count:,}) failed at {stage} ({kind}): "
+        f"stopped early: {counted(summary.failed, 'row')} failed and {summary.made:,} did not, against "
+        f"run.max_failed_share={summary.max_failed_share:g}. Most ({count:,}) failed at {stage} ({kind}): "
         f"{remedy(kind)}. The same command goes on with the other rows, run --retry-failed with these"
     )
 

@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 
 from actors import logs
+from actors.counting import times
 from actors.logs import Report
 from actors.retries import take_retries
 from actors.secrets import hidden
@@ -49,7 +50,7 @@ class WorkerLog:
             reports = []
         own = [self._own.popleft() for _ in range(len(self._own))]
         if again := take_retries():
-            own.append(["store asked again", again, f"driver: the store had to be asked again, {again} times"])
+            own.append(["store asked again", again, f"driver: the store had to be asked again, {times(again)}"])
         for kind, count, line in [*reports, *own]:
             self._write(kind, count, hidden(line))
 

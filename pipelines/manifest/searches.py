@@ -23,7 +23,7 @@ from pipelines.manifest.passed_over import (
     PassedOver,
     ending_of,
 )
-from pipelines.manifest.tables import DELTA_LOG, METADATA_FILE, NAMES
+from pipelines.manifest.tables import DELTA_LOG, METADATA_FILE, NAMES, table_at
 
 # Beside other files these are captions, a README, or what a tool notes of them, unless the pattern asks for them.
 _BESIDE: frozenset[Format] = frozenset({"text", "json"})
@@ -83,6 +83,14 @@ class Search:
         return not self._below(folder).rpartition("/")[2].startswith(".") and self._datasets.looks_into(
             folder, self.passed
         )
+
+    def refuse_table_around(self, uri: str) -> None:
+        """Raise ManifestError for a file that lies in a table: it is not to be named as a manifest."""
+        folder = self._storage.parent(uri)
+        while len(folder) > len(self.root):
+            if (table := table_at(folder, self._storage, is_folder=True)) is not None:
+                self._refuse_table(table, folder)
+            folder = self._storage.parent(folder)
 
     def _refuse_table(self, kind: TableFormat, table: str) -> None:
         """Raise ManifestError: of a table's files some are in it no longer, and which, only its log says."""

@@ -104,12 +104,14 @@ def _searched(found: str, search: Search, given: str) -> Found:
         advice = ["set columns.format=json, or text, to read such files"] if BESIDE in search.passed.counts else []
         raise ManifestError("; ".join([f"{found} {what}{known}", *search.passed.reasons(), *advice]))
     uri, kind = first
-    rest = (_same_kind(found, kind, *other) for other in files)
+    rest = (_same_kind(found, search, uri, kind, *other) for other in files)
     return Found(given, kind, chain([uri], rest), search.root, search.passed, search.versions)
 
 
-def _same_kind(found: str, kind: Format, uri: str, other: Format) -> str:
+def _same_kind(found: str, search: Search, first: str, kind: Format, uri: str, other: Format) -> str:
     if other != kind:
+        search.refuse_table_around(first)
+        search.refuse_table_around(uri)
         raise ManifestError(
             f"{found} {kind} and also {uri}: set columns.format={kind} to leave the others out, or name that file"
         )

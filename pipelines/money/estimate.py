@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from actors.counting import counted
 from pipelines.config import Config
 from pipelines.config.sections import CostSettings
 from pipelines.money import measured
@@ -106,7 +107,7 @@ def estimated(
     at_work = types if generating_on is None else generating_on
     seconds, source, accelerator = _seconds(config, history.clips, pools, at_work)
     if seconds is None and runs:  # whose rows somebody has taken away
-        seconds, source = runs[0].seconds, f"from {_counted(sum(run.made for run in runs), 'clip')} of earlier runs"
+        seconds, source = runs[0].seconds, f"from {counted(sum(run.made for run in runs), 'clip')} of earlier runs"
     if seconds is None:
         return Estimate(clips, _UNKNOWN)
     start_s, interval_s = _pace(seconds, runs, pools)
@@ -126,7 +127,7 @@ def _seconds(
     if known:
         one = known[0]
         named = [name for name in {**config.cost.gpu_hours, **(types or {})} if _is(name, one.device)]
-        return one, f"from {_counted(one.clips, 'clip')} of this dataset ({one.device})", named[0] if named else None
+        return one, f"from {counted(one.clips, 'clip')} of this dataset ({one.device})", named[0] if named else None
     asked = {_reference(config.cost): 1.0} if types is None else types
     if not pools.generate_gpus or not asked:
         return None, "", None
@@ -199,14 +200,8 @@ def _near(name: str, names: Sequence[str]) -> list[str]:
 def _named(pools: Pools | None, config: Config) -> str:
     held = pools or pools_without_cluster(config)
     if held.gpus:
-        return _counted(held.gpus, "GPU")
-    return (
-        f"{_counted(held.generate_actors, 'actor')} to generate and {_counted(held.finish_actors, 'actor')} to finish"
-    )
-
-
-def _counted(number: float, what: str) -> str:
-    return f"{number:,g} {what}" + ("" if number == 1 else "s") if number < 10**6 else f"{number:,.0f} {what}s"
+        return counted(held.gpus, "GPU")
+    return f"{counted(held.generate_actors, 'actor')} to generate and {counted(held.finish_actors, 'actor')} to finish"
 
 
 def span(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from actors.counting import counted
 from actors.errors import ConfigError
 from pipelines.config import Config
 from pipelines.placement.nodes import Node, listed
@@ -14,7 +15,7 @@ def check_sums(config: Config, pools: Pools, nodes: Sequence[Node]) -> None:
     workers, cluster_gpus, cluster_cpus = config.workers, sum(node.gpus for node in nodes), sum(n.cpus for n in nodes)
     if pools.gpus > cluster_gpus:
         raise ConfigError(
-            f"the actor pools need {pools.gpus:g} GPUs "
+            f"the actor pools need {counted(pools.gpus, 'GPU')} "
             f"({pools.generate_actors} x {pools.generate_gpus:g} for workers.generate, "
             f"{pools.finish_actors} x {pools.finish_gpus:g} for workers.finish) and the cluster has "
             f"{cluster_gpus:g}: {_advice(config, pools)}"
@@ -23,8 +24,8 @@ def check_sums(config: Config, pools: Pools, nodes: Sequence[Node]) -> None:
     task_cpus = workers.load.num_cpus
     if actor_cpus + task_cpus > cluster_cpus:
         raise ConfigError(
-            f"the actors reserve {actor_cpus:g} CPUs ({pools.generate_actors} x {workers.generate.num_cpus:g} for "
-            f"workers.generate, {pools.finish_actors} x {workers.finish.num_cpus:g} for "
+            f"the actors reserve {counted(actor_cpus, 'CPU')} ({pools.generate_actors} x {workers.generate.num_cpus:g} "
+            f"for workers.generate, {pools.finish_actors} x {workers.finish.num_cpus:g} for "
             f"workers.finish), loading needs {task_cpus:g} more, and the cluster has {cluster_cpus:g}: "
             "lower workers.*.num_cpus (0 shares)"
         )
@@ -63,12 +64,16 @@ def as_placed(
             continue
         pool = config.workers.generate if stage == "generate" else config.workers.finish
         types = f" of type {' or '.join(pool.accelerator_types)}" if pool.accelerator_types else ""
-        each = f"{gpus:g} GPUs{types} and {pool.num_cpus:g} CPUs" if gpus else f"{pool.num_cpus:g} CPUs"
+        cpus = counted(pool.num_cpus, "CPU")
+        each = f"{counted(gpus, 'GPU')}{types} and {cpus}" if gpus else cpus
         if config.ray.autoscaling:
-            notes.append(f"{actors - placed} of {actors} actors of workers.{stage} wait for nodes that are to come")
+            notes.append(
+                f"{actors - placed} of {counted(actors, 'actor')} of workers.{stage} wait for nodes that are to come"
+            )
         elif pool.actors == "auto" and placed:
             notes.append(
-                f"workers.{stage} gets {placed} actors and not {actors}: no node has {each} left for another one"
+                f"workers.{stage} gets {counted(placed, 'actor')} and not {actors}: no node has {each} left for "
+                "another one"
             )
             pools = (
                 replace(pools, generate_actors=placed) if stage == "generate" else replace(pools, finish_actors=placed)
@@ -80,9 +85,9 @@ def as_placed(
             others = "generate" if stage == "finish" else "finish"
             also = f", or workers.{others}.actors" if is_auto and other.actors != "auto" else ""
             raise ConfigError(
-                f"only {placed} of {actors} actors of workers.{stage} have room: each needs {each} on one node, and "
-                f"what is left on several ({len(nodes)} nodes, {listed(nodes)}) does not add up: lower "
-                f"workers.{stage}.{advice}{also}"
+                f"only {placed} of {counted(actors, 'actor')} of workers.{stage} have room: each needs {each} on one "
+                f"node, and what is left on several ({counted(len(nodes), 'node')}, {listed(nodes)}) does not add up: "
+                f"lower workers.{stage}.{advice}{also}"
             )
     return pools, notes
 
@@ -91,6 +96,6 @@ def check_loading(config: Config, loads: Sequence[int]) -> None:
     """Raise ConfigError where no image can be loaded."""
     if not sum(loads):
         raise ConfigError(
-            f"no node has {config.workers.load.num_cpus:g} CPUs left for loading beside the actors: lower "
+            f"no node has {counted(config.workers.load.num_cpus, 'CPU')} left for loading beside the actors: lower "
             "workers.*.num_cpus (0 shares)"
         )

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from actors.counting import counted
 from actors.printable import printable
 from pipelines.placement.nodes import Node
 from pipelines.placement.placing import Placement, Share
@@ -51,7 +52,8 @@ def print_notes(placement: Placement, console: Console) -> None:
 def _described(node: Node) -> str:
     """`8 x H100 of 80 GB, 96 CPUs`."""
     memory = f" of {node.gpu_bytes / _GB:.0f} GB" if node.gpu_bytes else ""
-    return f"{node.gpus} x {node.name}{memory}, {node.cpus:g} CPUs" if node.gpus else f"{node.cpus:g} CPUs"
+    cpus = counted(node.cpus, "CPU")
+    return f"{node.gpus} x {node.name}{memory}, {cpus}" if node.gpus else cpus
 
 
 def _kinds(shares: Sequence[Share]) -> dict[Node, list[Share]]:

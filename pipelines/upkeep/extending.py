@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
+from actors.counting import counted
 from actors.errors import RunError
 from actors.records import FAILURE_SCHEMA
 from pipelines.dataset.layout import metadata_in
@@ -47,7 +48,7 @@ def extend_before_run(parts: Sequence[int], columns: Columns, mover: Mover, *, i
     first = mover.layout.part(min(parts))
     if is_shard:
         raise RunError(
-            f"{len(parts):,} parts of {mover.layout.root}, such as {first}, were written by an older version and lack "
+            f"{counted(len(parts), 'part')} of {mover.layout.root}, such as {first}, of an older version, lack "
             f"columns, and a shard may not write all of them: first `stillreel verify {mover.layout.root} --repair`"
         )
     uris = [mover.layout.part(part) for part in parts]
@@ -55,7 +56,7 @@ def extend_before_run(parts: Sequence[int], columns: Columns, mover: Mover, *, i
     extended = extend(uris, columns, mover)
     if extended < len(uris):
         raise RunError(
-            f"the columns of {len(uris) - extended:,} of {len(uris):,} files of an older version, such as of {first}, "
-            f"do not fit this version: `stillreel verify {mover.layout.root}` says which"
+            f"the columns of {len(uris) - extended:,} of {counted(len(uris), 'file')} of an older version, such as of "
+            f"{first}, do not fit this version: `stillreel verify {mover.layout.root}` says which"
         )
     return len(parts)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors import scratch
+from actors.counting import counted
 from actors.errors import StorageError, VideoError
 from actors.generators import GENERATORS
 from actors.records import clip_schema
@@ -75,7 +76,7 @@ def _fault(record: Mapping[str, Any], frames: int, generator: str | None) -> str
     if not isinstance(made_by, str) or made_by not in GENERATORS or generator not in (None, made_by):
         return f"its clip is of the generator {made_by}"
     if record.get("num_frames") != frames:
-        return f"it has {frames} frames, and its record says {record.get('num_frames')}"
+        return f"it has {counted(frames, 'frame')}, and its record says {record.get('num_frames')}"
     try:
         row_of(record, clip_schema(GENERATORS[made_by]))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

@@ -12,15 +12,22 @@ class Kind:
 
     Attributes:
         name: what programs know it by.
-        said: what people are told; it follows a number.
+        said: what people are told; their number comes after it.
         by: what mends it: `--repair`, the person who reads, or nothing, where nothing is wrong.
         how: what that does, or is to do.
+        by_deep: whether only who reads all videos sees it: so does a repair that is to mend it.
     """
 
     name: str
     said: str
     by: By
     how: str
+    by_deep: bool = False
+
+    @property
+    def options(self) -> str:
+        """With which `verify` mends it; "" where it does not."""
+        return "" if self.by != "repair" else "--deep --repair" if self.by_deep else "--repair"
 
 
 _UNLISTS = "takes the rows out; the next run makes these clips again"
@@ -32,7 +39,11 @@ OTHER_SIZE = Kind(
     "other_size", "videos of another size than recorded", "repair", f"moves them into _orphans/ and {_UNLISTS}"
 )
 OTHER_CONTENT = Kind(
-    "other_content", "videos of another sha256 than recorded", "repair", f"moves them into _orphans/ and {_UNLISTS}"
+    "other_content",
+    "videos of another sha256 than recorded",
+    "repair",
+    f"moves them into _orphans/ and {_UNLISTS}",
+    by_deep=True,
 )
 NOWHERE = Kind(
     "link_to_nothing", "links that lead nowhere", "you", "mount the disk that they lead to, or remove the links"

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from actors.counting import counted, file_size
 from actors.printable import printable
 from pipelines.dataset.layout import Layout
 from pipelines.upkeep.compacting import Merges
@@ -16,43 +17,49 @@ from pipelines.upkeep.whole import Whole
 EXIT_CLEAN, EXIT_FOUND = 0, 1
 
 
-def print_whole(whole: Whole, layout: Layout, done: Counter[str] | None, console: Console) -> None:
-    """What is in a dataset, what was mended, and what is wrong."""
+def print_whole(whole: Whole, layout: Layout, done: Counter[str] | None, console: Console, *, deep: bool) -> None:
+    """What is in a dataset, what was mended, and what is wrong; `deep`: whether the videos were read."""
     for key, value in _facts(whole, layout).items():
         console.print(f"{key:<22}{value}", highlight=False, markup=False)
     for what, count in sorted((done or Counter()).items()):
         if count:
-            console.print(f"mended: {count:,} {what}", highlight=False, markup=False)
+            console.print(f"mended ({count:,}): {what}", highlight=False, markup=False)
     for kind in whole.findings.kinds:
         _print_kind(kind, whole, console)
     for kind in whole.findings.notes:
-        said = f"note: {whole.findings.counts[kind]:,} {kind.said}" + (f"; {kind.how}" if kind.how else "")
+        said = f"note: {kind.said} ({whole.findings.counts[kind]:,})" + (f": {kind.how}" if kind.how else "")
         console.print(said, highlight=False, markup=False)
     for line in _about_runs(whole):
         console.print(f"note: {line}", highlight=False, markup=False)
-    console.print(verdict(whole, is_repaired=done is not None), highlight=False, markup=False)
+    console.print(verdict(whole, is_repaired=done is not None, deep=deep), highlight=False, markup=False)
 
 
-def verdict(whole: Whole, *, is_repaired: bool) -> str:
+def verdict(whole: Whole, *, is_repaired: bool, deep: bool) -> str:
     """The last line."""
+    return _found(whole, is_repaired=is_repaired) + ("" if deep else "; what is in the videos was not read (--deep)")
+
+
+def _found(whole: Whole, *, is_repaired: bool) -> str:
     found = whole.findings
     if found.is_clean:
         return "clean"
-    count = sum(found.counts[kind] for kind in found.kinds)
+    findings = counted(sum(found.counts[kind] for kind in found.kinds), "finding")
     if not found.mendable:
-        return f"{count:,} findings, for you to see to"
+        return f"{findings}, for you to see to"
     if is_repaired:
-        return f"{count:,} findings are left"
+        return f"left: {findings}"
     mended = sum(found.counts[kind] for kind in found.mendable)
-    return f"{count:,} findings, of which --repair mends {mended:,}"
+    options = max((kind.options for kind in found.mendable), key=len)
+    return f"{findings}, of which {options} mends {mended:,}"
 
 
-def as_json(whole: Whole, layout: Layout, done: Counter[str] | None) -> str:
+def as_json(whole: Whole, layout: Layout, done: Counter[str] | None, *, deep: bool) -> str:
     """All counts and examples, for programs."""
     found = whole.findings
     tree: dict[str, Any] = {
         "dataset": layout.root,
         "clean": found.is_clean,
+        "deep": deep,
         "parts": len(whole.sizes),
         "clips": whole.num_rows,
         "failed": whole.failed.total(),
@@ -71,9 +78,10 @@ def print_merges(merges: Merges, layout: Layout, console: Console, *, dry_run: b
     """What `compact` did, or would do."""
     verb = "would become" if dry_run else "became"
     moved = "would move" if dry_run else "moved"
-    lines = [f"{layout.root}: {merges.parts:,} parts {verb} {merges.parts_after:,}; {merges.rows:,} rows {moved}"]
+    parts, rows = counted(merges.parts, "part"), counted(merges.rows, "row")
+    lines = [f"{layout.root}: {parts} {verb} {merges.parts_after:,}; {rows} {moved}"]
     if merges.parts == merges.parts_after:
-        lines = [f"{layout.root}: {merges.parts:,} parts, of which none can become one with another"]
+        lines = [f"{layout.root}: {parts}, of which none can become one with another"]
     if merges.empty:
         lines.append(f"parts without rows {'would go' if dry_run else 'went'}: {len(merges.empty):,}")
     if merges.links:
@@ -83,14 +91,14 @@ def print_merges(merges: Merges, layout: Layout, console: Console, *, dry_run: b
 
 
 def _facts(whole: Whole, layout: Layout) -> dict[str, str]:
-    clips = f"{whole.num_rows:,} in {len(whole.sizes):,} parts, {whole.num_bytes / 1e9:,.1f} GB of videos"
+    clips = f"{whole.num_rows:,} in {counted(len(whole.sizes), 'part')}, {file_size(whole.num_bytes)} of videos"
     return {"dataset": printable(layout.root), "clips": clips, "failed": f"{whole.failed.total():,}"}
 
 
 def _print_kind(kind: Kind, whole: Whole, console: Console) -> None:
     count = whole.findings.counts[kind]
-    mends = f"--repair {kind.how}" if kind.by == "repair" else kind.how
-    console.print(f"{count:,} {kind.said}: {mends}", highlight=False, markup=False)
+    mends = f"{kind.options} {kind.how}".lstrip()
+    console.print(f"{kind.said} ({count:,}): {mends}", highlight=False, markup=False)
     for problem in (examples := whole.findings.examples(kind)):
         console.print(f"    {_example(problem)}", highlight=False, markup=False)
     if count > len(examples):
@@ -111,6 +119,7 @@ def _tree(kind: Kind, whole: Whole) -> dict[str, Any]:
         "count": whole.findings.counts[kind],
         "said": kind.said,
         "mended_by": kind.by,
+        "options": kind.options or None,
         "how": kind.how,
         "examples": examples,
     }
@@ -119,5 +128,5 @@ def _tree(kind: Kind, whole: Whole) -> dict[str, Any]:
 def _about_runs(whole: Whole) -> list[str]:
     lines = [f"{holder.run_id} of {holder.name} is writing" for holder in whole.writers.alive]
     if lines and whole.of_runs:
-        lines[-1] += f": {whole.of_runs:,} files and rows that it is about to list are its own"
+        lines[-1] += f": files and rows that it is about to list are its own ({whole.of_runs:,})"
     return lines

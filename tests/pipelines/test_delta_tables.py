@@ -297,6 +297,17 @@ def test_a_table_within_a_folder_is_not_read_as_loose_files(tmp_path: Path) -> N
     assert len(rows(read(f"{tmp_path}/lists/t/*.parquet"))) == 1
 
 
+@pytest.mark.parametrize(("image", "partition_by"), [("a.png", []), ("zz/a.png", ["day"])])
+def test_a_table_beside_images_is_named_and_not_one_of_its_files(
+    tmp_path: Path, image: str, partition_by: list[str]
+) -> None:
+    (tmp_path / image).parent.mkdir(exist_ok=True)
+    (tmp_path / image).write_bytes(picture(1))
+    write_deltalake(tmp_path / "lists/t", uris(0, 1, day=["monday"]), partition_by=partition_by)
+    assert refusal(tmp_path).startswith(f"{tmp_path}/lists/t is a Delta table: name it as a source of its own")
+    assert len(rows(read(tmp_path, format="images"))) == 1
+
+
 def test_a_missing_reader_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_deltalake(tmp_path / "t", uris(0, 1))
     monkeypatch.setitem(sys.modules, "deltalake", None)

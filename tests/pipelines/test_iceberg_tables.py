@@ -185,6 +185,11 @@ def test_a_table_within_a_folder_and_a_missing_reader(tmp_path: Path, monkeypatc
     with iceberg.catalog(tmp_path) as catalog:
         iceberg.create(catalog, "t", uris(0, 1))
     assert refusal(tmp_path / "n").startswith(f"{tmp_path}/n/t is an Iceberg table: name it as a source of its own")
+    for image in (tmp_path / "n/a.png", tmp_path / "n/zz/a.png"):  # before the table's files, and after them
+        image.parent.mkdir(exist_ok=True)
+        image.write_bytes(picture(1))
+        assert refusal(tmp_path / "n").startswith(f"{tmp_path}/n/t is an Iceberg table: name it as a source of its own")
+        image.unlink()
     monkeypatch.setitem(sys.modules, "pyiceberg.table", None)
     assert refusal(tmp_path / "n/t").endswith("pip install 'stillreel[iceberg]'")
 

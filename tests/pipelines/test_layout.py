@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+from actors.generators import GENERATORS
+from actors.records import clip_schema
+from actors.storage import Storage
+from pipelines.dataset import card
 from pipelines.dataset.layout import (
     Layout,
     RunFolder,
@@ -76,3 +80,11 @@ def test_only_the_layout_puts_paths_of_the_dataset_together() -> None:
         if path.name in ("report.py", "heartbeat.py", "totals.py"):
             found.discard("failures")
         assert not found, f"{path}: {found}"
+
+
+def test_the_card_claims_no_interpolation_of_clips_that_have_none(tmp_path: Path) -> None:
+    card.write(Layout(str(tmp_path)), Storage())
+    said = " ".join((tmp_path / "README.md").read_text().split())
+    assert said.count("RIFE") == 1
+    assert "Where the column `interpolation_model` names a RIFE model" in said
+    assert "interpolation_model" in clip_schema(GENERATORS["svd"]).names

@@ -129,7 +129,7 @@ def test_what_is_set_is_not_changed() -> None:
 
 def test_halves_on_two_nodes_make_no_whole() -> None:
     asked = ["workers.generate.num_gpus=0.5", "workers.generate.actors=2", "workers.finish.num_gpus=1"]
-    with pytest.raises(ConfigError, match=r"only 0 of 1 actors of workers.finish have room: each needs 1 GPUs and 1"):
+    with pytest.raises(ConfigError, match=r"only 0 of 1 actor of workers.finish have room: each needs 1 GPU and 1 C"):
         place(config(*RIFE, *asked, "workers.finish.actors=1"), nodes(2, 8, 1, "H100"))
     placement = place(config(*RIFE, *asked, "workers.finish.actors=1"), nodes(1, 8, 2, "H100"))
     assert by_kind(placement)["H100"][:2] == (2, 1)
@@ -220,7 +220,7 @@ def test_a_tighter_way_is_said() -> None:
             nodes(1, 8, 1, "P100"),
             "svd needs 6.7 GB at least (model.memory=sequential); raise workers.generate.num_gpus, lower image.width",
         ),
-        ([], nodes(2, 1.5, 1, "H100"), "no node has 1 CPUs left for loading beside the actors: lower workers.*.num_c"),
+        ([], nodes(2, 1.5, 1, "H100"), "no node has 1 CPU left for loading beside the actors: lower workers.*.num_c"),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_sentence(overrides: list[str], cluster: list[Node], said: str) -> None:

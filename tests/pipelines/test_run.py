@@ -192,6 +192,14 @@ def test_too_many_failures_end_with_exit_code_1(tmp_path: Path, head: Head) -> N
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed at load (ImageError)" in done.stdout
     assert "then run --retry-failed" in done.stderr
+    again = in_process("run", "--config", config)
+    assert (again.returncode, "Nothing left to do" in again.stdout) == (0, True)
+    told = in_process("status", tmp_path / "out")
+    assert told.returncode == 1
+    for line in ("failed: more rows than run.max_failed_share", "failed at load (ImageError)", "found nothing to do"):
+        assert line in told.stdout
+    (summary,) = (tmp_path / "out/_runs").glob("*/summary.json")
+    assert json.loads(summary.read_text())["too_many_failed"] is True
 
 
 def test_rows_of_the_manifest_are_corrected_not_retried(tmp_path: Path, head: Head) -> None:

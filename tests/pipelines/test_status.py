@@ -1,5 +1,6 @@
 """What `stillreel status` says of a dataset: from its lease and its run's last beat alone."""
 
+import io
 import json
 import time
 from dataclasses import replace
@@ -16,13 +17,14 @@ from pipelines.__main__ import status as status_command
 from pipelines.config.sections import CostSettings
 from pipelines.dataset import beats, states
 from pipelines.dataset.beats import Beat
-from pipelines.dataset.layout import Layout
+from pipelines.dataset.layout import Layout, run_name
 from pipelines.dataset.lease import held
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.states import State, States, read_states
+from pipelines.driver.screen import Screen
 from pipelines.money.cost import GpuClock, price_of
 from pipelines.pools import Reserved
-from pipelines.status import EXIT_CODES, rows_of, to_json
+from pipelines.status import EXIT_CODES, print_status, rows_of, to_json
 from tests.clusters import Head
 from tests.jobs import in_process, write_null_config, write_pictures
 from tests.servers import S3Server
@@ -98,6 +100,53 @@ def test_a_run_that_found_nothing_to_do(tmp_path: Path) -> None:
     code, said = status(tmp_path)
     assert code == 0
     assert "nothing to do" in said
+
+
+def test_a_run_of_which_too_many_rows_failed(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r", phase="done", to_do=4, made=1, failed=3, too_many_failed=True)
+    code, said = status(tmp_path)
+    assert code == 1
+    assert "failed: more rows than run.max_failed_share" in said
+    told = json.loads(status(tmp_path, "--json")[1])
+    assert (told["state"], told["run"]["too_many_failed"], told["run"]["phase"]) == ("failed", True, "done")
+
+
+def test_a_run_that_was_refused_while_it_planned(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r", phase="planning")
+    assert (rows_of(state_of(layout))["state"], status(tmp_path)[0]) == ("failed while planning", 1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "failed", "code", "said_of_run"),
+    [("done", 0, 0, "a1"), ("done", 9, 1, "a1"), ("stopped", 9, 1, "a1"), ("interrupted", 0, 0, "a1 (interrupted)")],
+)
+def test_what_is_known_of_the_last_run_outlives_one_that_found_nothing(
+    tmp_path: Path, phase: str, failed: int, code: int, said_of_run: str
+) -> None:
+    layout = Layout(str(tmp_path))
+    kinds = [{"stage": "load", "error_type": "ImageError", "count": failed}] if failed else []
+    for run_id, made in (("a0", 5), ("a1", 7)):
+        with held(layout, STORAGE, run_id=run_id, lease_s=60):
+            told = {"phase": phase, "failures": kinds, "failed": failed, "too_many_failed": failed and phase == "done"}
+            beat_of(layout, run_id, to_do=20, made=made, gpu_s=3600.0, cost=2.0, **told)
+    for run_id in ("a2", "a3"):
+        with held(layout, STORAGE, run_id=run_id, lease_s=60):
+            pass
+    rows = rows_of(state_of(layout))
+    assert rows["run"] == said_of_run
+    assert rows["clips"].startswith(f"7 made, {failed} failed, of 20")
+    assert rows["GPU-hours"] == "1.00"
+    assert ("failed at load (ImageError)" in rows) == bool(failed)
+    assert rows["since then"].startswith("run a3 of ")
+    assert "found nothing to do" in rows["since then"]
+    got, said = status(tmp_path, "--json")
+    told = json.loads(said)
+    assert (got, told["state"], told["found_nothing"]) == (code, "failed" if code else "done", True)
+    assert (told["run_id"], told["run"]["run_id"], told["run"]["made"]) == ("a3", "a1", 7)
 
 
 def test_what_is_no_dataset_and_what_is_of_a_newer_version(tmp_path: Path) -> None:
@@ -218,6 +267,43 @@ def test_shards_are_shown_each_and_together(tmp_path: Path) -> None:
         assert (told["state"], told["run"]["made"], told["run"]["failed"]) == ("running", 79, 11)
         assert told["shards"][3]["run"]["clips_per_s"] == told["run"]["clips_per_s"] == 20 / 60
     assert status(tmp_path)[0] == 1  # released, and its last sign of life says "running"
+
+
+@pytest.mark.parametrize("failed", [0, 9])
+def test_what_is_known_of_shards_outlives_runs_that_found_nothing(tmp_path: Path, failed: int) -> None:
+    layout = Layout(str(tmp_path))
+    first = "20260101T000000Z-aaaaaa"
+    for index in (1, 2):
+        share = Shard(index, 2)
+        beat = {"phase": "done", "to_do": 9, "made": 7, "failed": failed * (index - 1)}
+        with held(layout, STORAGE, run_id=run_name(first, share), lease_s=60, shard=share):
+            beat_of(layout, run_name(first, share), too_many_failed=bool(beat["failed"]), **beat)
+    with held(layout, STORAGE, run_id=run_name("20260102T000000Z-aaaaaa", Shard(2, 2)), lease_s=60, shard=Shard(2, 2)):
+        pass
+    code, said = status(tmp_path)
+    assert (code, "14 made" in said, "since then" in said) == (int(failed > 0), True, False)
+    assert f" found nothing to do, after {run_name(first, Shard(2, 2))}\n" in said
+    told = json.loads(status(tmp_path, "--json")[1])
+    assert [shard["found_nothing"] for shard in told["shards"]] == [False, True]
+    assert told["shards"][1]["run"]["made"] == 7
+    with held(layout, STORAGE, run_id="20260103T000000Z-aaaaaa", lease_s=60):  # of the whole
+        pass
+    code, said = status(tmp_path)
+    assert (code, "14 made" in said) == (int(failed > 0), True)
+    assert "run 20260103T000000Z-aaaaaa of" in said
+    told = json.loads(status(tmp_path, "--json")[1])
+    assert told["found_nothing_since"]["run_id"] == "20260103T000000Z-aaaaaa"
+
+
+def test_the_run_of_a_shard_is_told_in_full_on_a_narrow_screen(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    run_id = run_name("20260101T000000Z-aaaaaa", Shard(1, 16))
+    with held(layout, STORAGE, run_id=run_id, lease_s=60, shard=Shard(1, 16)):
+        beat_of(layout, run_id, phase="interrupted", to_do=1_000_000, made=999_999)
+    out = io.StringIO()
+    print_status(read_states(layout, STORAGE), layout, Screen(file=out, width=80))
+    assert f"1/16: {run_id} of " in out.getvalue()
+    assert "…" not in out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,14 @@ def test_the_command_names_mends_and_is_then_clean(root: Path) -> None:
     (root / "data/notes.txt").write_text("mine")
     found = in_process("verify", root)
     assert found.returncode == 1
-    assert "1 listed videos that are not there: --repair takes the rows out; the next run makes" in found.stdout
+    assert "listed videos that are not there (1): --repair takes the rows out; the next run makes" in found.stdout
     assert str(first) in found.stdout
-    assert found.stdout.endswith("3 findings, of which --repair mends 3\n")
+    assert found.stdout.endswith("3 findings, of which --repair mends 3; what is in the videos was not read (--deep)\n")
+    assert " kB of videos" in found.stdout
     mended = in_process("verify", root, "--repair")
     assert mended.returncode == 0, mended.stdout
-    assert mended.stdout.endswith("clean\n")
+    assert mended.stdout.endswith("clean; what is in the videos was not read (--deep)\n")
+    assert "mended (2): rows were taken out of the records" in mended.stdout
     told = json.loads(in_process("verify", root, "--deep", "--json").stdout)
     assert (told["clean"], told["clips"], told["findings"]) == (True, 10, {})
     (orphans,) = (root / "_orphans").iterdir()
@@ -82,6 +84,23 @@ def test_the_command_names_mends_and_is_then_clean(root: Path) -> None:
     assert moved == {f"data/part-00000/{second.name}", "data/notes.txt"}
     dropped = pq.read_table([orphans / name for name in kept if "dropped" in name])["clip_id"].to_pylist()
     assert sorted(dropped) == sorted([first.stem, second.stem])
+
+
+def test_damage_that_only_reading_shows_is_mended_by_a_repair_that_reads(root: Path) -> None:
+    first, *_ = sorted(part(root).glob("*.mp4"))
+    data = bytearray(first.read_bytes())
+    data[-1] ^= 1
+    first.write_bytes(data)
+    found = in_process("verify", root, "--deep")
+    assert "videos of another sha256 than recorded (1): --deep --repair moves them into _orphans/ and" in found.stdout
+    assert found.stdout.endswith("1 finding, of which --deep --repair mends 1\n")
+    shallow = in_process("verify", root, "--repair")
+    assert shallow.stdout.endswith("clean; what is in the videos was not read (--deep)\n")
+    assert first.exists()
+    told = json.loads(in_process("verify", root, "--deep", "--json").stdout)
+    assert (told["deep"], told["findings"]["other_content"]["options"]) == (True, "--deep --repair")
+    mended = in_process("verify", root, "--deep", "--repair")
+    assert (mended.returncode, mended.stdout.splitlines()[-1], first.exists()) == (0, "clean", False)
 
 
 def test_json_tells_each_kind_with_examples(root: Path) -> None:
