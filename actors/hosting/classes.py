@@ -23,6 +23,7 @@ class Kind:
         full: components that stay fp32 whatever `model.precision` is, as in the authors' own examples.
         always: arguments of its call that are always these.
         latents: clips have one latent more than a multiple of so many.
+        lost: frames that it makes fewer than it is asked for; from the configuration of the transformer.
         has_sections: it makes frames in windows of `latent_window_size` latents: see `actors.hosting.sizes`.
         takes_size: whether its call takes height and width; else they are those of the image.
         first_block: whether FirstBlockCache knows its blocks.
@@ -37,6 +38,7 @@ class Kind:
     full: tuple[str, ...] = ()
     always: Mapping[str, Any] = field(default_factory=dict)
     latents: int = 1
+    lost: Callable[[Config], int] = lambda _transformer: 0
     has_sections: bool = False
     takes_size: bool = True
     first_block: bool = True
@@ -54,6 +56,11 @@ def _cogvideox_sizes(transformer: Config, vae: Config) -> list[Size]:
 def _cogvideox_size(transformer: Config, vae: Config) -> Size:
     scale = 2 ** (len(vae.get("block_out_channels", (0, 0, 0, 0))) - 1)
     return transformer.get("sample_width", 90) * scale, transformer.get("sample_height", 60) * scale
+
+
+def _hunyuan_lost(transformer: Config) -> int:
+    """The first HunyuanVideo-I2V, of 33 channels, cuts off the frames of the image's latent."""
+    return 4 if transformer.get("image_condition_type") == "latent_concat" else 0
 
 
 def _hunyuan15_sizes(transformer: Config, vae: Config) -> list[Size]:
@@ -100,7 +107,7 @@ KINDS: dict[str, Kind] = {
     "LTXImageToVideoPipeline": Kind(fps=25),
     "LTX2ImageToVideoPipeline": Kind(fps=24, multiple=32, has_sound=True, first_block=False, needs=("av",)),
     "CogVideoXImageToVideoPipeline": Kind(fps=8, size=_cogvideox_size, sizes=_cogvideox_sizes, latents=2),
-    "HunyuanVideoImageToVideoPipeline": Kind(fps=24),
+    "HunyuanVideoImageToVideoPipeline": Kind(fps=24, lost=_hunyuan_lost),
     "HunyuanVideoFramepackPipeline": Kind(fps=30, has_sections=True),
     "HunyuanVideo15ImageToVideoPipeline": Kind(
         fps=24, size=_hunyuan15_size, sizes=_hunyuan15_sizes, takes_size=False, first_block=False

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from actors.hosting.index import Hosted
-from actors.hosting.source_text import bases_of, constant_of, constants_of, has_method
+from actors.hosting.source_text import bases_of, constant_of, constants_of, has_method, mentions
 
 Refusal = tuple[tuple[str, ...], str]
 
@@ -30,7 +30,9 @@ def refusals(hosted: Hosted, *, cache: str | None, compiled: bool, tiled: bool) 
 
 def can_cache(hosted: Hosted, cache: str) -> bool:
     """Whether steps can reuse features of others: by FirstBlockCache or TaylorSeer of diffusers."""
-    return "CacheMixin" in bases_of(hosted.transformer_class) and (cache != "first_block" or hosted.kind.first_block)
+    tells_passes = mentions(hosted.pipeline, "cache_context")  # with guidance and without: each keeps its own
+    can = tells_passes and "CacheMixin" in bases_of(hosted.transformer_class)
+    return can and (cache != "first_block" or hosted.kind.first_block)
 
 
 def can_compile(hosted: Hosted) -> bool:

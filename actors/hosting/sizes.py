@@ -63,7 +63,7 @@ def asked_frames(hosted: Hosted, num_frames: int, extra: dict[str, Any]) -> int:
     Framepack makes so many windows as cover what it is asked for, and each but the first overlaps the one before.
     """
     if not hosted.kind.has_sections:
-        return num_frames
+        return num_frames + hosted.kind.lost(hosted.transformer)
     sections = (num_frames - 1) // frame_step(hosted, extra)
     return sections * ((_window(extra) - 1) * temporal_scale(hosted) + 1)
 

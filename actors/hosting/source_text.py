@@ -103,6 +103,13 @@ def has_method(model: str, name: str) -> bool:
     return any(method.name == name for method in _methods(model, "models"))
 
 
+@cache
+def mentions(pipeline: str, name: str) -> bool:
+    """Whether a pipeline's class uses an attribute of that name."""
+    found = _class(pipeline, "pipelines")
+    return found is not None and any(isinstance(node, ast.Attribute) and node.attr == name for node in ast.walk(found))
+
+
 def is_module(name: str) -> bool:
     """Whether some components of pipelines are defined in a module of this name among diffusers' pipelines."""
     return any(path.parent.name == name for path in _places("pipelines").values())

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from actors.contracts import PLACE_SCHEMA
 from actors.errors import ManifestError, StorageError
 from actors.generators.parameters import Parameters
-from actors.secrets import shown
+from actors.secrets import shown as shown_uri
 from actors.storage import Storage
 from pipelines.manifest import licences
 from pipelines.manifest.chunks import Chunk, limited, regrouped
@@ -165,7 +165,7 @@ class ManifestReader:
     ) -> None:
         self._templates, self._named = templates, columns_of(templates)
         for source in sources if templates else ():
-            check_columns(templates, source.first.schema.names, shown(source.first.uri))
+            check_columns(templates, source.first.schema.names, shown_uri(source.first.uri))
         self._storage, self._max_image_bytes = storage, max_image_bytes
         self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
         varying = parameters.varying()

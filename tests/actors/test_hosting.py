@@ -152,7 +152,7 @@ def test_framepacks_clips_are_whole_sections(tmp_path: Path) -> None:
     assert parameters.num_frames == 145  # 4 sections of 36
     assert sizes.asked_frames(hosted, 145, {}) == 4 * 33
     assert sizes.asked_frames(hosted, 37, {}) == 33
-    with pytest.raises(ConfigError, match="81 is not one more than a multiple of 36.* nearest is 73"):
+    with pytest.raises(ConfigError, match=r"81 is not one more than a multiple of 36.* nearest is 73"):
         settled(folder, num_frames=81)
 
 
