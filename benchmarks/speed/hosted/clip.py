@@ -98,8 +98,11 @@ def timed(pipeline: DiffusionPipeline, make: Callable[[], Pixels]) -> tuple[Pixe
 
 
 def levels(frames_FHWC: Any) -> Pixels:
-    """Frames 0..1, as pipelines give them, as levels 0..255."""
-    rounded: Pixels = np.rint(np.asarray(frames_FHWC, np.float32) * _LEVELS).clip(0, _LEVELS).astype(np.uint8)
+    """Frames as pipelines give them, 0..1 or pictures of PIL, as levels 0..255."""
+    given = np.asarray(frames_FHWC)
+    if given.dtype == np.uint8:
+        return given
+    rounded: Pixels = (given * _LEVELS).round().clip(0, _LEVELS).astype(np.uint8)
     return rounded
 
 

@@ -1,4 +1,4 @@
-"""The rows of a pipeline of diffusers: stock first, then each way to host it. Axes: F frames, H W pixels, C channels."""
+"""The rows of a pipeline of diffusers: stock first, then each way to host it. Axes: F frames, H W pixels, C colours."""
 
 import gc
 import traceback
@@ -11,7 +11,6 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from actors.contracts import Pixels
-from actors.errors import ConfigError
 from benchmarks.psnr import psnr
 from benchmarks.speed.clock import Budget, seconds_of
 from benchmarks.speed.hosted.clip import Timing, host_growth, levels, timed
@@ -108,7 +107,7 @@ class HostedBench:
             add(f"{name}: frames against stock's, PSNR", psnr(self.stock_frames_FHWC, frames_FHWC), "dB")
 
     def _host_memory(self, make: Callable[[], Pixels]) -> None:
-        """What the host needs for a clip, in clips; without a GPU, where the networks work in it, none of it is known."""
+        """What the host needs for a clip; without a GPU the networks work in it, too."""
         if self.device.type == "cuda":
             frames_FHWC, grown = host_growth(make)
             copies = grown / frames_FHWC.nbytes

@@ -182,7 +182,7 @@ def save_configs(pipeline: DiffusionPipeline, folder: Path) -> None:
 
 def _to_bf16(network: nn.Module) -> None:
     """As `from_pretrained` does it: layers that a class of diffusers names stay in fp32."""
-    kept = (network._keep_in_fp32_modules or []) if isinstance(network, ModelMixin) else []  # noqa: SLF001 - no other name
+    kept = (network._keep_in_fp32_modules or []) if isinstance(network, ModelMixin) else []
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if tensor.is_floating_point() and not any(part in kept for part in name.split(".")):
             tensor.data = tensor.data.to(torch.bfloat16)

@@ -88,7 +88,7 @@ def hosted(stock: DiffusionPipeline, way: Way, clip: Clip, device: torch.device)
 
 
 def by_stock(pipeline: DiffusionPipeline, image: Any, clip: Clip, steps: int) -> Any:
-    """The clip as diffusers' guide makes it, frames 0..1, F H W C; `image` is one of PIL."""
+    """The clip as diffusers' guide makes it, frames as it gives them, F H W C; `image` is one of PIL."""
     return pipeline(
         image=image,
         prompt=PROMPT,
