@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from actors.contracts import Pixels
-from actors.errors import CheckpointError, GenerationError
+from actors.errors import CheckpointError, ConfigError, GenerationError
 from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
 from actors.hosting.classes import KINDS
 from actors.hosting.embeddings import KeptEmbeddings
@@ -217,3 +217,29 @@ def test_a_clip_with_reused_features_does_not_depend_on_those_before(folders: Fo
     np.testing.assert_array_equal(host.animate(picture(tiny), clip), first)
     exact, _ = host_of(folders["wan21"], tiny)
     assert not np.array_equal(exact.animate(picture(tiny), clip), first)
+
+
+@pytest.mark.parametrize("name", ["wan21", "ltx", "cogvideox", "ltx2"])
+def test_taylorseer_leaves_attention_out_and_says_the_same_twice(name: str, folders: Folders) -> None:
+    from actors.hosting import shortcuts
+
+    tiny, folder = TINY[name], folders[name]
+    fast, clip = host_of(folder, tiny, tier="fast", fast={"cache": "taylorseer"})
+    assert shortcuts.can_cache(DiffusersModelSettings(source=str(folder)).hosted(Storage()), "taylorseer")
+    clip = clip.model_copy(update={"num_inference_steps": 6})  # the first three leave nothing out
+    exact, _ = host_of(folder, tiny)
+    frames = fast.animate(picture(tiny), clip)
+    assert not np.array_equal(frames, exact.animate(picture(tiny), clip))
+    np.testing.assert_array_equal(frames, fast.animate(picture(tiny), clip))
+
+
+def test_a_network_without_attention_that_is_known_is_refused() -> None:
+    from actors.hosting import faster
+
+    class Bare(torch.nn.Module):
+        def enable_cache(self, config: object) -> None:
+            raise AssertionError(config)
+
+    settings = DiffusersModelSettings(source="x", tier="fast", fast={"cache": "taylorseer"})
+    with pytest.raises(ConfigError, match="taylorseer finds no attention"):
+        faster._cache(Bare(), settings)
