@@ -182,13 +182,21 @@ class DiffusersModelSettings(CheckpointSettings):
             *_problems_of_parameters(parameters, hosted),
             *(f"image: {said}" for said in sizes.problems_of_sizes(hosted, image.sizes)),
             *(f"{'.'.join(('model', *path))}: {said}" for path, said in self._refusals(hosted)),
-            *(f"it needs the package {name}: pip install {name}" for name in hosted.kind.needs if not find_spec(name)),
+            *(
+                f"it needs the package {name}: pip install {name}"
+                for name in self._needed(hosted)
+                if not find_spec(name)
+            ),
         ]
         if problems:
             raise ConfigError(
                 "\n  - ".join([f"{hosted.pipeline} cannot make what the configuration asks for:", *problems])
             )
         return parameters, image
+
+    def _needed(self, hosted: Hosted) -> list[str]:
+        """Packages that not everybody has: PEFT is what diffusers reads LoRAs with."""
+        return [*hosted.kind.needs, *(["peft"] if self.loras else [])]
 
     def _refusals(self, hosted: Hosted) -> Iterator[shortcuts.Refusal]:
         cache, compiled = self.taken.cache, self.compile is True
