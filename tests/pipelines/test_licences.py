@@ -99,7 +99,8 @@ def test_text_that_is_none_is_replaced() -> None:
 
 
 def test_parts_may_lack_it_or_have_another_type(tmp_path: Path) -> None:
-    for number, column in enumerate([{"license": ["cc0"]}, {}, {"license": [1.5]}, {"license": [7]}]):
+    columns: list[dict[str, list[Any]]] = [{"license": ["cc0"]}, {}, {"license": [1.5]}, {"license": [7]}]
+    for number, column in enumerate(columns):
         write(tmp_path / f"m/{number}.parquet", {"uri": [f"/{number}.png"], "caption": ["x"], **column})
     assert licences_of(read(tmp_path / "m", passthrough=["caption"])) == ["cc0", None, None, "7"]
 
