@@ -19,6 +19,9 @@ from actors.hosting.shortcuts import can_compile
 
 # Ada; Hopper has 9.0. Older GPUs have no matrix product of 8-bit floats.
 _FP8_CAPABILITY = (8, 9)
+# What TaylorSeer extrapolates: attention and feed-forward of each block. Its own patterns match `attn` alone, and so
+# nothing in Wan, LTX-Video and CogVideoX, whose blocks have `attn1`; diffusers 0.42 says nothing of that.
+_KEPT = r"\w*blocks\.\d+\.\w*(attn|ff)\w*"
 
 
 def prepare(pipeline: DiffusionPipeline, settings: DiffusersModelSettings, device: torch.device) -> None:
@@ -61,7 +64,7 @@ def _cache(network: nn.Module, settings: DiffusersModelSettings) -> None:
     if taken.cache == "first_block":
         config: object = FirstBlockCacheConfig(threshold=taken.threshold)
     else:
-        config = TaylorSeerCacheConfig(cache_interval=taken.interval)
+        config = TaylorSeerCacheConfig(cache_interval=taken.interval, cache_identifiers=[_KEPT])
     network.enable_cache(config)  # type: ignore[operator] # of diffusers' networks
 
 

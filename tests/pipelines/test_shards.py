@@ -518,8 +518,7 @@ def test_what_another_shard_has_made_is_not_taken_in(
         make(own, plan_of(own))
     others = contents(output)[0].total()
     assert 0 < others < 10
-    shard = Shard.parse(next_one)
-    recover(layout, STORAGE, lambda: None, shard)
+    recover(layout, STORAGE, lambda: None, Shard.parse(next_one))
     clips, failures = contents(output)
     assert clips.total() == len(clips) == 10  # each once, and those that belong to the killed shard by their hash
     assert not clips.keys() & failures.keys()
