@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLHunyuanVideo
+from PIL import Image
 from tokenizers import AddedToken
 from torch import nn
 from transformers import (
@@ -47,6 +48,8 @@ class Tiny:
         frames_argument: the name that the call has for the number of frames; empty where it has none.
         clip_frames: frames that the clip then has; 0: as many.
         takes_size: whether the call takes `width` and `height`; otherwise they follow from the image.
+        image_argument: `image`, or `video` where that takes a list of one image.
+        guardrail: whether loading needs what `cosmos.install_guardrail` puts there.
     """
 
     name: str
@@ -59,12 +62,18 @@ class Tiny:
     frames_argument: str = "num_frames"
     clip_frames: int = 0
     takes_size: bool = True
+    image_argument: str = "image"
+    guardrail: bool = False
 
     def arguments(self, **others: Any) -> dict[str, Any]:
         """The smallest call: all but image, prompt and generator, with `others` on top."""
         size = {"width": self.width, "height": self.height} if self.takes_size else {}
         frames = {self.frames_argument: self.num_frames} if self.frames_argument else {}
         return {**size, **frames, "num_inference_steps": 2, "output_type": "np", **self.extra, **others}
+
+    def image_arguments(self, image: Image.Image) -> dict[str, Any]:
+        """The image as the call takes it."""
+        return {self.image_argument: [image] if self.image_argument == "video" else image}
 
 
 def livened(network: nn.Module) -> nn.Module:
