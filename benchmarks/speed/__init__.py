@@ -7,6 +7,7 @@ results   rows, aims, the table
 bench     what the parts for a GPU share
 parts     which there are, in which order, and what each needs; one module for each or two
 cpu       without a GPU
+hosted    the same of pipelines of diffusers
 """
 
 import time
