@@ -11,6 +11,7 @@ from actors.generators import GENERATORS
 from actors.licences.licence import Licence
 from actors.marks.credentials import Credentials
 from actors.records import clip_schema
+from actors.rife.peek import refuse_unsupported
 from actors.rife.place import weights_file
 from actors.runner.profiling import Profiling
 from actors.secrets import hide_in_file
@@ -60,7 +61,9 @@ class Job:
         storage = Storage(config.storage.options, tries=config.storage.tries)
         interpolation = config.interpolation
         if interpolation.weights is not None:
-            interpolation = interpolation.model_copy(update={"weights": weights_file(interpolation.weights, storage)})
+            weights = weights_file(interpolation.weights, storage)
+            refuse_unsupported(weights, storage)
+            interpolation = interpolation.model_copy(update={"weights": weights})
         changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
         config = settled(config.model_copy(update=changes | {"interpolation": interpolation}), storage)
         revisions = model_revisions(config, storage)

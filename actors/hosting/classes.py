@@ -18,7 +18,8 @@ class Kind:
     Attributes:
         fps: of its frames, where its call takes no rate.
         size: of its clips, where its call has no default; from the configurations of transformer and VAE.
-        multiple: of width and height, beside what the networks ask for.
+        multiple: of width and height, beside what VAE and patches ask for; from the configuration of the transformer.
+        least_frames: fewer make no clip, though the call takes them.
         sizes: all that it can make, where it is not free; nothing: it is.
         full: components that stay fp32 whatever `model.precision` is, as in the authors' own examples.
         always: arguments of its call that are always these.
@@ -33,7 +34,8 @@ class Kind:
 
     fps: int = 16
     size: Callable[[Config, Config], Size] | None = None
-    multiple: int = 1
+    multiple: Callable[[Config], int] = lambda _transformer: 1
+    least_frames: int = 2
     sizes: Callable[[Config, Config], list[Size]] = lambda _transformer, _vae: []
     full: tuple[str, ...] = ()
     always: Mapping[str, Any] = field(default_factory=dict)
@@ -100,23 +102,36 @@ def _wan_size(_transformer: Config, vae: Config) -> Size:
     return (1280, 704) if vae.get("scale_factor_spatial") == 16 else (832, 480)  # noqa: PLR2004
 
 
+def _of_32(_transformer: Config) -> int:
+    return 32
+
+
+def _kandinsky_multiple(transformer: Config) -> int:
+    """Its sparse attention takes squares of eight patches."""
+    return 128 if transformer.get("attention_type") == "nabla" else 1
+
+
+# The guardrail, without which their licence lets nobody run them: it fetches gated models from the Hub.
+_COSMOS_NEEDS = ("cosmos_guardrail", "torchvision")
 _WAN = Kind(fps=16, size=_wan_size, full=("vae", "image_encoder"))
 
 KINDS: dict[str, Kind] = {
     "WanImageToVideoPipeline": _WAN,
     "LTXImageToVideoPipeline": Kind(fps=25),
-    "LTX2ImageToVideoPipeline": Kind(fps=24, multiple=32, has_sound=True, first_block=False, needs=("av",)),
+    "LTX2ImageToVideoPipeline": Kind(fps=24, multiple=_of_32, has_sound=True, first_block=False, needs=("av",)),
     "CogVideoXImageToVideoPipeline": Kind(fps=8, size=_cogvideox_size, sizes=_cogvideox_sizes, latents=2),
     "HunyuanVideoImageToVideoPipeline": Kind(fps=24, lost=_hunyuan_lost),
     "HunyuanVideoFramepackPipeline": Kind(fps=30, has_sections=True),
     "HunyuanVideo15ImageToVideoPipeline": Kind(
         fps=24, size=_hunyuan15_size, sizes=_hunyuan15_sizes, takes_size=False, first_block=False
     ),
-    "Kandinsky5I2VPipeline": Kind(fps=24),
+    "Kandinsky5I2VPipeline": Kind(fps=24, multiple=_kandinsky_multiple, least_frames=17),
     "SkyReelsV2ImageToVideoPipeline": Kind(fps=24, full=("vae", "image_encoder"), first_block=False),
-    "Cosmos2_5_PredictBasePipeline": Kind(fps=16, first_block=False),
-    "Cosmos2VideoToWorldPipeline": Kind(fps=16, first_block=False),
-    "SanaImageToVideoPipeline": Kind(fps=16, multiple=32, always={"use_resolution_binning": False}, first_block=False),
+    "Cosmos2_5_PredictBasePipeline": Kind(fps=16, first_block=False, needs=_COSMOS_NEEDS),
+    "Cosmos2VideoToWorldPipeline": Kind(fps=16, first_block=False, needs=_COSMOS_NEEDS),
+    "SanaImageToVideoPipeline": Kind(
+        fps=16, multiple=_of_32, always={"use_resolution_binning": False}, first_block=False
+    ),
 }
 
 # Classes whose checkpoints hold all that the image class needs -> that class, and what the index has to say for it.

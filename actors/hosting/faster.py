@@ -3,7 +3,6 @@
 Which of them a checkpoint has is known before (`actors.hosting.shortcuts`); what the machine lacks is found here.
 """
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -20,9 +19,9 @@ from actors.hosting.shortcuts import can_compile
 
 # Ada; Hopper has 9.0. Older GPUs have no matrix product of 8-bit floats.
 _FP8_CAPABILITY = (8, 9)
-# What TaylorSeer extrapolates. Diffusers' own list ends in `attn`: it misses `attn1` and `attn2`, which are all that
-# Wan, LTX-Video and CogVideoX have, and then nothing is extrapolated and nothing is said.
-_ATTENTION = (r"\w*blocks\.\d+\.\w*(attn|attention)\d*",)
+# What TaylorSeer extrapolates: attention and feed-forward of each block. Its own patterns match `attn` alone, and so
+# nothing in Wan, LTX-Video and CogVideoX, whose blocks have `attn1`; diffusers 0.42 says nothing of that.
+_KEPT = r"\w*blocks\.\d+\.\w*(attn|ff)\w*"
 
 
 def prepare(pipeline: DiffusionPipeline, settings: DiffusersModelSettings, device: torch.device) -> None:
@@ -65,11 +64,7 @@ def _cache(network: nn.Module, settings: DiffusersModelSettings) -> None:
     if taken.cache == "first_block":
         config: object = FirstBlockCacheConfig(threshold=taken.threshold)
     else:
-        config = TaylorSeerCacheConfig(cache_interval=taken.interval, cache_identifiers=list(_ATTENTION))
-        if not any(re.fullmatch(pattern, name) for pattern in _ATTENTION for name, _ in network.named_modules()):
-            raise ConfigError(
-                f"fast.cache=taylorseer finds no attention in {type(network).__name__}: set fast.cache=null"
-            )
+        config = TaylorSeerCacheConfig(cache_interval=taken.interval, cache_identifiers=[_KEPT])
     network.enable_cache(config)  # type: ignore[operator] # of diffusers' networks
 
 

@@ -4,45 +4,41 @@ from collections.abc import Sequence
 
 from diffusers import DiffusionPipeline
 
-from actors.errors import CheckpointError, ConfigError, first_line
+from actors.errors import CheckpointError, first_line
 from actors.hosting.loading import networks_of
 from actors.svd.lora import Lora
 
 _SHOWN = 3
+_ADAPTER = "stillreel"
 _ENDS = (".lora_A.weight", ".lora_B.weight", ".lora_A.bias", ".lora_B.bias", ".alpha", ".diff", ".diff_b")
 
 
 def merge(pipeline: DiffusionPipeline, loras: Sequence[Lora]) -> None:
-    """Add each to the weights, in place.
+    """Add each to the weights, in place, one after the other.
 
     Raises:
         CheckpointError: one does not fit, or the pipeline takes none.
-        ConfigError: PEFT is not installed.
     """
-    if not loras:
-        return
-    if not hasattr(pipeline, "load_lora_weights"):
+    if loras and not hasattr(pipeline, "load_lora_weights"):
         raise CheckpointError(f"model.loras: {type(pipeline).__name__} of diffusers takes no LoRAs: remove them")
-    names = []
-    for number, lora in enumerate(loras):
+    for lora in loras:
         _check(pipeline, lora)
-        names.append(f"lora{number}")
+        folder, name = str(lora.weights.parent), lora.weights.name
         try:
-            pipeline.load_lora_weights(str(lora.weights.parent), weight_name=lora.weights.name, adapter_name=names[-1])
-        except (ValueError, KeyError, RuntimeError, OSError) as error:
+            pipeline.load_lora_weights(folder, weight_name=name, adapter_name=_ADAPTER)
+            pipeline.fuse_lora(lora_scale=lora.scale, adapter_names=[_ADAPTER])
+        except (ValueError, KeyError, RuntimeError, OSError, ImportError) as error:
             raise CheckpointError(f"model.loras: {lora.source} cannot be merged: {first_line(error)}") from error
-        except ImportError as error:
-            raise ConfigError(f"model.loras needs PEFT: pip install peft ({first_line(error)})") from error
-    pipeline.set_adapters(names, [lora.scale for lora in loras])
-    pipeline.fuse_lora(adapter_names=names)
-    pipeline.unload_lora_weights()
+        pipeline.unload_lora_weights()
 
 
 def _check(pipeline: DiffusionPipeline, lora: Lora) -> None:
     """Raise CheckpointError where a tensor of the file has no place."""
     try:
         found = pipeline.lora_state_dict(str(lora.weights.parent), weight_name=lora.weights.name)
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
+    except KeyError as error:
+        raise CheckpointError(f"model.loras: {lora.source} lacks {error}, which diffusers looks for in it") from error
+    except (ValueError, RuntimeError, OSError) as error:
         raise CheckpointError(f"model.loras: {lora.source} is no LoRA of this model: {first_line(error)}") from error
     tensors = found[0] if isinstance(found, tuple) else found
     there = {f"{part}.{name}" for part, network in networks_of(pipeline).items() for name, _ in network.named_modules()}

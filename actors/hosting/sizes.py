@@ -21,7 +21,9 @@ def pixel_multiple(hosted: Hosted) -> int:
     """Width and height are multiples of this: what the VAE shrinks, times the transformer's patches."""
     patch = hosted.transformer.get("patch_size", 1)
     patch = patch[-1] if isinstance(patch, list) and patch else patch
-    return math.lcm(spatial_scale(hosted) * (patch if isinstance(patch, int) else 1), hosted.kind.multiple)
+    return math.lcm(
+        spatial_scale(hosted) * (patch if isinstance(patch, int) else 1), hosted.kind.multiple(hosted.transformer)
+    )
 
 
 def spatial_scale(hosted: Hosted) -> int:
@@ -70,8 +72,8 @@ def asked_frames(hosted: Hosted, num_frames: int, extra: dict[str, Any]) -> int:
 
 def nearest_frames(hosted: Hosted, num_frames: int, extra: dict[str, Any]) -> int:
     """The number of frames, which is this one where a clip can have that."""
-    step = frame_step(hosted, extra)
-    return max(1, round((num_frames - 1) / step)) * step + 1
+    step, least = frame_step(hosted, extra), hosted.kind.least_frames
+    return max(math.ceil((least - 1) / step), round((num_frames - 1) / step)) * step + 1
 
 
 def usual_size(hosted: Hosted) -> Size:

@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RGB = 3
-FLOW = 4
-MASK = 1
+from actors.rife.channels import RGB
 
 
 class Estimate(NamedTuple):

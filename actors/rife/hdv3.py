@@ -9,7 +9,8 @@ Axes: B samples, C channels, H height, W width. Images, flows and masks are as i
 import torch
 from torch import Tensor, nn
 
-from actors.rife.flow import FLOW, MASK, RGB, Estimate, estimate, resize
+from actors.rife.channels import FLOW, MASK, RGB
+from actors.rife.flow import Estimate, estimate, resize
 from actors.rife.network import Network
 
 NAME = "HDv3"

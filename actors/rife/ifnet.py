@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from actors.rife.flow import FLOW, MASK, RGB, Estimate, estimate, resize
+from actors.rife.channels import FLOW, MASK, RGB
+from actors.rife.flow import Estimate, estimate, resize
 from actors.rife.network import Network
 from actors.rife.variants import Variant
 

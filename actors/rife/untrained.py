@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from actors.rife.flow import FLOW, MASK
+from actors.rife.channels import FLOW, MASK
 from actors.rife.ifnet import BLOCK_CONVS, IFNet
 from actors.rife.variants import SUBPIXELS, TIME, Variant
 

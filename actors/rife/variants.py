@@ -6,7 +6,7 @@ Versions of one group have tensors of equal shapes and the same code; only their
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from actors.rife.flow import FLOW, MASK, RGB
+from actors.rife.channels import FLOW, MASK, RGB
 
 TIME = 1
 BLOCK_STRIDE = 4  # a block's two convolutions of stride 2

@@ -24,12 +24,11 @@ from actors.rife.detection import identify
 from actors.rife.ifnet import IFNet
 from actors.rife.network import Network
 from actors.rife.place import for_models
+from actors.rife.signatures import REFINEMENT, to_our_names
 from actors.storage import Storage
 from actors.uris import without_query
 
 VARIANT_KEY = "rife_variant"  # of the metadata in our own .safetensors
-_OF_TRAINING = ("teacher.", "caltime.", "block_tea.")
-_REFINEMENT = ("contextnet.", "unet.")
 
 
 def load(path: str | Path) -> Network:
@@ -43,7 +42,7 @@ def load(path: str | Path) -> Network:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; set interpolation.weights to a file with RIFE weights")
     tensors, own_name = _read(path)
-    state = _to_our_names(tensors)
+    state = to_our_names(tensors)
     net = identify(state, own_name, path)
     state = _without_refinement(state, net)
     _require_same_tensors(net.state_dict(), state, net.name, path)
@@ -118,28 +117,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _to_our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the wrappers' prefixes and without what only training needs."""
-    bare = {re.sub(r"^(module\.|flownet\.)+", "", name): tensor for name, tensor in tensors.items()}
-    state = {
-        re.sub(r"^encode\.", "head.", re.sub(r"^block(\d+)\.", r"blocks.\1.", name)): tensor
-        for name, tensor in bare.items()
-        if not name.startswith(_OF_TRAINING)
-    }
-    # Up to 4.12 and 4.13.lite a head of four layers counts its activations, too.
-    is_old_head = "head.6.weight" in state
-    return {_new_head_name(name) if is_old_head else name: tensor for name, tensor in state.items()}
-
-
-def _new_head_name(name: str) -> str:
-    return re.sub(r"^head\.([0246])\.", lambda found: f"head.cnn{int(found[1]) // 2}.", name)
-
-
 def _without_refinement(state: dict[str, Tensor], net: Network) -> dict[str, Tensor]:
     """4.0 to 4.4 come with a second stage, which their authors' programs have long left out."""
     if not (isinstance(net, IFNet) and net.variant.has_bare_tail):
         return state
-    return {name: tensor for name, tensor in state.items() if not name.startswith(_REFINEMENT)}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(REFINEMENT)}
 
 
 def _to_their_name(name: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from actors.rife.flow import RGB
+from actors.rife.channels import RGB
 from actors.rife.ifnet import LEAKY_SLOPE, IFNet, ResidualConv
 from actors.rife.variants import Variant
 from benchmarks.train_demo import data

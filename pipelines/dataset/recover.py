@@ -74,7 +74,7 @@ def recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, che
     """
     rows = read_work(uri, ["clip_id", "part", "image_uri", "attempts"], storage)
     with ThreadPoolExecutor(_READERS) as readers:
-        stored = _stored_without_row(layout, rows, storage, check_lease, readers)
+        stored = _stored_without_row(layout, rows, run.shard, storage, check_lease, readers)
         if not stored:
             return 0
         generator, model = _generator_and_model(run, list(stored.values()), storage)
@@ -93,19 +93,39 @@ def recover_file(layout: Layout, uri: str, run: RunFolder, storage: Storage, che
 
 
 def _stored_without_row(
-    layout: Layout, rows: pa.Table, storage: Storage, check_lease: Callable[[], None], readers: ThreadPoolExecutor
+    layout: Layout,
+    rows: pa.Table,
+    shard: Shard,
+    storage: Storage,
+    check_lease: Callable[[], None],
+    readers: ThreadPoolExecutor,
 ) -> dict[str, str]:
-    """clip_id -> URI of the files of `rows` that no metadata lists."""
+    """clip_id -> URI of the files of `rows` that no metadata lists.
+
+    Those that were the shard's because its part had a row of them, and whose row somebody has removed since, are left
+    out: another shard has them by their hash, and may have made them by now.
+    """
     parts: list[int] = pc.unique(rows["part"]).to_pylist()
     stored: dict[str, str] = {}
-    for found in readers.map(lambda part: _look_through(layout, part, storage, check_lease), parts):
+    known = set[str]()
+    for found, listed in readers.map(lambda part: _look_through(layout, part, storage, check_lease), parts):
         stored |= found
+        known |= listed
     wanted = set(rows["clip_id"].to_pylist())
-    return {clip_id: uri for clip_id, uri in stored.items() if clip_id in wanted}
+    return {
+        clip_id: uri
+        for clip_id, uri in stored.items()
+        if clip_id in wanted and (clip_id in known or shard.takes_clip(clip_id))
+    }
 
 
-def _look_through(layout: Layout, part: int, storage: Storage, check_lease: Callable[[], None]) -> dict[str, str]:
-    """clip_id -> URI of the files of a part that its metadata does not list; what was cut short there is tidied up."""
+def _look_through(
+    layout: Layout, part: int, storage: Storage, check_lease: Callable[[], None]
+) -> tuple[dict[str, str], set[str]]:
+    """clip_id -> URI of the files of a part that its metadata does not list; and the clips of which it has a row.
+
+    What was cut short there is tidied up.
+    """
     table = read_records(layout.metadata(part), storage)
     clips = (
         {} if table is None else dict(zip(*(table[name].to_pylist() for name in ("clip_id", "file_name")), strict=True))
@@ -123,12 +143,13 @@ def _look_through(layout: Layout, part: int, storage: Storage, check_lease: Call
             stored[name.partition(".")[0]] = found.uri
     failed = read_records(layout.failures_of(part), storage)
     # Clips that a commit was moving from one file to the other.
-    both = clips.keys() & set([] if failed is None else failed["clip_id"].to_pylist())
+    of_failed = set[str]() if failed is None else set(failed["clip_id"].to_pylist())
+    both = clips.keys() & of_failed
     if made := [clip_id for clip_id in both if clips[clip_id] in there]:
         drop_records(layout.failures_of(part), made, storage, check_lease)
     if lost := [clip_id for clip_id in both if clips[clip_id] not in there]:
         drop_records(layout.metadata(part), lost, storage, check_lease)
-    return stored
+    return stored, clips.keys() | of_failed
 
 
 def _sizes(table: pa.Table) -> Sequence[int | None]:

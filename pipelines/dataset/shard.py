@@ -68,6 +68,10 @@ class Shard:
         mine: npt.NDArray[np.bool_] = hashes % self.count == self.index - 1
         return mine
 
+    def takes_clip(self, clip_id: str) -> bool:
+        """The same of one clip, by its id: its hash is the first 64 bits."""
+        return int(clip_id[:16], 16) % self.count == self.index - 1
+
     def owns(self, part: int) -> bool:
         """Whether a part belongs here, and with it whatever it knows: clips, failures, clips without a video."""
         return part % self.count == self.index - 1

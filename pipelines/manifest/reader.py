@@ -40,7 +40,7 @@ from pipelines.manifest.columns import (
 )
 from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile, images_uri
 from pipelines.manifest.formats import Opener, may_lack_columns
-from pipelines.manifest.image_identity import by_column, by_content
+from pipelines.manifest.image_identity import Fetch, Made, by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.pass_through import Source, left_out, other_type, passthrough_types, renamed
@@ -149,6 +149,7 @@ class ManifestReader:
         closing: what gives notes that are known when all chunks were read.
         check: marks rows of `schema` that cannot be used for another reason.
         passes: whether a file need not be read, whose rows are known: the number of them, or None.
+        made: of images that are gone, which content they had when clips were made of them.
     """
 
     def __init__(
@@ -205,6 +206,7 @@ class ManifestReader:
         self.closing: Sequence[Callable[[], list[str]]] = ()
         self.check: Check = lambda table, _problems: table
         self.passes: Callable[[Source, Later], int | None] = lambda _source, _file: None
+        self.made: Made = lambda uris: [None] * len(uris)
 
     def closing_notes(self) -> list[str]:
         """What was left out of the manifest, after all chunks were read."""
@@ -315,7 +317,8 @@ class ManifestReader:
             storage = self._storage.guarded(allowed.web)
             # What lies at a URI changes, and no file of the manifest with it.
             reading.is_settled &= batch.images is not None and not batch.images.sha256.null_count
-            columns["image_identity"] = by_content(fetched, batch.images, storage, self._max_image_bytes, marks)
+            fetch, names = Fetch(storage, self._max_image_bytes), columns["image_uri"]
+            columns["image_identity"] = by_content(fetched, batch.images, fetch, names, self.made, marks)
         return columns
 
 

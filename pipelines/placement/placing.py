@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from actors.generators.base import MemoryWay
 from actors.gpu_share import GpuShares
 from actors.rife.memory import needed_bytes
+from actors.rife.peek import counted_bytes_per_pixel
+from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.placement import fitting, loading, refusals
 from pipelines.placement.fitting import Site
@@ -156,14 +158,20 @@ def _gpu_shares(config: Config, pools: Pools, *, needs_memory: bool) -> GpuShare
     """How actors share GPUs; None where each has its own."""
     if not (0 < pools.generate_gpus < 1 or 0 < pools.finish_gpus < 1):
         return None
-    image, pairs = config.image, config.interpolation.pairs_per_batch
     return GpuShares(
         pools.generate_gpus if needs_memory else 0.0,
         pools.generate_actors,
         pools.finish_gpus,
         pools.finish_actors,
-        needed_bytes(image.width, image.height, pairs) if pools.finish_gpus else 0,
+        _rife_bytes(config, config.interpolation.pairs_per_batch) if pools.finish_gpus else 0,
     )
+
+
+def _rife_bytes(config: Config, pairs: int) -> int:
+    """What RIFE needs of a GPU for so many pairs in a call: the version of the weights says it."""
+    storage = Storage(config.storage.options, tries=config.storage.tries)
+    counted = counted_bytes_per_pixel(config.interpolation.weights, storage)
+    return needed_bytes(config.image.width, config.image.height, pairs, counted)
 
 
 def _tighter(
@@ -189,7 +197,7 @@ def _fits_beside_less(config: Config, node: Node, ways: Sequence[MemoryWay], sha
     """Whether the generator would fit where RIFE takes one pair of frames at a time."""
     if shares is None or not shares.finish_bytes:
         return False
-    less = replace(shares, finish_bytes=needed_bytes(config.image.width, config.image.height, 1))
+    less = replace(shares, finish_bytes=_rife_bytes(config, 1))
     return fitting.way_name(node, ways, less) != fitting.IN_NO_WAY
 
 

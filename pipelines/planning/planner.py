@@ -30,6 +30,7 @@ from pipelines.planning.holdings import Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity
 from pipelines.planning.interpolated_times import notes_on_times
 from pipelines.planning.known_files import FilesOfPlan, KnownFiles
+from pipelines.planning.made_images import MadeImages
 from pipelines.planning.sieve import Sieve
 
 
@@ -120,6 +121,7 @@ def make_plan(
     identity = Identity(config, *revisions)
     known = (files or KnownFiles()).of(config, identity)
     reader.passes = partial(_passes, known, sieve, reader.problems)
+    reader.made = MadeImages(holdings.parts, storage).sha256_of
     schema = pa.schema([*work_schema(GENERATORS[config.generator]), *extras])
     for clips in wanted_clips(reader, config, identity):
         known.note(clips.spans, clips.hashes)

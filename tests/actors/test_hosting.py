@@ -144,6 +144,23 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
     assert len(str(raised.value).splitlines()) == 4
 
 
+def test_kandinskys_clips_are_not_too_short_and_packages_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = {"_class_name": "AutoencoderKLHunyuanVideo", "spatial_compression_ratio": 8, "temporal_compression_ratio": 4}
+    sparse = WAN | {"attention_type": "nabla"}
+    folder = checkpoint(tmp_path, "Kandinsky5I2VPipeline", sparse, vae, tokenizer=["transformers", "Qwen2VLProcessor"])
+    monkeypatch.setattr("actors.generators.diffusers.settings.find_spec", lambda name: name != "torchvision")
+    with pytest.raises(ConfigError) as raised:
+        settled(folder, {"width": 768, "height": 512}, num_frames=13)
+    assert "13 is not one more than a multiple of 4, from 17 on" in str(raised.value)
+    assert "it needs the package torchvision: pip install torchvision" in str(raised.value)
+    monkeypatch.setattr("actors.generators.diffusers.settings.find_spec", lambda _name: True)
+    with pytest.raises(ConfigError, match=r"multiples of 128"):
+        settled(folder, {"width": 832, "height": 512})
+    assert settled(folder)[1].width % 128 == 0
+
+
 def test_framepacks_clips_are_whole_sections(tmp_path: Path) -> None:
     vae = {"_class_name": "AutoencoderKLHunyuanVideo", "spatial_compression_ratio": 8, "temporal_compression_ratio": 4}
     folder = checkpoint(tmp_path, "HunyuanVideoFramepackPipeline", {"patch_size": 2}, vae)

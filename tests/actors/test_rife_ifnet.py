@@ -11,7 +11,8 @@ import skimage.data
 import torch
 from torch import Tensor, nn
 
-from actors.rife.flow import FLOW, MASK, warp
+from actors.rife.channels import FLOW, MASK
+from actors.rife.flow import warp
 from actors.rife.ifnet import IFBlock, IFNet
 from actors.rife.untrained import SMALL_VARIANT, crossfade_net
 from actors.rife.variants import GROUPS, VARIANTS, Variant

@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from actors.errors import CheckpointError
 from actors.rife import weights
-from actors.rife.detection import Signature
 from actors.rife.ifnet import IFNet
 from actors.rife.network import Network
+from actors.rife.signatures import Signature
 from actors.rife.variants import GROUPS, VARIANTS, versions_of
 from tests.actors.rife_reference import SPECS, State, random_state, reference
 

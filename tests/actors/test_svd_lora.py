@@ -231,7 +231,7 @@ def test_a_clip_is_that_of_a_checkpoint_with_the_merged_weights(
         made = clip_of(settings_of(svd_checkpoint, *loras, memory=memory, **cache))
         # The same numbers, at other places in memory: a CPU's sums may differ in their last bit.
         assert np.abs(made - expected).max() <= 1
-    for precision in ("fp32", "fp16", "bf16"):
+    for precision in ("fp16", "bf16"):  # to which sums are rounded once, as if fp32 had been saved
         ours = load(svd_checkpoint, precision=precision, device="cpu", loras=[local(*one) for one in loras]).unet
         theirs = load(merged, precision=precision, device="cpu").unet
         for name, parameter in ours.named_parameters():

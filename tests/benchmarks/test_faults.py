@@ -47,6 +47,7 @@ def test_nodes_that_are_lost_while_they_are_busy_lose_nothing(tmp_path: Path) ->
 def test_shards_whose_drivers_are_killed_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two; tests/pipelines/test_shard_races.py kills far more of them, without Ray."""
     monkeypatch.setattr(shards, "SHARDS", 2)
-    tally = shards.trial(tmp_path / "shards", clips=24, kills=1, seed=0)
+    monkeypatch.setattr(shards, "_CLIP_S", 2.0)  # on a busy machine, too, the run is there yet when it is to be killed
+    tally = shards.trial(tmp_path / "shards", clips=16, kills=1, seed=0)
     assert tally.faults == 0, tally
     assert (tally.kills, tally.refused) == (1, 1)

@@ -126,27 +126,27 @@ def test_what_a_successor_writes_stays_wherever_compact_stood_still(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands still for longer than its lease, right after a look at that, and wakes up when others have written."""
-    check, looks, number, was_there = Lease.check, 0, 0, True
+    check, looks, number, was_there, output = Lease.check, 0, 0, True, tmp_path
 
     def check_and_stand_still(lease: Lease) -> None:
         nonlocal looks
         check(lease)
         looks += 1
         if looks == number:
-            list_another(root, 0)
+            list_another(output, 0)
 
     monkeypatch.setattr(Lease, "check", check_and_stand_still)
     while was_there:
-        looks, number, root = 0, number + 1, tmp_path / str(number)
-        shutil.copytree(template, root)
+        looks, number, output = 0, number + 1, tmp_path / str(number)
+        shutil.copytree(template, output)
         with suppress(StorageError):
-            compact(Layout(str(root)), STORAGE, dry_run=False)
+            compact(Layout(str(output)), STORAGE, dry_run=False)
         was_there = looks >= number
-        whole = look_at(Layout(str(root)), STORAGE, deep=True)
+        whole = look_at(Layout(str(output)), STORAGE, deep=True)
         assert whole.num_rows >= 6 + was_there, (number, whole.findings)
         assert whole.findings.counts[kinds.VIDEO_GONE] == 0
-        compact(Layout(str(root)), STORAGE, dry_run=False)
-        assert look_at(Layout(str(root)), STORAGE, deep=True).num_rows == 6 + was_there
+        compact(Layout(str(output)), STORAGE, dry_run=False)
+        assert look_at(Layout(str(output)), STORAGE, deep=True).num_rows == 6 + was_there
     assert number > 8
 
 

@@ -35,6 +35,24 @@ def test_shipped_configs_are_valid_and_show_every_option(name: str) -> None:
     assert names(written) == names(config.model_dump(mode="json"))
 
 
+HOSTED = sorted(path.stem for path in CONF.glob("*.yaml") if "generator: diffusers" in path.read_text())
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_configs_of_diffusers_models_show_every_option_of_theirs(name: str) -> None:
+    required = ["manifest=m.parquet", "output=out"]
+    written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    if written["model"]["source"] == "???":
+        required.append("model.source=folder")
+    if written["model"]["loras"]:
+        required.append("model.loras=[{source: steps.safetensors}]")
+    config = load_config([str(CONF / f"{name}.yaml")], required).model_dump(mode="json")
+    for section in ("model", "generation"):
+        assert written[section].keys() == config[section].keys()
+    assert written["model"]["fast"].keys() == config["model"]["fast"].keys()
+    assert len(HOSTED) == 7
+
+
 def test_gpu_configs_ask_for_the_frames_of_their_model() -> None:
     overrides = ["manifest=m.parquet", "output=out"]
     assert load_config([str(CONF / "svd.yaml")], overrides).generation.num_frames == 14

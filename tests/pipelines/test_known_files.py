@@ -25,7 +25,7 @@ from pipelines.planning import known_files, planner
 from pipelines.planning.holdings import read_holdings
 from pipelines.planning.planner import Plan, Retry
 from tests.jobs import write_pictures
-from tests.pipelines.test_plan import REVISIONS, STORAGE, commit, config_for
+from tests.pipelines.test_plan import REVISIONS, STORAGE, commit, config_for, work_rows
 
 # Beside what a plan says of the manifest and the dataset: where its work files lie.
 _NOT_COMPARED = ("work", "history")
@@ -339,6 +339,27 @@ def test_images_that_are_gone_since_are_no_error(kind: str, tmp_path: Path) -> N
     plan = run_plan(config)
     assert (plan.already_there, plan.to_do, plan.problems.counts.total()) == (2 if kind == "folder" else 4, 0, 0)
     assert [note for note in plan.notes if "gone" in note] == []
+
+
+def test_images_known_by_their_content_that_are_gone_since_are_no_error(tmp_path: Path) -> None:
+    """Their rows ask for what they asked for; one of which no clip was made is a problem."""
+    pictures = write_pictures(tmp_path / "images", 4)
+    (tmp_path / "m.csv").write_text("\n".join(["uri", *map(str, pictures)]))
+    config = config_for(tmp_path / "m.csv", tmp_path / "out", "columns.identity=content")
+    commit(config, run_plan(config), frozenset({str(pictures[3])}))
+    before = pictures[1].read_bytes()
+    pictures[1].write_bytes(pictures[2].read_bytes() + b"x")
+    commit(config, run_plan(config))  # of another content since
+    for picture in pictures:
+        picture.unlink()
+    plan = run_plan(config)
+    assert (plan.already_there, plan.to_do, plan.problems.counts.total()) == (3, 1, 1)
+    assert work_rows(plan)[0]["image_uri"] == str(pictures[3])
+    pictures[1].write_bytes(before)
+    assert run_plan(config).already_there == 3
+    slower = ("columns.identity=content", "generation.fps=6")
+    other = run_plan(config_for(tmp_path / "m.csv", tmp_path / "out", *slower))
+    assert (other.to_do, other.spoilt) == (4, 1)
 
 
 def test_shards_plan_the_same_with_and_without_what_is_kept(grown: Config, tmp_path: Path, opened: list[str]) -> None:

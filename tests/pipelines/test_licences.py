@@ -23,6 +23,9 @@ from pipelines.manifest.licences import licences
 from pipelines.manifest.reader import ManifestReader
 from pipelines.planning.holdings import read_holdings
 from pipelines.run import plan_only
+from pipelines.upkeep.extending import extend_before_run
+from pipelines.upkeep.moving import Mover
+from pipelines.upkeep.schemas import Columns
 from tests.jobs import ROOT, write_pictures
 from tests.pipelines.test_golden import made_without_ray
 from tests.pipelines.test_manifest import read, refusal, rows, write
@@ -99,7 +102,8 @@ def test_text_that_is_none_is_replaced() -> None:
 
 
 def test_parts_may_lack_it_or_have_another_type(tmp_path: Path) -> None:
-    for number, column in enumerate([{"license": ["cc0"]}, {}, {"license": [1.5]}, {"license": [7]}]):
+    columns: list[dict[str, list[Any]]] = [{"license": ["cc0"]}, {}, {"license": [1.5]}, {"license": [7]}]
+    for number, column in enumerate(columns):
         write(tmp_path / f"m/{number}.parquet", {"uri": [f"/{number}.png"], "caption": ["x"], **column})
     assert licences_of(read(tmp_path / "m", passthrough=["caption"])) == ["cc0", None, None, "7"]
 
@@ -168,7 +172,14 @@ def test_a_dataset_of_the_last_version_gets_the_columns(tmp_path: Path) -> None:
     layout = Layout(str(tmp_path / "out"))
     for path in (tmp_path / "out").glob("data/*/metadata.parquet"):
         pq.write_table(pq.read_table(path).drop_columns(["model_license", "image_license"]), path)
-    assert len(read_holdings(layout, STORAGE).older) == 4
+    older = read_holdings(layout, STORAGE).older
+    columns = Columns.of("null", pa.schema([("caption", pa.string())]))
+    assert extend_before_run(older, columns, Mover(layout, STORAGE, "r", lambda: None), is_shard=False) == 4
+    assert read_holdings(layout, STORAGE).older == []
+    for path in (tmp_path / "out").glob("data/*/metadata.parquet"):
+        table = pq.read_table(path, columns=["model_license", "image_license"])
+        assert table.schema.types == [pa.string()] * 2
+        assert {*table["model_license"].to_pylist(), *table["image_license"].to_pylist()} == {None}
 
 
 def test_what_was_a_column_of_the_manifest_becomes_the_datasets_own(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def frozen_folders(monkeypatch: pytest.MonkeyPatch) -> None:
             return found
         return SimpleNamespace(st_mtime_ns=0, st_ctime_ns=0, st_size=0, st_dev=found.st_dev, st_ino=found.st_ino)
 
-    monkeypatch.setattr(stamps.os, "fstat", frozen)
+    monkeypatch.setattr(os, "fstat", frozen)
 
 
 @pytest.mark.usefixtures("frozen_folders")

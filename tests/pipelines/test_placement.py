@@ -88,7 +88,7 @@ def check_node(share_of: Placement, index: int, settings: Config) -> None:
     assert all(room.take(pools.finish_gpus, settings.workers.finish.num_cpus) for _ in range(share.finish))
 
 
-def test_no_cluster_gives_more_than_it_has() -> None:
+def test_no_cluster_gives_more_than_it_has_and_what_is_set_is_not_changed() -> None:
     dice, ends = random.Random(1), Counter[str]()
     for _ in range(CLUSTERS):
         cluster, settings = random_cluster(dice), random_config(dice)
@@ -100,6 +100,8 @@ def test_no_cluster_gives_more_than_it_has() -> None:
         assert sum(share.generate for share in placement.shares) == pools.generate_actors >= 1
         assert sum(share.finish for share in placement.shares) == pools.finish_actors >= 1
         assert sum(share.loads for share in placement.shares) >= 1
+        assert settings.workers.generate.actors in ("auto", pools.generate_actors)
+        assert settings.workers.finish.actors in ("auto", pools.finish_actors)
         assert pools.load_tasks is None or pools.load_tasks == sum(share.loads for share in placement.shares)
         for index in range(len(cluster)):
             check_node(placement, index, settings)
@@ -113,18 +115,6 @@ def test_gpus_that_are_held_are_told_by_their_type() -> None:
     assert placement.generating_on == {"H100": 8.0}
     assert placement.held == {"H100": 8.0, "T4": 1.0}  # one GPU of RIFE for eight that generate
     assert place(config("workers.generate.num_gpus=0"), nodes(2, 8)).held == {}
-
-
-def test_what_is_set_is_not_changed() -> None:
-    dice = random.Random(2)
-    for _ in range(CLUSTERS):
-        settings = random_config(dice)
-        placement = placed(settings, random_cluster(dice))
-        if placement is None:
-            continue
-        for stage in ("generate", "finish"):
-            actors = getattr(settings.workers, stage).actors
-            assert actors in ("auto", getattr(placement.pools, f"{stage}_actors"))
 
 
 def test_halves_on_two_nodes_make_no_whole() -> None:

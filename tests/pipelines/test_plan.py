@@ -1,5 +1,6 @@
 """The plan: clip ids, what is already there, variants, parts, work files."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def fake_ending(work: dict[str, Any], error: str = "") -> Ending:
     if error:
         return Failed(row, "load", "ImageError", error)
     known = {name: work.get(name) for name in CLIP_SCHEMA.names} | {"file_name": f"{row.clip_id}.mp4"}
+    if (image := Path(row.image_uri)).exists():
+        known["image_sha256"] = hashlib.sha256(image.read_bytes()).hexdigest()
     return Made(row.with_columns(**known))
 
 

@@ -22,6 +22,7 @@ from actors.storage import Storage
 from benchmarks.damages.dataset import make_dataset
 from pipelines.config import Config, load_config
 from pipelines.dataset import lease as leases
+from pipelines.dataset import recover as recover_module
 from pipelines.dataset.commit import Committer
 from pipelines.dataset.generations import Generations
 from pipelines.dataset.layout import Layout, RunFolder, part_of, run_name
@@ -492,6 +493,36 @@ def test_who_takes_in_what_is_left(tmp_path: Path) -> None:
     left_work(output, "1/1", 10)
     with pytest.raises(RunError, match=r"a run of the whole dataset, did .* same command without run.shard, or"):
         recover(layout, STORAGE, lambda: None, Shard(1, 3))
+
+
+@pytest.mark.parametrize("next_one", ["2/4", "1/1"])
+def test_what_another_shard_has_made_is_not_taken_in(
+    next_one: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed shard had clips because they failed in its parts, and somebody has removed these records since."""
+    monkeypatch.setattr(planner, "PART_CLIPS", 10)
+    monkeypatch.setattr(recover_module, "record_in_bytes", lambda data, uri: json.loads(data))
+    output, manifest = tmp_path / "out", write_manifest(tmp_path / "m.parquet", 40)
+    config = config_for(manifest, output, None)
+    make(config, plan_of(config), everything)  # in parts 0 to 3
+    killed = plan_of(config_for(manifest, output, "2/4"), retry=Retry())
+    layout, rows = Layout(str(output)), work_rows(killed)
+    assert {row["part"] for row in rows} == {1}
+    for row in rows:
+        record = {name: row[name] for name in ("clip_id", "image_uri")} | {"file_name": f"{row['clip_id']}.mp4"}
+        record |= {"generator": "svd"}
+        STORAGE.put_bytes(layout.video(1, f"{row['clip_id']}.mp4"), json.dumps(record).encode())
+    Path(layout.failures_of(1)).unlink()
+    for shard in ("1/4", "3/4", "4/4"):
+        own = config_for(manifest, output, shard)
+        make(own, plan_of(own))
+    others = contents(output)[0].total()
+    assert 0 < others < 10
+    recover(layout, STORAGE, lambda: None, Shard.parse(next_one))
+    clips, failures = contents(output)
+    assert clips.total() == len(clips) == 10  # each once, and those that belong to the killed shard by their hash
+    assert not clips.keys() & failures.keys()
+    assert plan_of(config_for(manifest, output, next_one)).to_do == 0
 
 
 def test_a_clip_that_a_killed_run_was_moving_is_tidied_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

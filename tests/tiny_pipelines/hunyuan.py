@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKLHunyuanVideo,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoFramepackPipeline,
     HunyuanVideoFramepackTransformer3DModel,
@@ -27,7 +26,14 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from tests.tiny_pipelines.base import TEXT_WIDTH, Tiny, clip_text_encoder, clip_tokenizer, llama_tokenizer
+from tests.tiny_pipelines.base import (
+    TEXT_WIDTH,
+    Tiny,
+    clip_text_encoder,
+    clip_tokenizer,
+    hunyuan_vae,
+    llama_tokenizer,
+)
 
 _LATENTS = 4
 _POOLED = 8  # channels of CLIP's embedding of the whole prompt
@@ -82,17 +88,6 @@ def save_framepack(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def hunyuan_vae() -> AutoencoderKLHunyuanVideo:
-    """HunyuanVideo's VAE: 8 pixels and 4 frames for one latent."""
-    return AutoencoderKLHunyuanVideo(
-        latent_channels=_LATENTS,
-        block_out_channels=(8, 8, 8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        mid_block_add_attention=True,
-    )
-
-
 def _save_image_to_video(folder: Path, **condition: Any) -> None:
     eyes = CLIPVisionConfig(
         hidden_size=_EYES,
@@ -122,7 +117,7 @@ def _save_image_to_video(folder: Path, **condition: Any) -> None:
 
 def _shared() -> dict[str, Any]:
     return {
-        "vae": hunyuan_vae(),
+        "vae": hunyuan_vae(_LATENTS),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=7.0),
         "tokenizer": _tokenizer(),
         "text_encoder_2": clip_text_encoder(_POOLED),

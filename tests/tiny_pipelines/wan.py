@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from tests.tiny_pipelines.base import TEXT_WIDTH, Tiny, t5_tokenizer, umt5_encoder
 
-_IMAGE_WIDTH = 8  # channels of CLIP's image embeddings
+IMAGE_WIDTH = 8  # channels of CLIP's image embeddings
 _LATENTS = 16
 _SIGHT = 30.0  # untrained, the VAE's latents of any two images are nearly the same
 _LATENTS_OF_5B = 48
@@ -24,20 +24,10 @@ _LATENTS_OF_5B = 48
 def save_wan21(folder: Path) -> None:
     """As Wan2.1-I2V-14B: one transformer that also sees CLIP's embedding of the image."""
     torch.manual_seed(1)
-    eyes = CLIPVisionConfig(
-        hidden_size=_IMAGE_WIDTH,
-        projection_dim=_IMAGE_WIDTH,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=16,
-    )
     WanImageToVideoPipeline(
-        **_shared(),
-        transformer=transformer(image_dim=_IMAGE_WIDTH, added_kv_proj_dim=24),
-        image_encoder=CLIPVisionModel(eyes),
-        image_processor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        **shared(),
+        transformer=transformer(image_dim=IMAGE_WIDTH, added_kv_proj_dim=24),
+        **eyes(),
     ).save_pretrained(folder)
 
 
@@ -45,14 +35,14 @@ def save_wan22_a14b(folder: Path) -> None:
     """As Wan2.2-I2V-A14B: an expert for high noise, one for low; the second of two steps is the other's."""
     torch.manual_seed(2)
     WanImageToVideoPipeline(
-        **_shared(), transformer=transformer(), transformer_2=transformer(), boundary_ratio=0.9
+        **shared(), transformer=transformer(), transformer_2=transformer(), boundary_ratio=0.9
     ).save_pretrained(folder)
 
 
 def save_wan22_ti2v(folder: Path) -> None:
     """As Wan2.2-TI2V-5B: the first frame's latents stay what they are; its VAE has 16 pixels for one latent."""
     torch.manual_seed(3)
-    shared = _shared(
+    parts = shared(
         latents=_LATENTS_OF_5B,
         in_channels=12,
         out_channels=12,
@@ -61,15 +51,20 @@ def save_wan22_ti2v(folder: Path) -> None:
         scale_factor_spatial=16,
     )
     WanPipeline(
-        **shared,
+        **parts,
         transformer=transformer(in_channels=_LATENTS_OF_5B, out_channels=_LATENTS_OF_5B),
         expand_timesteps=True,
     ).save_pretrained(folder)
 
 
 def transformer(**others: Any) -> WanTransformer3DModel:
-    """Two layers of Wan's; by default for 16 channels of noise, 16 of the image and 4 of a mask."""
-    sizes = {
+    """Two layers of Wan's."""
+    return WanTransformer3DModel(**{**transformer_sizes(), **others})
+
+
+def transformer_sizes() -> dict[str, Any]:
+    """The least that Wan's transformer can be, for 16 channels of noise, 16 of the image and 4 of a mask."""
+    return {
         "num_attention_heads": 2,
         "attention_head_dim": 12,
         "in_channels": 2 * _LATENTS + 4,
@@ -80,7 +75,23 @@ def transformer(**others: Any) -> WanTransformer3DModel:
         "num_layers": 2,
         "rope_max_seq_len": 32,
     }
-    return WanTransformer3DModel(**{**sizes, **others})
+
+
+def eyes() -> dict[str, Any]:
+    """CLIP's embedding of an image, and what makes the image small for it."""
+    sizes = CLIPVisionConfig(
+        hidden_size=IMAGE_WIDTH,
+        projection_dim=IMAGE_WIDTH,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    return {
+        "image_encoder": CLIPVisionModel(sizes),
+        "image_processor": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    }
 
 
 def vae(latents: int = _LATENTS, **others: Any) -> AutoencoderKLWan:
@@ -100,7 +111,8 @@ def vae(latents: int = _LATENTS, **others: Any) -> AutoencoderKLWan:
     return network
 
 
-def _shared(**vae_sizes: Any) -> dict[str, Any]:
+def shared(**vae_sizes: Any) -> dict[str, Any]:
+    """What all of Wan's pipelines have, and those of its kin."""
     return {
         "vae": vae(**vae_sizes),
         "scheduler": UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),

@@ -182,13 +182,23 @@ class DiffusersModelSettings(CheckpointSettings):
             *_problems_of_parameters(parameters, hosted),
             *(f"image: {said}" for said in sizes.problems_of_sizes(hosted, image.sizes)),
             *(f"{'.'.join(('model', *path))}: {said}" for path, said in self._refusals(hosted)),
-            *(f"it needs the package {name}: pip install {name}" for name in hosted.kind.needs if not find_spec(name)),
+            *(
+                f"it needs the package {name}: pip install {name}"
+                for name in self._needed(hosted)
+                if not find_spec(name)
+            ),
         ]
         if problems:
             raise ConfigError(
                 "\n  - ".join([f"{hosted.pipeline} cannot make what the configuration asks for:", *problems])
             )
         return parameters, image
+
+    def _needed(self, hosted: Hosted) -> list[str]:
+        """Packages that not everybody has: diffusers reads LoRAs with PEFT, and Qwen's processor wants torchvision."""
+        sees = any("VLProcessor" in str(value) for value in hosted.index.values())
+        needed = [*hosted.kind.needs, *(["peft"] if self.loras else []), *(["torchvision"] if sees else [])]
+        return list(dict.fromkeys(needed))
 
     def _refusals(self, hosted: Hosted) -> Iterator[shortcuts.Refusal]:
         cache, compiled = self.taken.cache, self.compile is True
@@ -266,10 +276,11 @@ def _problems_of_parameters(parameters: DiffusersParameters, hosted: Hosted) -> 
     assert parameters.num_frames is not None, "`_with_defaults` has been there"
     nearest = sizes.nearest_frames(hosted, parameters.num_frames, extras)
     if nearest != parameters.num_frames:
-        step = sizes.frame_step(hosted, extras)
+        step, least = sizes.frame_step(hosted, extras), hosted.kind.least_frames
+        from_on = f", from {least} on" if parameters.num_frames < least else ""
         yield (
-            f"generation.num_frames: {parameters.num_frames} is not one more than a multiple of {step}, as all clips "
-            f"of this checkpoint are: nearest is {nearest}"
+            f"generation.num_frames: {parameters.num_frames} is not one more than a multiple of {step}{from_on}, as "
+            f"all clips of this checkpoint are: nearest is {nearest}"
         )
     if parameters.guidance_scale is not None and "guidance_scale" not in call:
         yield "generation.guidance_scale: the pipeline's call takes none: set it to null"
