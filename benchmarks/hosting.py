@@ -7,10 +7,10 @@ For each class one row, one thread, fp32, clips of two steps:
 beyond the call   CPU time of `Host.animate` outside of the pipeline's own call, of its whole; the least of the turns
 as stock          whether the frames are those of the stock pipeline, called by itself, to the last bit
 the same twice    whether a clip has the same bytes again, after another clip
-arrays            how many arrays of the frames' size the host makes of tensors; "own" where the frames lie in such a one
+arrays            how many arrays of the frames' size the host makes of tensors; "own": the frames lie in one of them
 encoder calls     how often texts are encoded for so many rows with 10 prompts among them, in turn; a row is cut off
-                  where its steps would begin. An encoder that looks at the image is asked each
-                  time. Beside it: passes of the text encoder, of which the prompt and the negative one need one each
+                  where its steps would begin. An encoder that looks at the image is asked each time. Beside it: passes
+                  of the text encoder, of which the prompt and the negative one need one each
 
 The tiny networks take some ten milliseconds, a thousandth of real ones: a share here is the upper end. Ends non-zero
 where an aim is missed.
@@ -25,12 +25,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import diffusers
 import numpy as np
+import pytest
 import torch
+from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +45,7 @@ from actors.settings import ImageSettings
 from actors.storage import Storage
 from benchmarks.speed.hosted.clip import levels, timed
 from tests.tiny_pipelines import TINY, Tiny
+from tests.tiny_pipelines.cosmos import install_guardrail
 
 _MAX_SHARE = 0.05
 _PROMPTS = 10
@@ -148,7 +152,9 @@ def _by_stock(tiny: Tiny, folder: Path, image: Pixels) -> Pixels:
     """The same clip by the class alone, as `tests.tiny_pipelines` calls it."""
     pipeline = getattr(diffusers, tiny.class_name).from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    arguments = tiny.arguments(image=Image.fromarray(image), prompt="a cat", num_inference_steps=_STEPS)
+    picture = Image.fromarray(image)
+    given = {tiny.image_argument: picture if tiny.image_argument == "image" else [picture]}
+    arguments = tiny.arguments(**given, prompt="a cat", num_inference_steps=_STEPS)
     torch.manual_seed(_SEED)
     with torch.no_grad():
         return levels(pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(_SEED)).frames[0])
@@ -195,6 +201,18 @@ def _arrays_from_tensors() -> Iterator[list[tuple[int, int]]]:
         yield given
 
 
+@contextmanager
+def _cosmos_packages() -> Iterator[None]:
+    """As if those were installed that real checkpoints of Cosmos ask for; its guardrail fetches gated models."""
+    functional = SimpleNamespace(to_tensor=lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255)
+    vision = SimpleNamespace(transforms=SimpleNamespace(functional=functional))
+    with pytest.MonkeyPatch.context() as installed:
+        install_guardrail(installed)
+        installed.setattr(pipeline_cosmos2_5_predict, "torchvision", vision, raising=False)
+        installed.setattr("actors.generators.diffusers.settings.find_spec", lambda _name: True)
+        yield
+
+
 def table_of(figures: list[Figures], rows: int) -> Table:
     """A line for each class."""
     table = Table(
@@ -224,7 +242,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=TINY, default=list(TINY), help="of the tiny checkpoints")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    figures = [measure(TINY[name], rows=arguments.rows, turns=arguments.turns) for name in arguments.only]
+    with _cosmos_packages():
+        figures = [measure(TINY[name], rows=arguments.rows, turns=arguments.turns) for name in arguments.only]
     Console(width=None if sys.stdout.isatty() else 170).print(table_of(figures, arguments.rows))
     return int(any(one.misses for one in figures))
 

@@ -205,7 +205,7 @@ def test_it_needs_none_of_the_packages_that_a_bare_gpu_machine_lacks() -> None:
     names = ["benchmarks.speed.__main__", "actors.svd.animator", "actors.svd.fp8", "actors.rife.interpolate"]
     code = f"""
 import importlib, sys
-for name in ("ray", "omegaconf", "imageio_ffmpeg", "typer", "swift"):
+for name in ("ray", "omegaconf", "imageio_ffmpeg", "typer", "swift", "pytest", "_pytest"):
     sys.modules[name] = None
 for name in {names}:
     importlib.import_module(name)

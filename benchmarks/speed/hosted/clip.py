@@ -132,7 +132,7 @@ def _resident_bytes() -> int:
 @contextmanager
 def _marked(pipeline: DiffusionPipeline, marks: Marks, calls: list[float]) -> Iterator[None]:
     """Marks where a call begins, where its steps do, after each, and where it ends; `calls` gets its seconds."""
-    kind, scheduler = type(pipeline), pipeline.scheduler
+    kind, scheduler = type(pipeline), type(pipeline.scheduler)
     call, bar, step = kind.__call__, pipeline.progress_bar, scheduler.step
 
     @functools.wraps(call)
@@ -153,9 +153,10 @@ def _marked(pipeline: DiffusionPipeline, marks: Marks, calls: list[float]) -> It
         return bar(*args, **kwargs)
 
     @functools.wraps(step)
-    def marked_step(*args: Any, **kwargs: Any) -> Any:
-        given = step(*args, **kwargs)
-        marks.add()
+    def marked_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = step(self, *args, **kwargs)
+        if self is pipeline.scheduler:  # and not its copy for sound
+            marks.add()
         return given
 
     with (

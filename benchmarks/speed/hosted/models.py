@@ -4,6 +4,7 @@ The sizes are those of the checkpoints' own `config.json`: 5.00 billion paramete
 0.70 in its VAE, 1.92 and 0.42 in those of LTX-Video 2B.
 """
 
+import string
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,22 +25,20 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from torch import nn
-from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
 from actors.hosting.classes import kind_of
 from actors.hosting.index import look
 from actors.hosting.loading import load, networks_of
 from actors.storage import Storage
 from benchmarks.make_checkpoints import draw_weights
-from tests.tiny_pipelines import TINY
-from tests.tiny_pipelines.base import t5_tokenizer
 
 TextEncoder = Literal["small", "full"]
 _TEXT_WIDTH = 4096
 _LATENTS_OF_5B = 48
 # Of T5's XXL, and as little as gives embeddings of the same shape.
 _XXL = {"num_layers": 24, "num_heads": 64, "d_ff": 10_240}
-_SMALL = {"num_layers": 1, "num_heads": 4, "d_ff": 64}
+_SMALL = {"num_layers": 1, "num_heads": 4, "d_ff": 64, "vocab_size": 128}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class Model:
     @property
     def small_clip(self) -> Clip:
         """For rehearsals."""
-        tiny = TINY[self.tiny]
+        tiny = _tiny(self.tiny)
         return Clip(tiny.width, tiny.height, tiny.num_frames, steps=8, timed_steps=6, guidance=self.clip.guidance)
 
 
@@ -129,15 +128,27 @@ def _ltx() -> dict[str, Any]:
 
 
 def _umt5(sizes: dict[str, int]) -> nn.Module:
-    return UMT5EncoderModel(UMT5Config(vocab_size=256_384, **_t5(sizes)))
+    return UMT5EncoderModel(UMT5Config(**_t5(256_384, sizes)))
 
 
 def _t5_xxl(sizes: dict[str, int]) -> nn.Module:
-    return T5EncoderModel(T5Config(vocab_size=32_128, **_t5(sizes)))
+    return T5EncoderModel(T5Config(**_t5(32_128, sizes)))
 
 
-def _t5(sizes: dict[str, int]) -> dict[str, Any]:
-    return {"d_model": _TEXT_WIDTH, "d_kv": 64, "feed_forward_proj": "gated-gelu", **sizes}
+def _t5(vocab_size: int, sizes: dict[str, int]) -> dict[str, Any]:
+    return {"vocab_size": vocab_size, "d_model": _TEXT_WIDTH, "d_kv": 64, "feed_forward_proj": "gated-gelu", **sizes}
+
+
+def _tokenizer() -> T5TokenizerFast:
+    """A token for each character: the real one's vocabulary would have to be fetched."""
+    letters = [(character, -2.0) for character in f"▁{string.ascii_letters}{string.punctuation}"]
+    return T5TokenizerFast(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters], extra_ids=0)
+
+
+def _tiny(name: str) -> Any:
+    from tests.tiny_pipelines import TINY  # only for rehearsals: needs pytest
+
+    return TINY[name]
 
 
 MODELS = {
@@ -160,14 +171,14 @@ def random_pipeline(model: Model, device: torch.device, text_encoder: TextEncode
             draw_weights(part, generator).eval().requires_grad_(False)
             if name not in full:
                 _to_bf16(part)
-    return _quiet(model.pipeline(tokenizer=t5_tokenizer(), **parts))
+    return _quiet(model.pipeline(tokenizer=_tokenizer(), **parts))
 
 
 def small_pipeline(model: Model) -> DiffusionPipeline:
     """The same class with few and narrow layers, on the CPU."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        TINY[model.tiny].save(folder)
+        _tiny(model.tiny).save(folder)
         hosted = look(name, revision=None, cache_dir=None, storage=Storage())
         return _quiet(load(folder, hosted, variant=None, precision="bf16"))
 
