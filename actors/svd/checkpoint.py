@@ -1,5 +1,6 @@
 """Where an SVD checkpoint is, and what identifies it: a folder, a Hugging Face id, any fsspec URI, or a single file."""
 
+import json
 import posixpath
 import re
 import shutil
@@ -13,6 +14,7 @@ from actors.svd import layout, single_file
 from actors.svd.layout import Wanted, wanted_files
 from actors.svd.tensor_file import open_header
 
+_PIPELINE = "StableVideoDiffusionPipeline"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_PAGE = re.compile(r"https?://(?:www\.)?huggingface\.co/(\w[\w.-]*/\w[\w.-]*)(?:/.*)?")
 
@@ -122,6 +124,22 @@ def small_file(
         return storage.read_bytes(Storage.join(Storage.absolute(source), name))
     except NotFound:
         return None
+
+
+def check_is_svd(source: str, storage: Storage) -> None:
+    """Raise CheckpointError for a folder or URI whose index names another pipeline of diffusers."""
+    source = tidied(source)
+    if is_on_hub(source) or single_file.is_one(source):
+        return
+    content = small_file(source, layout.INDEX, revision=None, cache_dir=None, storage=storage)
+    try:
+        kind = json.loads(content or b"{}").get("_class_name", _PIPELINE)
+    except (ValueError, AttributeError):
+        return  # damaged, as its reader says
+    if kind != _PIPELINE:
+        raise CheckpointError(
+            f"model.source={source} is a {kind}, not Stable Video Diffusion ({_PIPELINE}): set generator=diffusers"
+        )
 
 
 def tidied(source: str) -> str:

@@ -1,7 +1,6 @@
 """The manifest's own columns, which travel through to the metadata: which, of what type, under what names."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 
@@ -10,34 +9,13 @@ import pyarrow.parquet as pq
 
 from actors.errors import ManifestError
 from pipelines.manifest.column_names import no_such_column
-from pipelines.manifest.columns import ColumnRoles, ManifestColumns
-from pipelines.manifest.files import ManifestFile
-from pipelines.manifest.image_uris import AllowedImages
-from pipelines.manifest.readings import Later, Tally
+from pipelines.manifest.columns import ManifestColumns
+from pipelines.manifest.readings import Source
 
 # Put before the name of a pass-through column that would meet one of the dataset's own.
 RENAME_PREFIX = "source_"
 # As `columns.types` has them.
 TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Files of one format and one set of columns.
-
-    Attributes:
-        first: the first of them, which has been looked into.
-        files: all.
-        tally: what counts that which is left out of them, if anything does.
-        traits: what decides the rows of a file beside its content, `roles`, `allowed` and the columns of the first.
-    """
-
-    first: ManifestFile
-    files: Iterator[Later]
-    roles: ColumnRoles
-    allowed: AllowedImages
-    tally: Tally | None = None
-    traits: str = ""
 
 
 def passthrough_types(sources: Sequence[Source], columns: ManifestColumns) -> dict[str, pa.DataType]:

@@ -43,8 +43,8 @@ from pipelines.manifest.formats import Opener, may_lack_columns
 from pipelines.manifest.image_identity import Fetch, Made, by_column, by_content
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.manifest.own_datasets import OwnDatasets
-from pipelines.manifest.pass_through import Source, left_out, other_type, passthrough_types, renamed
-from pipelines.manifest.readings import Later, Reading
+from pipelines.manifest.pass_through import left_out, other_type, passthrough_types, renamed
+from pipelines.manifest.readings import Later, Reading, Source
 from pipelines.manifest.rows import (
     Marks,
     RowProblems,

@@ -1,18 +1,17 @@
 """The files of a manifest one by one: opened when they are asked for, and what is known of each beside its rows."""
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from actors.errors import StorageError
 from actors.stamps import stamp
 from actors.storage import Storage
+from pipelines.manifest.columns import ColumnRoles
 from pipelines.manifest.files import KnowsVersion, ManifestFile
+from pipelines.manifest.image_uris import AllowedImages
 from pipelines.manifest.rows import RowProblems
-
-if TYPE_CHECKING:
-    from pipelines.manifest.pass_through import Source
 
 
 class Later:
@@ -59,6 +58,25 @@ class Tally(Protocol):
         """Count what an earlier reading of a file gave."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files of one format and one set of columns.
+
+    Attributes:
+        first: the first of them, which has been looked into.
+        files: all.
+        tally: what counts that which is left out of them, if anything does.
+        traits: what decides the rows of a file beside its content, `roles`, `allowed` and the columns of the first.
+    """
+
+    first: ManifestFile
+    files: Iterator[Later]
+    roles: ColumnRoles
+    allowed: AllowedImages
+    tally: Tally | None = None
+    traits: str = ""
+
+
 @dataclass(slots=True)
 class Reading:
     """One file as it is read.
@@ -70,7 +88,7 @@ class Reading:
         left_out: from its source's `Tally`.
     """
 
-    source: "Source"
+    source: Source
     file: Later
     problems: RowProblems
     is_whole: bool = False

@@ -23,8 +23,7 @@ from actors.storage import Storage
 from pipelines.config import Config
 from pipelines.dataset.layout import Layout
 from pipelines.manifest.image_uris import AllowedImages
-from pipelines.manifest.pass_through import Source
-from pipelines.manifest.readings import Later, Reading
+from pipelines.manifest.readings import Later, Reading, Source
 from pipelines.planning.cache_files import list_cache, read_caches, write_cache
 from pipelines.planning.hashes import Hashes
 from pipelines.planning.identity import Identity

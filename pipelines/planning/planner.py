@@ -21,8 +21,7 @@ from pipelines.dataset.card_licences import MOST
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
 from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.work import WorkFile, WorkWriter
-from pipelines.manifest.pass_through import Source
-from pipelines.manifest.readings import Later
+from pipelines.manifest.readings import Later, Source
 from pipelines.manifest.rows import RowProblems
 from pipelines.money.history import History
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips

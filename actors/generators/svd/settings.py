@@ -15,7 +15,7 @@ from actors.secrets import shown
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
 from actors.svd import lora_files, single_file
-from actors.svd.checkpoint import revision_of, unet_shapes
+from actors.svd.checkpoint import check_is_svd, revision_of, unet_shapes
 
 Tier = Literal["exact", "fast", "few_step"]
 
@@ -109,6 +109,7 @@ class SvdModelSettings(CheckpointSettings):
 
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
+        check_is_svd(self.source, storage)
         revision = revision_of(
             self.source, revision=self.revision, variant=self.variant, cache_dir=self.cache_dir, storage=storage
         )
