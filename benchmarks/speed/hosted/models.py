@@ -113,18 +113,19 @@ def _wan22_ti2v_5b() -> dict[str, Any]:
 
 
 def _ltx() -> dict[str, Any]:
-    return {
-        "transformer": LTXVideoTransformer3DModel(),
-        "vae": AutoencoderKLLTXVideo(),
-        "scheduler": FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True,
-            base_shift=0.95,
-            max_shift=2.05,
-            base_image_seq_len=1024,
-            max_image_seq_len=4096,
-            shift_terminal=0.1,
-        ),
-    }
+    return {"transformer": LTXVideoTransformer3DModel(), "vae": AutoencoderKLLTXVideo(), "scheduler": ltx_scheduler()}
+
+
+def ltx_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """LTX-Video's."""
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True,
+        base_shift=0.95,
+        max_shift=2.05,
+        base_image_seq_len=1024,
+        max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )
 
 
 def _umt5(sizes: dict[str, int]) -> nn.Module:
