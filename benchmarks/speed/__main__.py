@@ -21,8 +21,8 @@ GPU or not: a rehearsal of the parts on the CPU, of a model and a clip so small 
 alone is judged. None of it needs Ray, a video encoder or omegaconf.
 
 With --generator diffusers: a pipeline of diffusers as its guide has it against the same one held by `actors.hosting`,
-in each way that `--ways` names. Random weights of the published sizes are made on the GPU in seconds, 12 GB of Wan 2.2
-TI2V-5B's and 5 of LTX-Video's; the text encoder, 11 GB, has one layer unless --text-encoder is full, as a prompt is
+in each way that `--ways` names. Random weights of the published sizes are made on the GPU in seconds, 13 GB of Wan 2.2
+TI2V-5B's and 5 of LTX-Video's; the text encoder, 9 to 11 GB, has one layer unless --text-encoder is full: a prompt is
 encoded once whatever number of clips it has. Features that steps share are shared by how like the steps are, which
 random weights do not say: see a short step and a long one, not their mean. A GPU of 80 GB; two commands:
 

@@ -32,7 +32,7 @@ class Marks:
     def add(self) -> None:
         """Now."""
         if torch.cuda.is_available():
-            event = torch.cuda.Event(enable_timing=True)
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
             self.points.append(event)
         else:

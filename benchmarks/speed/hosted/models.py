@@ -129,11 +129,13 @@ def ltx_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 
 def _umt5(sizes: dict[str, int]) -> nn.Module:
-    return UMT5EncoderModel(UMT5Config(**_t5(256_384, sizes)))
+    made: nn.Module = UMT5EncoderModel(UMT5Config(**_t5(256_384, sizes)))
+    return made
 
 
 def _t5_xxl(sizes: dict[str, int]) -> nn.Module:
-    return T5EncoderModel(T5Config(**_t5(32_128, sizes)))
+    made: nn.Module = T5EncoderModel(T5Config(**_t5(32_128, sizes)))
+    return made
 
 
 def _t5(vocab_size: int, sizes: dict[str, int]) -> dict[str, Any]:
