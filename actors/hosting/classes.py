@@ -5,7 +5,7 @@ A class that is not here is hosted all the same, by its call alone. Read in diff
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Config = Mapping[str, Any]
 Size = tuple[int, int]  # width and height, pixels
@@ -16,7 +16,7 @@ class Kind:
     """What is peculiar to a class.
 
     Attributes:
-        fps: of its frames, where its call takes no rate.
+        fps: of its frames, where its call takes no rate; from the index of the checkpoint.
         size: of its clips, where its call has no default; from the configurations of transformer and VAE.
         multiple: of width and height, beside what VAE and patches ask for; from the configuration of the transformer.
         least_frames: fewer make no clip, though the call takes them.
@@ -28,11 +28,13 @@ class Kind:
         has_sections: it makes frames in windows of `latent_window_size` latents: see `actors.hosting.sizes`.
         takes_size: whether its call takes height and width; else they are those of the image.
         first_block: whether FirstBlockCache knows its blocks.
+        compiles: whether its blocks always see texts of one length: each other length would be compiled anew.
+        attention: which backends its attention takes: any; those that take a mask, which it always has; or none.
         has_sound: it makes sound, too.
         needs: packages that it imports and diffusers does not ask for.
     """
 
-    fps: int = 16
+    fps: Callable[[Config], int] = lambda _index: 16
     size: Callable[[Config, Config], Size] | None = None
     multiple: Callable[[Config], int] = lambda _transformer: 1
     least_frames: int = 2
@@ -44,6 +46,8 @@ class Kind:
     has_sections: bool = False
     takes_size: bool = True
     first_block: bool = True
+    compiles: bool = True
+    attention: Literal["any", "masked", "none"] = "any"
     has_sound: bool = False
     needs: tuple[str, ...] = ()
 
@@ -102,6 +106,15 @@ def _wan_size(_transformer: Config, vae: Config) -> Size:
     return (1280, 704) if vae.get("scale_factor_spatial") == 16 else (832, 480)  # noqa: PLR2004
 
 
+def _at(fps: int) -> Callable[[Config], int]:
+    return lambda _index: fps
+
+
+def _wan_fps(index: Config) -> int:
+    """Wan2.2-TI2V-5B was trained at 24."""
+    return 24 if index.get("expand_timesteps") else 16
+
+
 def _of_32(_transformer: Config) -> int:
     return 32
 
@@ -113,25 +126,32 @@ def _kandinsky_multiple(transformer: Config) -> int:
 
 # The guardrail, without which their licence lets nobody run them: it fetches gated models from the Hub.
 _COSMOS_NEEDS = ("cosmos_guardrail", "torchvision")
-_WAN = Kind(fps=16, size=_wan_size, full=("vae", "image_encoder"))
+_WAN = Kind(fps=_wan_fps, size=_wan_size, full=("vae", "image_encoder"))
 
 KINDS: dict[str, Kind] = {
     "WanImageToVideoPipeline": _WAN,
-    "LTXImageToVideoPipeline": Kind(fps=25),
-    "LTX2ImageToVideoPipeline": Kind(fps=24, multiple=_of_32, has_sound=True, first_block=False, needs=("av",)),
-    "CogVideoXImageToVideoPipeline": Kind(fps=8, size=_cogvideox_size, sizes=_cogvideox_sizes, latents=2),
-    "HunyuanVideoImageToVideoPipeline": Kind(fps=24, lost=_hunyuan_lost),
-    "HunyuanVideoFramepackPipeline": Kind(fps=30, has_sections=True),
+    "LTXImageToVideoPipeline": Kind(fps=_at(25), attention="masked"),
+    "LTX2ImageToVideoPipeline": Kind(
+        fps=_at(24), multiple=_of_32, has_sound=True, first_block=False, attention="masked", needs=("av",)
+    ),
+    "CogVideoXImageToVideoPipeline": Kind(
+        fps=_at(8), size=_cogvideox_size, sizes=_cogvideox_sizes, latents=2, attention="none"
+    ),
+    "HunyuanVideoImageToVideoPipeline": Kind(fps=_at(24), lost=_hunyuan_lost, attention="masked"),
+    "HunyuanVideoFramepackPipeline": Kind(fps=_at(30), has_sections=True, attention="masked"),
     "HunyuanVideo15ImageToVideoPipeline": Kind(
-        fps=24, size=_hunyuan15_size, sizes=_hunyuan15_sizes, takes_size=False, first_block=False
+        fps=_at(24),
+        size=_hunyuan15_size,
+        sizes=_hunyuan15_sizes,
+        takes_size=False,
+        first_block=False,
+        attention="masked",
     ),
-    "Kandinsky5I2VPipeline": Kind(fps=24, multiple=_kandinsky_multiple, least_frames=17),
-    "SkyReelsV2ImageToVideoPipeline": Kind(fps=24, full=("vae", "image_encoder"), first_block=False),
-    "Cosmos2_5_PredictBasePipeline": Kind(fps=16, first_block=False, needs=_COSMOS_NEEDS),
-    "Cosmos2VideoToWorldPipeline": Kind(fps=16, first_block=False, needs=_COSMOS_NEEDS),
-    "SanaImageToVideoPipeline": Kind(
-        fps=16, multiple=_of_32, always={"use_resolution_binning": False}, first_block=False
-    ),
+    "Kandinsky5I2VPipeline": Kind(fps=_at(24), multiple=_kandinsky_multiple, least_frames=17, compiles=False),
+    "SkyReelsV2ImageToVideoPipeline": Kind(fps=_at(24), full=("vae", "image_encoder"), first_block=False),
+    "Cosmos2_5_PredictBasePipeline": Kind(first_block=False, needs=_COSMOS_NEEDS),
+    "Cosmos2VideoToWorldPipeline": Kind(first_block=False, needs=_COSMOS_NEEDS),
+    "SanaImageToVideoPipeline": Kind(multiple=_of_32, always={"use_resolution_binning": False}, first_block=False),
 }
 
 # Classes whose checkpoints hold all that the image class needs -> that class, and what the index has to say for it.

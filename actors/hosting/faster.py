@@ -3,6 +3,7 @@
 Which of them a checkpoint has is known before (`actors.hosting.shortcuts`); what the machine lacks is found here.
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +22,7 @@ from actors.hosting.shortcuts import can_compile
 _FP8_CAPABILITY = (8, 9)
 # What TaylorSeer extrapolates: attention and feed-forward of each block. Its own patterns match `attn` alone, and so
 # nothing in Wan, LTX-Video and CogVideoX, whose blocks have `attn1`; diffusers 0.42 says nothing of that.
+_BLOCK = re.compile(r"\w*blocks\.\d+\.")
 _KEPT = r"\w*blocks\.\d+\.\w*(attn|ff)\w*"
 
 
@@ -46,8 +48,9 @@ def compile_blocks(
 ) -> None:
     """Compile the blocks that repeat, in place: each kind of call when it first comes."""
     if can_compile(hosted) and compiling.is_compiled(settings.compile, device):
-        # A block that keeps features for other steps breaks the graph.
-        options = compiling.OPTIONS | {"fullgraph": settings.taken.cache is None}
+        # A block that keeps features for other steps breaks the graph, and so do kernels that are no part of PyTorch.
+        is_plain = settings.attention is None or "native" in settings.attention
+        options = compiling.OPTIONS | {"fullgraph": settings.taken.cache is None and is_plain}
         for network in networks:
             network.compile_repeated_blocks(**options)  # type: ignore[operator] # of diffusers' networks
 
@@ -55,7 +58,7 @@ def compile_blocks(
 def _set_attention(network: nn.Module, backend: str) -> None:
     try:
         network.set_attention_backend(backend)  # type: ignore[operator] # of diffusers' networks
-    except (RuntimeError, ValueError, ImportError) as error:
+    except Exception as error:  # kernels of the Hub come with errors of networks
         raise ConfigError(f"model.attention={backend} cannot be used here: {first_line(error)}") from error
 
 
@@ -81,7 +84,7 @@ def _quantize(network: nn.Module, weights: str, device: torch.device) -> None:
             f"fast.weights needs torchao, which cannot be imported here ({error}): pip install -e '.[fast]'"
         ) from error
     if weights == "int8":
-        quantize_(network, Int8WeightOnlyConfig(set_inductor_config=False), device=device)
+        quantize_(network, Int8WeightOnlyConfig(set_inductor_config=False), _is_of_blocks, device=device)
         return
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
         needed = ".".join(map(str, _FP8_CAPABILITY))
@@ -89,4 +92,9 @@ def _quantize(network: nn.Module, weights: str, device: torch.device) -> None:
             f"fast.weights=fp8 needs an NVIDIA GPU of compute capability {needed} or newer (Ada, Hopper), or int8"
         )
     config = Float8DynamicActivationFloat8WeightConfig(granularity=PerRow(), set_inductor_config=False)
-    quantize_(network, config, device=device)
+    quantize_(network, config, _is_of_blocks, device=device)
+
+
+def _is_of_blocks(module: nn.Module, name: str) -> bool:
+    """The linear layers of the blocks, in bf16: what embeds time and text is small, and some of it stays fp32."""
+    return isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16 and bool(_BLOCK.match(name))

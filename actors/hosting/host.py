@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from actors.contracts import Pixels
 from actors.errors import GenerationError, GpuMemoryError, first_line
@@ -113,11 +113,12 @@ class Host:
     @torch.no_grad()
     def _make(self, image_HWC: Pixels, clip: DiffusersParameters) -> Pixels:
         pipeline = self._ready()
-        for network in networks_of(pipeline).values():
-            if (reset := getattr(network, "_reset_stateful_cache", None)) is not None:
-                reset()  # a clip that failed may have left something
+        if self._settings.taken.cache is not None:
+            for network in transformers_of(pipeline):
+                forget: Any = network._reset_stateful_cache  # noqa: SLF001 - as pipelines do at the end of a clip
+                forget()  # a clip that failed may have left something
         with torch.random.fork_rng(self._cuda_devices):
-            torch.manual_seed(clip.seed or 0)  # LTX-Video's decoder may draw noise from the one of the process
+            self._seed_the_process(clip.seed or 0)
             frames_FHWC = _as_levels(pipeline(**self._arguments(image_HWC, clip)).frames[0])
         height, width, _ = image_HWC.shape
         if frames_FHWC.shape != (clip.num_frames, height, width, 3):
@@ -154,6 +155,12 @@ class Host:
         draws_there = self._hosted.vae.get("timestep_conditioning")  # of LTX-Video from 0.9.1 on
         return torch.Generator(self._device if draws_there else "cpu").manual_seed(seed)
 
+    def _seed_the_process(self, seed: int) -> None:
+        """LTX-Video's decoder may draw noise from the generators of the process: those of the devices at work."""
+        torch.default_generator.manual_seed(seed)
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     @property
     def _cuda_devices(self) -> list[torch.device]:
         return [self._device] if self._device.type == "cuda" else []
@@ -175,7 +182,7 @@ class Host:
     def _loaded(self) -> DiffusionPipeline:
         settings = self._settings
         pipeline = load(self._folder, self._hosted, variant=settings.variant, precision=settings.precision)
-        loras.merge(pipeline, self._loras)
+        loras.merge(pipeline, self._loras, [lora.network for lora in settings.loras if lora.scale])
         faster.prepare(pipeline, settings, self._device)
         encode = getattr(pipeline, "encode_prompt", None)
         if encode is not None:
@@ -187,14 +194,26 @@ class Host:
         elif self._memory == "offload":
             pipeline.enable_model_cpu_offload(device=self._device)
         else:
-            pipeline.enable_group_offload(self._device, offload_type="leaf_level", use_stream=True)
+            pipeline.enable_group_offload(
+                self._device,
+                offload_type="leaf_level",
+                use_stream=True,
+                exclude_modules=[
+                    name for name, part in networks_of(pipeline).items() if _reads_weights_of_others(part)
+                ],
+            )
         if self._memory == "resident":
             faster.compile_blocks(transformers_of(pipeline), self._hosted, settings, self._device)
         return pipeline
 
     def _tighten(self, refusal: str) -> None:
         tighter = _TIGHTER.get(self._memory)
-        if tighter is None or self._device.type == "cpu" or self._settings.taken.weights is not None:
+        if self._settings.taken.weights is not None:
+            raise GpuMemoryError(
+                "out of GPU memory, and 8-bit weights stay where they are made: set fast.weights=null and "
+                f"model.memory=offload, or lower image.width and height; the last that the device said is: {refusal}"
+            )
+        if tighter is None or self._device.type == "cpu":
             raise GpuMemoryError(
                 f"out of GPU memory, although clips were made as tightly as can be ({self._memory}): lower "
                 "image.width and height, generation.num_frames or the actors per GPU, or set model.vae_tiling=true; "
@@ -205,6 +224,11 @@ class Host:
         self._embeddings.clear()
         gc.collect()  # a compiled network is part of a cycle
         torch.cuda.empty_cache()
+
+
+def _reads_weights_of_others(network: nn.Module) -> bool:
+    """Whether it has a layer that takes another's weights without calling it, which would wait on the CPU."""
+    return any(isinstance(module, nn.MultiheadAttention) for module in network.modules())
 
 
 def _as_levels(video_FCHW: Tensor) -> Pixels:

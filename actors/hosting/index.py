@@ -1,19 +1,23 @@
 """What a checkpoint is, from its small files alone: the driver looks before any GPU is reserved."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from actors.errors import CheckpointError
 from actors.hosting.classes import KINDS, SAVED_AS, Kind, kind_of
+from actors.hosting.files import wanted_files
 from actors.hosting.source_text import Call, call_of, is_module
 from actors.storage import Storage
 from actors.svd.checkpoint import small_file
 from actors.svd.layout import INDEX
+from actors.svd.single_file import is_one
 
 _SVD = "StableVideoDiffusionPipeline"
-_LIBRARIES = frozenset({"diffusers", "transformers"})
+_LIBRARIES = ("diffusers", "transformers")
+# NVIDIA's package, without which nobody may run Cosmos.
+_GUARDRAIL = "cosmos_guardrail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,15 @@ class Hosted:
         return call
 
     @property
+    def components(self) -> list[str]:
+        """The parts that lie in folders of their own; a guardrail is none of these."""
+        return [name for name, library, _ in _parts(self.index) if library in _LIBRARIES or is_module(library)]
+
+    def wanted_files(self, names: Collection[str], variant: str | None, where: str) -> list[str]:
+        """Those of a checkpoint's files that are loaded: see `actors.hosting.files`."""
+        return wanted_files(names, variant, where, components=self.components)
+
+    @property
     def transformer_class(self) -> str:
         """The class of its network, e.g. WanTransformer3DModel; "" where there is none."""
         return str(self.transformer.get("_class_name", ""))
@@ -63,12 +76,17 @@ def look(source: str, *, revision: str | None, cache_dir: str | None, storage: S
             return {}
         try:
             content: dict[str, Any] = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"model.source={source}: {name} is damaged: {error}") from error
         if not isinstance(content, dict):
             raise CheckpointError(f"model.source={source}: {name} is damaged: it is no JSON object")
         return content
 
+    if is_one(source):
+        raise CheckpointError(
+            f"model.source={source} is a single file: generator=diffusers needs a folder, a URI or a Hugging Face id "
+            f"in diffusers layout, with {INDEX}"
+        )
     index = read(INDEX)
     if not index:
         raise CheckpointError(
@@ -96,13 +114,23 @@ def _class_of(source: str, index: Mapping[str, Any]) -> str:
     return image_class
 
 
+def _parts(index: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Name, library and class of each component that there is."""
+    for name, value in index.items():
+        match value:
+            case [str() as library, str() as kind] if not name.startswith("_"):
+                yield name, library, kind
+
+
 def _check_components(source: str, index: Mapping[str, Any]) -> None:
     """Raise CheckpointError for a component whose code would come with the checkpoint: it is never run."""
-    for name, value in index.items():
-        if name.startswith("_") or not isinstance(value, list) or not value:
-            continue
-        library = value[0]
-        if isinstance(library, str) and library not in _LIBRARIES and not is_module(library):
+    for name, library, kind in _parts(index):
+        if kind.startswith("AutoModel"):
+            raise CheckpointError(
+                f"model.source={source}: its {name} is an {kind}, which may be anything; write the class itself into "
+                f"{INDEX}"
+            )
+        if library not in (*_LIBRARIES, _GUARDRAIL) and not is_module(library):
             raise CheckpointError(
                 f"model.source={source}: its {name} is code of its own ({library}), which is never run here; save the "
                 "checkpoint with classes of diffusers and transformers alone"

@@ -33,7 +33,7 @@ def load(folder: Path, hosted: Hosted, *, variant: str | None, precision: str) -
             dtype = torch.float32 if name in hosted.kind.full else _DTYPES[precision]
             parts[name] = _network(network, folder, name, variant, dtype)
     try:
-        pipeline: DiffusionPipeline = kind.from_pretrained(folder, **parts, local_files_only=True)
+        pipeline: DiffusionPipeline = kind.from_pretrained(folder, **parts, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise CheckpointError(f"{folder} could not be loaded as {hosted.pipeline}: {first_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+from actors.errors import CheckpointError
 from actors.hosting.classes import Size
 from actors.hosting.index import Hosted
 
@@ -21,9 +22,8 @@ def pixel_multiple(hosted: Hosted) -> int:
     """Width and height are multiples of this: what the VAE shrinks, times the transformer's patches."""
     patch = hosted.transformer.get("patch_size", 1)
     patch = patch[-1] if isinstance(patch, list) and patch else patch
-    return math.lcm(
-        spatial_scale(hosted) * (patch if isinstance(patch, int) else 1), hosted.kind.multiple(hosted.transformer)
-    )
+    patch = patch if isinstance(patch, int) else 1
+    return math.lcm(_positive(spatial_scale(hosted) * patch, hosted), hosted.kind.multiple(hosted.transformer))
 
 
 def spatial_scale(hosted: Hosted) -> int:
@@ -56,7 +56,8 @@ def temporal_scale(hosted: Hosted) -> int:
 
 def frame_step(hosted: Hosted, extra: dict[str, Any]) -> int:
     """Clips have one frame more than a multiple of this."""
-    return temporal_scale(hosted) * (_window(extra) if hosted.kind.has_sections else hosted.kind.latents)
+    scale = _positive(temporal_scale(hosted), hosted)
+    return scale * (_window(extra) if hosted.kind.has_sections else hosted.kind.latents)
 
 
 def asked_frames(hosted: Hosted, num_frames: int, extra: dict[str, Any]) -> int:
@@ -92,7 +93,9 @@ def usual_size(hosted: Hosted) -> Size:
 def problems_of_sizes(hosted: Hosted, sizes: list[Size]) -> Iterator[str]:
     """What is wrong with the sizes of the clips that can come: a sentence each."""
     step, possible = pixel_multiple(hosted), hosted.kind.sizes(hosted.transformer, hosted.vae)
-    for width, height in sizes if possible else sizes[:1]:  # what is wrong with one side is so upright, too
+    for width, height in (
+        dict.fromkeys(sizes) if possible else sizes[:1]
+    ):  # what is wrong with one side is so upright, too
         if possible and (width, height) not in possible:
             near = min(possible, key=partial(_distance, (width, height)))
             upright = "portrait" if near[0] < near[1] else "landscape"
@@ -105,6 +108,12 @@ def problems_of_sizes(hosted: Hosted, sizes: list[Size]) -> Iterator[str]:
                 product(_around(width, step), _around(height, step)), key=lambda one: _distance(one, (width, height))
             )
             yield f"{width}x{height}: both sides are multiples of {step} with this checkpoint; {_settings(near)}"
+
+
+def _positive(number: int, hosted: Hosted) -> int:
+    if number < 1:
+        raise CheckpointError(f"{hosted.pipeline}: the config.json of transformer or vae is damaged: copy it again")
+    return number
 
 
 def _settings(size: Size) -> str:

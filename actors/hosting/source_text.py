@@ -11,7 +11,7 @@ from typing import Any
 
 # What no call is given by a user: what the job gives itself, what an array of numbers would be, and functions.
 _NOT_FREE = re.compile(
-    r"image|video|conditions|prompt(_2)?|negative_prompt(_2)?|height|width|num_frames|frames|num_inference_steps|fps|"
+    r"image|last_image|video|conditions|prompt(_2)?|negative_prompt(_2)?|height|width|num_frames|frames|num_inference_steps|fps|"
     r"frame_rate|guidance_scale|num_(videos|images)_per_prompt|batch_size|generator|latents|output_type|return_dict|"
     r"callback\w*|\w*_embeds\w*|\w*attention_mask\w*|\w*_latents|\w*_cu_seqlens|(?:timesteps|sigmas)"
 )
@@ -73,9 +73,9 @@ def call_of(pipeline: str) -> Call | None:
 
 
 @cache
-def bases_of(model: str) -> frozenset[str]:
-    """What a network's class inherits from directly."""
-    found = _class(model, "models")
+def bases_of(name: str, package: str) -> frozenset[str]:
+    """What a class inherits from directly."""
+    found = _class(name, package)
     return frozenset(ast.unparse(base) for base in found.bases) if found is not None else frozenset()
 
 

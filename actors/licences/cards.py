@@ -54,8 +54,8 @@ def _parsed(lines: list[str]) -> dict[str, str]:
         if is_ours:
             kept.append(line)
     try:
-        tree = yaml.safe_load("\n".join(kept))
-    except yaml.YAMLError as error:
+        tree = yaml.load("\n".join(kept), Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts alone
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from error
     entries = tree if isinstance(tree, dict) else {}
     return {str(name): _text(value) for name, value in entries.items()}
@@ -74,7 +74,7 @@ def folder_card(folder: str, storage: Storage) -> CardLicence | None:
 
 def saved_from(folder: str, storage: Storage) -> str | None:
     """The id of the model that a pipeline was loaded from before it was saved into this folder, if it says so."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         index = json.loads(_read(Storage.join(folder, _INDEX), storage) or "")
         name = index.get("_name_or_path") if isinstance(index, dict) else None
         return name if isinstance(name, str) else None

@@ -1,4 +1,4 @@
-"""Where an SVD checkpoint is, and what identifies it: a folder, a Hugging Face id, any fsspec URI, or a single file."""
+"""Where a checkpoint is, and what identifies it: a folder, a Hugging Face id, any fsspec URI, or a single file."""
 
 import json
 import posixpath
@@ -124,6 +124,16 @@ def small_file(
         return storage.read_bytes(Storage.join(Storage.absolute(source), name))
     except NotFound:
         return None
+
+
+def check_whole(source: str, variant: str | None, wanted: Wanted, storage: Storage) -> None:
+    """Raise CheckpointError for weights in a folder, or at a URI, that are shorter or longer than they say."""
+    source = tidied(source)
+    if is_on_hub(source):
+        return
+    for name in wanted(_file_names(source, storage), variant, source):
+        if name.endswith(".safetensors"):
+            open_header(Storage.join(Storage.absolute(source), name), storage, f"model.source={source}: {name}")
 
 
 def check_is_svd(source: str, storage: Storage) -> None:

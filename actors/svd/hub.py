@@ -6,6 +6,7 @@ local cache answers, or a StorageError says so.
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -120,6 +121,8 @@ def _asked(source: str, revision: str | None, ask: Callable[[], T], tries: int) 
 
     Raises CheckpointError where it refuses.
     """
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tries again, the end of this says better
 
     def once() -> T | Exception:
         try:

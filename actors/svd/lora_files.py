@@ -1,5 +1,6 @@
 """Where LoRAs are, what identifies them, and their copies on a node. Needs no torch: the driver looks, too."""
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from actors.node_cache import CACHE_NAME_DIGITS, made_once
 from actors.rife.place import for_models
 from actors.secrets import shown
 from actors.storage import Storage
+from actors.svd.file_kinds import is_lora
 from actors.svd.lora import Changes, Lora, Shapes, parsed_config, read_changes
 from actors.svd.tensor_file import open_header
 from actors.uris import WEB, without_query
@@ -62,9 +64,31 @@ def revision_of(loras: Sequence[Wanted], shapes: Callable[[], Shapes | None], st
 
 
 def revision_unread(loras: Sequence[Wanted], storage: Storage) -> str:
-    """The same without a look at what they change: of those that diffusers' own loaders read."""
+    """The same without a look at what they change: of those that diffusers' own loaders read.
+
+    Raises CheckpointError and StorageError.
+    """
     storage = for_models(storage)
-    return "".join(_part_of_revision(lora, find(lora.source, storage), storage) for lora in loras)
+    places = [(lora, find(lora.source, storage)) for lora in loras]
+    for lora, place in places:
+        if not is_lora(open_header(place.weights, storage, f"model.loras: {lora.source}").tensors):
+            raise _refused(lora.source, "is no LoRA: it holds no changes to weights")
+        if place.config is not None and _is_scaled(storage.read_bytes(place.config)):
+            raise _refused(
+                lora.source,
+                f"has a lora_alpha in {CONFIG} that is not its rank, which diffusers' loaders do not read: take the "
+                "file away, and set scale to alpha / r",
+            )
+    return "".join(_part_of_revision(lora, place, storage) for lora, place in places)
+
+
+def _is_scaled(config: bytes) -> bool:
+    """Whether PEFT's configuration says more of its strength than the tensors do."""
+    try:
+        found = json.loads(config)
+        return bool(found.get("lora_alpha", found.get("r")) != found.get("r"))
+    except (ValueError, AttributeError):
+        return False
 
 
 def _part_of_revision(lora: Wanted, place: Place, storage: Storage) -> str:

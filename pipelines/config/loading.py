@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipelines.config.interpolations import looked_up_in, reason_of, why_unresol
 from pipelines.config.mistakes import Origins, PathTo, explain, listed, sentence, without_tags
 from pipelines.config.schema import Config, config_class, cross_check
 
+# Settings that are texts, whatever these look like: `generation.prompt={caption}, slowly` is no mapping.
+_TEXTS = {f"generation.{name}" for generator in GENERATORS.values() for name in generator.Parameters.templates()}
 _NAME = re.compile(r"[A-Za-z_][\w.\[\]-]*")
 
 
@@ -51,6 +54,7 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
     _remember_secrets(values)
     mistakes += unresolved
     kind = _class_for(values)
+    left = {tuple(re.split(r"[.\[]", name.replace("]", ""))) for name in OmegaConf.missing_keys(merged)}
     try:
         config = kind.model_validate(values)
         mistakes += [sentence(path, text, origins) for path, text in cross_check(config)]
@@ -59,6 +63,9 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
         mistakes += {
             without_tags(detail["loc"]): explain(detail, kind, origins) for detail in reversed(error.errors())
         }.values()
+    for path in sorted(left):  # a default is no answer to `???`
+        said = sentence(path, "is required: set it in a --config file or on the command line", origins)
+        mistakes += [said] if said not in mistakes else []
     if mistakes:
         raise ConfigError(listed(mistakes))
     config.looked_up.update(looked_up_in(OmegaConf.to_container(merged, resolve=False)))
@@ -118,11 +125,30 @@ def _read_override(number: int, text: str) -> tuple[Any, Origins] | str:
     name = repr(key) if is_name else f"number {number}"
     if not equals or not is_name:
         return f"override {name}: an override looks like key=value or section.key=value"
+    if key in _TEXTS:
+        return OmegaConf.create(_nested(key.split("."), _as_text(text.partition("=")[2]))), {
+            tuple(key.split(".")): f"override {name}"
+        }
     try:
         tree = OmegaConf.from_dotlist([text])
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         return f"override {name}: its value is not valid YAML ({reason_of(error)})"
     return tree, {tuple(key.split(".")): f"override {name}"}
+
+
+def _as_text(value: str) -> str | None:
+    """A prompt as it stands, braces, colons and all; within quotes, as YAML has it."""
+    if value.strip() in ("null", "~"):
+        return None
+    if value.strip()[:1] in ("'", '"'):
+        with suppress(yaml.YAMLError):
+            if isinstance(parsed := yaml.safe_load(value), str):
+                return parsed
+    return value
+
+
+def _nested(keys: list[str], value: object) -> object:
+    return {keys[0]: _nested(keys[1:], value)} if keys else value
 
 
 def _package_dir(name: str) -> str:

@@ -22,7 +22,7 @@ tags:
 
 # Video clips made from still images
 
-Made by [stillreel]: a generator (the column `generator`) animates each image. Where the column
+Made by stillreel: a generator (the column `generator`) animates each image. Where the column
 `interpolation_model` names a RIFE model, that one has added frames in between.
 
 | where | what |

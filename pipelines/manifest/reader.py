@@ -268,8 +268,9 @@ class ManifestReader:
         columns = self._images(batch, given, file, reading, marks)
         for name in roles.overrides:
             columns[name] = override(name, given[name], self._parameters, marks)
+        shown_given = given if roles.uri is None else {**given, roles.uri: without_secrets(given[roles.uri])}
         for template in self._templates:
-            columns[column_of(template.name, template.text)] = self._filled(template, given, columns, marks)
+            columns[column_of(template.name, template.text)] = self._filled(template, shown_given, columns, marks)
         for name in roles.passthrough:
             kept = self.extras.field(self._renamed[name])
             values = without_secrets(given[name]) if name == roles.uri else given[name]
@@ -286,7 +287,7 @@ class ManifestReader:
         """The texts of a template; a row that takes one which lacks a value has a problem."""
         texts, lacking = filled(template, given, len(marks.texts))
         own = columns.get(template.name)
-        if own is not None and not template.always:
+        if own is not None and not template.takes_own:
             lacking = pc.and_(lacking, pc.is_null(own))
         marks.mark(lacking, f"{template.name}: a column that it names is empty ({', '.join(template.columns)})")
         return override(template.name, texts, self._parameters, marks)

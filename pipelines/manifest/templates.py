@@ -1,7 +1,8 @@
 """Texts that are made of a row's own columns: `prompt: "{caption}, the camera moves slowly"`.
 
 A template is a parameter's value in which {name} stands for a column of the manifest, and {{ and }} for braces. A row
-takes it where it has no value of its own. A chunk has a column for each template, under a name that no manifest has.
+takes it where it has no value of its own; or always, where the template names that very column ("{prompt}, at night").
+A chunk has a column for each template, under a name that no manifest has.
 """
 
 import string
@@ -27,13 +28,16 @@ class Template:
         name: of the parameter.
         text: as it is written.
         pieces: texts, and the column that follows each; None after the last.
-        always: whether every row takes it, also one with a value of its own: it is a variant's.
     """
 
     name: str
     text: str
     pieces: Sequence[tuple[str, str | None]] = field(compare=False, default=())
-    always: bool = False
+
+    @property
+    def takes_own(self) -> bool:
+        """Whether it is made of the column that would stand in its place."""
+        return self.name in self.columns
 
     @property
     def columns(self) -> list[str]:
@@ -44,6 +48,16 @@ class Template:
 def column_of(name: str, text: object) -> str:
     """What a chunk calls the column of a parameter's template."""
     return f"{name}{_MARK}{text}"
+
+
+def is_template(text: object) -> bool:
+    """Whether a parameter's value is one: it holds braces."""
+    return isinstance(text, str) and bool({"{", "}"} & set(text))
+
+
+def takes_own(name: str, text: object) -> bool:
+    """Whether a parameter's value is made of the column of its own name."""
+    return is_template(text) and Template(name, str(text), list(_pieces(str(text)))).takes_own
 
 
 def problem_of(text: object) -> str | None:
@@ -65,12 +79,14 @@ def find_templates(
     """
     found: dict[str, Template] = {}
     for name in parameters.templates():
-        given = [(values.get(name), False), *((one, True) for variant in variants for one in variant.get(name, ()))]
-        for text, always in given:
-            if not isinstance(text, str) or not {"{", "}"} & set(text):
+        given = [one for variant in variants for one in variant.get(name, ())]
+        if not variants or not all(name in variant for variant in variants):
+            given.append(values.get(name))
+        for text in given:
+            if not is_template(text):
                 continue
             try:
-                found[column_of(name, text)] = Template(name, text, list(_pieces(text)), always)
+                found[column_of(name, text)] = Template(name, str(text), list(_pieces(str(text))))
             except ValueError as error:
                 raise ConfigError(f"generation.{name}: {error}") from error
     return list(found.values())

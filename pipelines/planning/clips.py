@@ -22,7 +22,7 @@ from pipelines.manifest import spellings
 from pipelines.manifest.chunks import Chunk
 from pipelines.manifest.reader import ManifestReader, read_manifest
 from pipelines.manifest.rows import RowProblems
-from pipelines.manifest.templates import column_of, find_templates
+from pipelines.manifest.templates import column_of, find_templates, takes_own
 from pipelines.planning.hashes import hashes_of_digests
 from pipelines.planning.identity import Identity, derived_seed, id_texts
 
@@ -53,12 +53,18 @@ def open_manifest(config: Config, storage: Storage) -> ManifestReader:
         templates=find_templates(generator.Parameters, config.generation.model_dump(), config.variants),
         check=partial(_with_rate_problems, config),
     )
-    if clash := sorted({name for variant in config.variants for name in variant} & set(reader.overrides)):
+    varied = {name for variant in config.variants for name, texts in variant.items() if not _all_take(name, texts)}
+    if clash := sorted(varied & set(reader.overrides)):
         raise ConfigError(
             f"variants: {', '.join(clash)} is also a column of the manifest, so one of the two would be ignored; "
             "rename the column or remove it from variants"
         )
     return reader
+
+
+def _all_take(name: str, texts: Sequence[Any]) -> bool:
+    """Whether a variant's values are all made of the column of that name."""
+    return all(takes_own(name, text) for text in texts)
 
 
 def expand_variants(variants: Sequence[Mapping[str, Sequence[Any]]]) -> list[dict[str, Any]]:
@@ -139,7 +145,7 @@ def _values(name: str, chunk: pa.Table, variant: Mapping[str, Any], config: Conf
     common = variant.get(name, getattr(config.generation, name))
     template = column_of(name, common)
     defaults = chunk[template].to_pylist() if template in chunk.column_names else [common] * chunk.num_rows
-    if name not in chunk.column_names:
+    if name not in chunk.column_names or takes_own(name, common):
         return defaults
     given = chunk[name].to_pylist()
     return [default if value is None else value for value, default in zip(given, defaults, strict=True)]

@@ -18,6 +18,9 @@ from actors.hosting.source_text import call_of
 from actors.settings import ImageSettings
 from actors.storage import Storage
 
+# A file of safetensors with one number in it.
+_HEADER = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+_WEIGHTS = len(_HEADER).to_bytes(8, "little") + _HEADER + b"x"
 WAN_VAE = {"_class_name": "AutoencoderKLWan", "scale_factor_spatial": 8, "scale_factor_temporal": 4}
 WAN = {"_class_name": "WanTransformer3DModel", "patch_size": [1, 2, 2]}
 
@@ -27,8 +30,9 @@ def checkpoint(folder: Path, pipeline: object, transformer: object = None, vae: 
     for name, content in (("transformer", transformer or WAN), ("vae", vae or WAN_VAE)):
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / name / "config.json").write_text(json.dumps(content))
-        (folder / name / "diffusion_pytorch_model.safetensors").write_bytes(b"x")
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline, **index}))
+        (folder / name / "diffusion_pytorch_model.safetensors").write_bytes(_WEIGHTS)
+    parts = {"transformer": ["diffusers", "WanTransformer3DModel"], "vae": ["diffusers", "AutoencoderKLWan"]}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline, **parts, **index}))
     return folder
 
 
@@ -86,7 +90,7 @@ def test_what_is_left_open_is_the_models_own(tmp_path: Path) -> None:
     ltx = checkpoint(tmp_path / "ltx", "LTXPipeline", {"patch_size": 1}, vae)
     parameters, image = settled(ltx)
     assert (image.width, image.height, parameters.num_frames, parameters.fps) == (704, 512, 161, 25)
-    parameters, image = settled(ltx, {"width": 1024})  # what is given stays
+    parameters, image = settled(ltx, {"width": 1024, "height": 576})  # what is given stays
     assert (image.width, image.height) == (1024, 576)
 
 
@@ -126,7 +130,12 @@ def test_hunyuans_sizes_are_those_that_its_own_processor_chooses() -> None:
         ),
         ({}, {"num_frames": 80}, r"generation\.num_frames: 80 is not one more than a multiple of 4.*nearest is 81"),
         ({}, {"extra": {"guidance_scale2": 3}}, r"takes no guidance_scale2 .*did you mean 'guidance_scale_2'"),
+        ({}, {"extra": {"guidance_scale_2": 3.0}}, r"guidance_scale_2 is for checkpoints with two transformers"),
+        ({}, {"extra": {"image": 3}}, r"generation\.extra: image comes from the manifest"),
         ({}, {"extra": {"prompt_embeds": [1]}}, r"generation\.extra: .* takes no prompt_embeds beside"),
+        ({}, {"extra": {"last_image": "a.png"}}, r"generation\.extra: .* takes no last_image"),
+        ({}, {"extra": {"max_sequence_length": "abc"}}, r"max_sequence_length is to be a number, such as 512"),
+        ({"width": 832}, {}, r"image\.width is set and the other side is not: set both"),
         ({}, {"extra": {"output_type": "pil"}}, r"generation\.extra: .* takes no output_type"),
     ],
 )
@@ -182,6 +191,10 @@ def test_framepacks_clips_are_whole_sections(tmp_path: Path) -> None:
         ({"pipeline": "MyOwnPipeline"}, "is a MyOwnPipeline, which this version of diffusers does not have"),
         ({"pipeline": ["pipeline", "MyOwn"]}, "which this version of diffusers does not have"),
         (
+            {"pipeline": "WanImageToVideoPipeline", "text_encoder": ["transformers", "AutoModel"]},
+            "its text_encoder is an AutoModel, which may be anything",
+        ),
+        (
             {"pipeline": "WanImageToVideoPipeline", "text_encoder": ["my_encoder", "MyEncoder"]},
             r"its text_encoder is code of its own \(my_encoder\), which is never run here",
         ),
@@ -201,6 +214,9 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"model_index\.json is damaged"):
         look(str(tmp_path), revision=None, cache_dir=None, storage=Storage())
+    (tmp_path / "wan.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"is a single file: generator=diffusers needs a folder, a URI"):
+        look(str(tmp_path / "wan.safetensors"), revision=None, cache_dir=None, storage=Storage())
     with pytest.raises(CheckpointError, match="there is no such folder"):
         look(str(tmp_path / "x"), revision=None, cache_dir=None, storage=Storage())
 
@@ -221,21 +237,32 @@ def test_the_files_that_are_loaded() -> None:
         "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
         "transformer/diffusion_pytorch_model-00002-of-00002.safetensors",
     ]
-    plain = wanted_files(names, None, "here")
+    parts = ("scheduler", "tokenizer", "text_encoder", "transformer")
+
+    def wanted(names: list[str], variant: str | None) -> list[str]:
+        return wanted_files(names, variant, "here", components=parts)
+
+    plain = wanted(names, None)
     assert "text_encoder/model.safetensors" in plain
     assert "tokenizer/spiece.model" in plain
     assert not {"README.md", "ltxv-2b.safetensors", "assets/example.mp4"} & set(plain)
     assert not [name for name in plain if "fp16" in name or name.endswith(".bin")]
-    half = wanted_files(names, "fp16", "here")
+    half = wanted(names, "fp16")
     assert "text_encoder/model.fp16.safetensors" in half
     assert "text_encoder/model.safetensors" not in half
     assert "transformer/diffusion_pytorch_model-00001-of-00002.safetensors" in half  # it has no such variant
     with pytest.raises(CheckpointError, match=r"no weights for model\.variant=bf16: set it to null"):
-        wanted_files(names, "bf16", "here")
-    with pytest.raises(CheckpointError, match="weights of vae as pickle files only"):
-        wanted_files([*names, "vae/config.json", "vae/diffusion_pytorch_model.bin"], None, "here")
+        wanted(names, "bf16")
     with pytest.raises(CheckpointError, match=r"there is one in here/inner"):
-        wanted_files(["inner/model_index.json"], None, "here")
+        wanted(["inner/model_index.json"], None)
+    with pytest.raises(CheckpointError, match="weights of transformer as pickle files only"):
+        wanted([*names[:-2], "transformer/diffusion_pytorch_model.bin"], None)
+    with pytest.raises(CheckpointError, match="not complete: 1 of 2 files of transformer are there"):
+        wanted(names[:-1], None)
+    with pytest.raises(CheckpointError, match=r"not complete: transformer has no \.safetensors"):
+        wanted(names[:-2], None)
+    with pytest.raises(CheckpointError, match="not complete: there is no tokenizer"):
+        wanted([name for name in names if not name.startswith("tokenizer")], None)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +278,49 @@ def test_a_shortcut_that_a_class_lacks_is_refused(
     folder = checkpoint(tmp_path, pipeline, WAN | {"_class_name": transformer})
     with pytest.raises(ConfigError, match=rf"model\.fast\.cache: .*no way to reuse features.*{words}"):
         settled(folder, {"width": 64, "height": 64}, {"tier": "fast", "fast": {"cache": model}})
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "attention", "words"),
+    [
+        (
+            "LTXImageToVideoPipeline",
+            "sage",
+            "always has a mask, which that backend does not take: set it to nat",
+        ),
+        ("CogVideoXImageToVideoPipeline", "_native_cudnn", "takes no backend: set it to null"),
+        ("LTXImageToVideoPipeline", "_native_math", None),
+        ("WanImageToVideoPipeline", "sage", None),
+    ],
+)
+def test_an_attention_backend_that_would_fail_or_do_nothing_is_refused(
+    pipeline: str, attention: str, words: str | None, tmp_path: Path
+) -> None:
+    folder = checkpoint(tmp_path, pipeline)
+    if words is None:
+        settled(folder, {"width": 64, "height": 64}, {"attention": attention})
+        return
+    with pytest.raises(ConfigError, match=rf"model\.attention: the attention of {pipeline} {words}"):
+        settled(folder, {"width": 64, "height": 64}, {"attention": attention})
+
+
+def test_a_lora_for_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    one = {"loras": [{"source": "a.safetensors", "network": "transformer_2"}]}
+    with pytest.raises(ConfigError, match=r"model\.loras\.0\.network: WanImageToVideoPipeline has one transformer"):
+        settled(checkpoint(tmp_path / "wan", "WanImageToVideoPipeline"), model=one)
+    vae = {"spatial_compression_ratio": 16}
+    folder = checkpoint(tmp_path / "hunyuan", "HunyuanVideo15ImageToVideoPipeline", {"target_size": 640}, vae)
+    with pytest.raises(ConfigError, match=r"model\.loras: HunyuanVideo15ImageToVideoPipeline .* takes no LoRAs"):
+        settled(folder, model={"loras": [{"source": "a.safetensors"}]})
+
+
+@pytest.mark.parametrize(("transformer", "vae"), [({"patch_size": [1, 0, 0]}, {}), ({}, {"scale_factor_temporal": 0})])
+def test_numbers_that_no_network_has_are_a_damaged_file(
+    transformer: dict[str, Any], vae: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = checkpoint(tmp_path, "WanImageToVideoPipeline", WAN | transformer, WAN_VAE | vae)
+    with pytest.raises(CheckpointError, match="is damaged: copy it again"):
+        settled(folder)
 
 
 def test_what_cannot_be_compiled_or_tiled_is_refused(tmp_path: Path) -> None:
@@ -297,4 +367,5 @@ def test_what_is_on_the_clip_says_how_it_was_made() -> None:
     assert exact.described()["tier"] == "exact"
     assert exact.identifying() == exact.model_copy(update={"memory": "group", "compile": True}).identifying()
     assert exact.identifying() != fast.identifying()
+    assert exact.identifying() == exact.model_copy(update={"attention": "native"}).identifying()
     assert exact.identifying() != exact.model_copy(update={"vae_tiling": True}).identifying()

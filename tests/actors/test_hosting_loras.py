@@ -112,7 +112,8 @@ def test_a_tensor_that_fits_nowhere_is_named(folder: Path, tmp_path: Path) -> No
     foreign |= {f"{name}.lora_B.weight": up for name, (_, up) in names.items()}
     save_file({name: tensor.clone() for name, tensor in foreign.items()}, path)
     with pytest.raises(
-        CheckpointError, match=r"good\.safetensors does not fit WanImageToVideoPipeline: 4 of 6 tensors .*blocks\.7"
+        CheckpointError,
+        match=r"good\.safetensors does not fit the transformer of Wan.*: 4 of 6 tensors .*blocks\.7",
     ):
         host_of(folder, (path, 1.0))
     save_file({"something": torch.zeros(1)}, path)
@@ -144,3 +145,56 @@ def test_without_peft_planning_says_what_to_install(
     monkeypatch.setattr("actors.generators.diffusers.settings.find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match="it needs the package peft: pip install peft"):
         host_of(folder, (tmp_path / "a.safetensors", 1.0))
+
+
+def test_each_of_two_experts_gets_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "wan22_a14b"
+    TINY["wan22_a14b"].save(folder)
+    settings = DiffusersModelSettings(source=str(folder), precision="fp32", device="cpu")
+    clip, _ = settings.settled(DiffusersParameters(num_frames=5), ImageSettings(**SIZES), Storage())
+    plain = transformers_of(Host(folder, settings, clip, device=torch.device("cpu"))._ready())
+    layer = "blocks.0.attn1.to_q"
+    sources = []
+    for number in (1, 2):
+        high, wide = plain[0].get_parameter(f"{layer}.weight").shape
+        changes = {layer: (torch.full((RANK, wide), float(number)), torch.ones(high, RANK))}
+        sources.append(write(tmp_path / f"{number}.safetensors", "diffusers", changes, 1.0))
+    named = [
+        {"source": str(path), "network": network}
+        for path, network in zip(sources, ("transformer", "transformer_2"), strict=True)
+    ]
+    both = settings.model_copy(update={"loras": DiffusersModelSettings(source="m", loras=named).loras})
+    loras = local_ones(both.loras, tmp_path / "cache", Storage())
+    merged = transformers_of(Host(folder, both, clip, device=torch.device("cpu"), loras=loras)._ready())
+    for number, (before, after) in enumerate(zip(plain, merged, strict=True), start=1):
+        difference = after.get_parameter(f"{layer}.weight") - before.get_parameter(f"{layer}.weight")
+        torch.testing.assert_close(difference, torch.full_like(difference, float(RANK * number)))
+
+
+def test_a_sum_is_rounded_once(folder: Path, tmp_path: Path) -> None:
+    plain, _ = host_of(folder)
+    small = {name: (down * 1e-3, up * 1e-3) for name, (down, up) in factors(network_of(plain)).items()}
+    path = write(tmp_path / "small.safetensors", "diffusers", small, 1.0)
+    again = write(tmp_path / "again.safetensors", "diffusers", small, 1.0)
+    settings = DiffusersModelSettings(
+        source=str(folder), precision="bf16", device="cpu", loras=[{"source": str(path)}, {"source": str(again)}]
+    )
+    clip, _ = settings.settled(DiffusersParameters(num_frames=5), ImageSettings(**SIZES), Storage())
+    loras = local_ones(settings.loras, tmp_path / "cache", Storage())
+    merged = network_of(Host(folder, settings, clip, device=torch.device("cpu"), loras=loras))
+    bare = settings.model_copy(update={"loras": []})
+    before = network_of(Host(folder, bare, clip, device=torch.device("cpu")))
+    for layer, (down, up) in small.items():
+        expected = (before.get_parameter(f"{layer}.weight").float() + 2 * up @ down).to(torch.bfloat16)
+        torch.testing.assert_close(merged.get_parameter(f"{layer}.weight"), expected, rtol=0, atol=0)
+
+
+def test_what_is_no_lora_or_has_an_alpha_elsewhere_is_refused_when_planning(folder: Path, tmp_path: Path) -> None:
+    save_file({"blocks.0.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    settings = DiffusersModelSettings(source=str(folder), loras=[{"source": str(tmp_path / "model.safetensors")}])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is no LoRA: it holds no changes to weights"):
+        settings.revision_of_content(Storage())
+    save_file({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
+    with pytest.raises(CheckpointError, match=r"has a lora_alpha in adapter_config\.json that is not its rank"):
+        settings.revision_of_content(Storage())

@@ -1,5 +1,6 @@
 """The configuration: every mistake at once, each with its origin and the nearest valid name."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,13 +45,18 @@ def test_configs_of_diffusers_models_show_every_option_of_theirs(name: str) -> N
     written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     if written["model"]["source"] == "???":
         required.append("model.source=folder")
-    if written["model"]["loras"]:
+    if written["model"]["loras"] == "???":
+        with pytest.raises(ConfigError, match=r"model\.loras: is required: set it"):
+            load_config([str(CONF / f"{name}.yaml")], required)
         required.append("model.loras=[{source: steps.safetensors}]")
     config = load_config([str(CONF / f"{name}.yaml")], required).model_dump(mode="json")
     for section in ("model", "generation"):
         assert written[section].keys() == config[section].keys()
     assert written["model"]["fast"].keys() == config["model"]["fast"].keys()
     assert len(HOSTED) == 7
+    header = (CONF / f"{name}.yaml").read_text().partition("\nmanifest")[0]
+    (prompt,) = re.findall(r"generation\.prompt='([^']*)'", header)
+    assert load_config([str(CONF / f"{name}.yaml")], [*required, f"generation.prompt={prompt}"])
 
 
 def test_gpu_configs_ask_for_the_frames_of_their_model() -> None:

@@ -154,3 +154,38 @@ def test_numbers_of_a_csv_file_and_its_empty_cells(model: Path, tmp_path: Path) 
     (tmp_path / "m.csv").write_text(f"image_uri,caption,prompt,guidance_scale\n{tmp_path}/a.png,cat,,3.5\n")
     (row,) = planned(config_for(tmp_path, model, tmp_path / "m.csv", "generation.prompt='{caption} {guidance_scale}'"))
     assert (row["prompt"], row["guidance_scale"]) == ("cat 3.5", 3.5)
+
+
+def test_a_template_may_be_made_of_the_column_of_its_own_name(model: Path, tmp_path: Path) -> None:
+    manifest = table(tmp_path, prompt=["a dog", ""])
+    rows = planned(config_for(tmp_path, model, manifest, "generation.prompt={prompt}, at night"))
+    assert rows[0]["prompt"] == "a dog, at night"
+    assert rows[1]["problem"].endswith("prompt: a column that it names is empty (prompt)")
+    table(tmp_path, prompt=["a dog"])
+    both = planned(
+        config_for(tmp_path, model, manifest, "variants=[{prompt: ['{prompt}, at night', '{prompt}, at dawn']}]")
+    )
+    assert {row["prompt"] for row in both} == {"a dog, at night", "a dog, at dawn"}
+
+
+def test_logins_and_signatures_of_a_url_come_into_no_prompt(model: Path, tmp_path: Path) -> None:
+    uri = "https://user:word@example.com/a.png?X-Amz-Signature=abcdef"
+    pq.write_table(pa.table({"image_uri": [uri]}), tmp_path / "m.parquet")
+    settings = ("generation.prompt=from {image_uri}", "storage.schemes=[https]")
+    (row,) = planned(config_for(tmp_path, model, tmp_path / "m.parquet", *settings))
+    assert row["prompt"] == "from https://example.com/a.png"
+
+
+def test_a_template_that_no_clip_takes_fails_none(model: Path, tmp_path: Path) -> None:
+    manifest = table(tmp_path, caption=["", "a cat"])
+    settings = ("generation.prompt={caption}", "variants=[{prompt: [rain, snow]}]")
+    rows = planned(config_for(tmp_path, model, manifest, *settings))
+    assert [row["problem"] for row in rows] == [""] * 4
+
+
+@pytest.mark.parametrize("text", ["{caption}, slowly", "a cat: slow pan", "yes", "2024", "[a]", "it's", '"quoted"'])
+def test_a_prompt_on_the_command_line_is_a_text_whatever_it_looks_like(text: str, model: Path, tmp_path: Path) -> None:
+    config = config_for(tmp_path, model, tmp_path / "m.csv", f"generation.prompt={text}")
+    assert config.generation.model_dump()["prompt"] == text.strip('"')
+    none = config_for(tmp_path, model, tmp_path / "m.csv", "generation.negative_prompt=null")
+    assert none.generation.model_dump()["negative_prompt"] is None

@@ -8,7 +8,6 @@ from actors import logs
 from actors.contracts import Pixels
 from actors.generators.base import Animation, Generator
 from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
-from actors.hosting.files import wanted_files
 from actors.node_cache import cache_folder
 from actors.storage import Storage
 from actors.svd import lora_files
@@ -45,7 +44,7 @@ class DiffusersGenerator(Generator[DiffusersModelSettings, DiffusersParameters])
             variant=model.variant,
             cache_dir=model.cache_dir,
             storage=storage,
-            wanted=wanted_files,
+            wanted=model.hosted(storage).wanted_files,
         )
         compiling.keep_in(cache / "compiled")
         loras = lora_files.local_ones(model.loras, cache, storage)

@@ -10,17 +10,16 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from actors.contracts import Value
 from actors.errors import ConfigError
-from actors.generators.checkpoints import CheckpointSettings
+from actors.generators.checkpoints import CheckpointSettings, LoraSettings
 from actors.generators.parameters import SAME_FOR_ALL, TEMPLATE, Parameters
 from actors.hosting import shortcuts, sizes
 from actors.hosting.classes import KINDS
-from actors.hosting.files import wanted_files
 from actors.hosting.index import Hosted, look
 from actors.secrets import shown
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
 from actors.svd import lora_files
-from actors.svd.checkpoint import revision_of
+from actors.svd.checkpoint import check_whole, revision_of
 
 Tier = Literal["exact", "fast"]
 # Long captions have some hundred words, and text encoders read no more.
@@ -51,7 +50,7 @@ def _as_text(value: object) -> object:
             raise ValueError("should be a mapping of names to values, e.g. {guidance_scale_2: 3.0}") from None
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise ValueError("should be a mapping of names to values, e.g. {guidance_scale_2: 3.0}")
-    return json.dumps(dict(value), sort_keys=True)
+    return json.dumps(dict(value), sort_keys=True, allow_nan=False)
 
 
 Extra = Annotated[str, BeforeValidator(_as_text), PlainSerializer(json.loads, when_used="json")]
@@ -97,6 +96,14 @@ class DiffusersParameters(Parameters):
         return content
 
 
+class HostedLoraSettings(LoraSettings):
+    """The same, of a model that may have two transformers."""
+
+    network: Literal["transformer", "transformer_2"] = Field(
+        "transformer", description="which it is for: Wan 2.2 A14B has a second one, for the last steps"
+    )
+
+
 class DiffusersModelSettings(CheckpointSettings):
     """Which checkpoint, and how its pipeline is held."""
 
@@ -108,6 +115,11 @@ class DiffusersModelSettings(CheckpointSettings):
         "attention_slicing": "is of no use where attention never holds its matrix: leave it out",
     }
 
+    loras: list[HostedLoraSettings] = Field(  # type: ignore[assignment] # a list of more than the base's
+        [],
+        description="LoRAs that are merged into the transformer, e.g. [{source: FILE, scale: 0.8}]",
+        json_schema_extra=NO_EFFECT,
+    )
     tier: Tier = Field(
         "exact", description="exact: all that the checkpoint asks for; fast: with the shortcuts of model.fast"
     )
@@ -129,7 +141,7 @@ class DiffusersModelSettings(CheckpointSettings):
         """As in `Section`; the shortcuts count where they are taken."""
         settings = super().identifying()
         del settings["fast"]
-        return settings | {"tier": self.described_tier}
+        return settings | {"tier": self.described_tier, "attention": self.attention or "native"}
 
     @property
     def taken(self) -> FastSettings:
@@ -155,14 +167,16 @@ class DiffusersModelSettings(CheckpointSettings):
 
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
+        hosted = self.hosted(storage)
         revision = revision_of(
             self.source,
             revision=self.revision,
             variant=self.variant,
             cache_dir=self.cache_dir,
             storage=storage,
-            wanted=wanted_files,
+            wanted=hosted.wanted_files,
         )
+        check_whole(self.source, self.variant, hosted.wanted_files, storage)
         return revision + lora_files.revision_unread(self.loras, storage)
 
     def settled(
@@ -170,7 +184,8 @@ class DiffusersModelSettings(CheckpointSettings):
     ) -> tuple[DiffusersParameters, ImageSettings]:
         """As in `ModelSection`: sizes, lengths and all defaults are the checkpoint's."""
         hosted = self.hosted(storage)
-        if not {"width", "height"} & image.model_fields_set:
+        given = {"width", "height"} & image.model_fields_set
+        if not given:
             width, height = sizes.usual_size(hosted)
             changes: dict[str, Any] = {"width": width, "height": height}
             fixed = hosted.kind.sizes(hosted.transformer, hosted.vae)
@@ -179,6 +194,7 @@ class DiffusersModelSettings(CheckpointSettings):
             image = image.model_copy(update=changes)
         parameters = _with_defaults(parameters, hosted)
         problems = [
+            *([f"image.{next(iter(given))} is set and the other side is not: set both"] if len(given) == 1 else []),
             *_problems_of_parameters(parameters, hosted),
             *(f"image: {said}" for said in sizes.problems_of_sizes(hosted, image.sizes)),
             *(f"{'.'.join(('model', *path))}: {said}" for path, said in self._refusals(hosted)),
@@ -201,8 +217,18 @@ class DiffusersModelSettings(CheckpointSettings):
         return list(dict.fromkeys(needed))
 
     def _refusals(self, hosted: Hosted) -> Iterator[shortcuts.Refusal]:
-        cache, compiled = self.taken.cache, self.compile is True
-        yield from shortcuts.refusals(hosted, cache=cache, compiled=compiled, tiled=self.vae_tiling)
+        yield from shortcuts.refusals(
+            hosted,
+            cache=self.taken.cache,
+            compiled=self.compile is True,
+            attention=self.attention,
+            tiled=self.vae_tiling,
+            has_loras=bool(self.loras),
+        )
+        if "transformer_2" not in hosted.components:
+            for number, lora in enumerate(self.loras):
+                if lora.network == "transformer_2":
+                    yield ("loras", str(number), "network"), f"{hosted.pipeline} has one transformer here: leave it out"
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """As in `ModelSection`."""
@@ -233,6 +259,10 @@ class DiffusersModelSettings(CheckpointSettings):
             lines.append(f"{hosted.pipeline} was not tried with stillreel: make a few clips first and look at them")
         if hosted.kind.has_sound:
             lines.append(f"{hosted.pipeline} makes sound, too, which is dropped: clips have frames alone")
+        if self.attention is not None and self.attention.endswith("_hub"):
+            lines.append(f"model.attention={self.attention} fetches code from the Hugging Face Hub, and runs it")
+        if "cosmos_guardrail" in hosted.kind.needs:
+            lines.append(f"{hosted.pipeline} fetches its guardrail from the Hub, which is gated: workers need HF_TOKEN")
         return lines + [f"LoRA {shown(lora.source)}: scale {lora.scale:g}" for lora in self.loras]
 
     def described(self) -> dict[str, Value]:
@@ -250,7 +280,7 @@ def _with_defaults(parameters: DiffusersParameters, hosted: Hosted) -> Diffusers
     call = hosted.call
     own: dict[str, Any] = {
         "num_inference_steps": call.default("num_inference_steps") or 50,
-        "fps": (round(call.default(call.rate) or 0) if call.rate else 0) or _usual_fps(hosted),
+        "fps": (round(call.default(call.rate) or 0) if call.rate else 0) or hosted.kind.fps(hosted.index),
         "guidance_scale": None if (scale := call.default("guidance_scale")) is None else float(scale),
         "negative_prompt": call.default("negative_prompt"),
     }
@@ -261,19 +291,45 @@ def _with_defaults(parameters: DiffusersParameters, hosted: Hosted) -> Diffusers
     )
 
 
-def _usual_fps(hosted: Hosted) -> int:
-    """Wan2.2-TI2V-5B was trained at 24, all other Wan at 16; each other class has one rate."""
-    return 24 if hosted.index.get("expand_timesteps") else hosted.kind.fps
+# Where the job takes what people might look for among `extra`.
+_ELSEWHERE = {
+    "image": "the manifest",
+    "prompt": "generation.prompt",
+    "negative_prompt": "generation.negative_prompt",
+    "width": "image.width",
+    "height": "image.height",
+    "num_frames": "generation.num_frames",
+    "frames": "generation.num_frames",
+    "num_inference_steps": "generation.num_inference_steps",
+    "guidance_scale": "generation.guidance_scale",
+    "fps": "generation.fps",
+    "frame_rate": "generation.fps",
+    "generator": "generation.seed",
+}
+
+
+def _kind_of(value: object) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+    return names[type(value)]
 
 
 def _problems_of_parameters(parameters: DiffusersParameters, hosted: Hosted) -> Iterator[str]:
     call, extras = hosted.call, parameters.extras
-    for name in extras:
-        if name not in call.free:
+    for name, value in extras.items():
+        if name in call.free:
+            usual = call.default(name)
+            kinds = (int, float) if isinstance(usual, int | float) and not isinstance(usual, bool) else (type(usual),)
+            if isinstance(usual, int | float | str) and value is not None and not isinstance(value, kinds):
+                yield f"generation.extra: {name} is to be {_kind_of(usual)}, such as {usual!r}"
+        elif name in _ELSEWHERE:
+            yield f"generation.extra: {name} comes from {_ELSEWHERE[name]}: leave it out here"
+        else:
             near = difflib.get_close_matches(name, call.free, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(call.free) or 'nothing else'}"
             yield f"generation.extra: the pipeline's call takes no {name} beside what has a setting of its own{hint}"
     assert parameters.num_frames is not None, "`_with_defaults` has been there"
+    if "guidance_scale_2" in extras and hosted.index.get("boundary_ratio") is None:
+        yield "generation.extra: guidance_scale_2 is for checkpoints with two transformers, and this has one: remove it"
     nearest = sizes.nearest_frames(hosted, parameters.num_frames, extras)
     if nearest != parameters.num_frames:
         step, least = sizes.frame_step(hosted, extras), hosted.kind.least_frames
