@@ -121,7 +121,6 @@ def _asked(source: str, revision: str | None, ask: Callable[[], T], tries: int) 
 
     Raises CheckpointError where it refuses.
     """
-
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it tries again, the end of this says better
 
     def once() -> T | Exception:
