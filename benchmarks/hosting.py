@@ -39,7 +39,8 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.contracts import Pixels
-from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.hosting.host import Host
 from actors.settings import ImageSettings
 from actors.storage import Storage

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from actors.contracts import Pixels
 from actors.errors import GenerationError, GpuMemoryError, first_line
-from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.gpu_errors import is_out_of_memory
 from actors.hosting import faster, loras, sizes
 from actors.hosting.embeddings import KeptEmbeddings

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from actors.errors import CheckpointError, ConfigError
-from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.hosting import shortcuts, sizes
 from actors.hosting.classes import KINDS
 from actors.hosting.files import wanted_files

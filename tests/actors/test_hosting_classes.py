@@ -12,7 +12,8 @@ from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict
 
 from actors.contracts import Pixels
 from actors.errors import CheckpointError, GenerationError
-from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.hosting.classes import KINDS
 from actors.hosting.embeddings import KeptEmbeddings
 from actors.hosting.host import Host

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from actors.errors import CheckpointError, ConfigError
-from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.hosting.host import Host
 from actors.hosting.loading import transformers_of
 from actors.settings import ImageSettings

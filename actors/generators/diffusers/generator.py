@@ -7,7 +7,8 @@ import pyarrow as pa
 from actors import logs
 from actors.contracts import Pixels
 from actors.generators.base import Animation, Generator
-from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.node_cache import cache_folder
 from actors.storage import Storage
 from actors.svd import lora_files

@@ -1,17 +1,17 @@
-"""What a pipeline of diffusers may be told: the sections `model` and `generation`."""
+"""How a pipeline of diffusers is held: the section `model`."""
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field
 
 from actors.contracts import Value
 from actors.errors import ConfigError
 from actors.generators.checkpoints import CheckpointSettings, LoraSettings
-from actors.generators.parameters import SAME_FOR_ALL, TEMPLATE, Parameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settling import problems_of, with_defaults
 from actors.hosting import shortcuts, sizes
 from actors.hosting.classes import KINDS
 from actors.hosting.index import Hosted, look
@@ -22,8 +22,6 @@ from actors.svd import lora_files
 from actors.svd.checkpoint import check_whole, revision_of
 
 Tier = Literal["exact", "fast"]
-# Long captions have some hundred words, and text encoders read no more.
-_MAX_PROMPT = 10_000
 
 
 class FastSettings(Section):
@@ -39,61 +37,6 @@ class FastSettings(Section):
     weights: Literal["int8", "fp8"] | None = Field(
         None, description="the transformer's linear layers in 8 bits; needs torchao; null: as model.precision"
     )
-
-
-def _as_text(value: object) -> object:
-    """A mapping as canonical JSON; such a text as it is."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError("should be a mapping of names to values, e.g. {guidance_scale_2: 3.0}") from None
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError("should be a mapping of names to values, e.g. {guidance_scale_2: 3.0}")
-    return json.dumps(dict(value), sort_keys=True, allow_nan=False)
-
-
-Extra = Annotated[str, BeforeValidator(_as_text), PlainSerializer(json.loads, when_used="json")]
-
-
-class DiffusersParameters(Parameters):
-    """Parameters of a pipeline's clips. What is null becomes the pipeline's own value before anything is planned."""
-
-    num_frames: int | None = Field(  # type: ignore[assignment] # null only until it is settled
-        None, ge=2, description="frames that the model makes; null: the model's own", json_schema_extra=SAME_FOR_ALL
-    )
-    fps: int | None = Field(  # type: ignore[assignment] # null only until it is settled
-        None, ge=1, le=1000, description="frame rate of the generated frames; null: the model's own"
-    )
-    num_inference_steps: int | None = Field(
-        None, ge=1, description="denoising steps; null: the model's own", json_schema_extra=SAME_FOR_ALL
-    )
-    guidance_scale: float | None = Field(
-        None, ge=0, le=100, description="how closely the clip follows the prompt; null: the model's own"
-    )
-    prompt: str = Field(
-        "",
-        max_length=_MAX_PROMPT,
-        description="what is to happen; {caption} stands for the row's column of that name",
-        json_schema_extra=TEMPLATE,
-    )
-    negative_prompt: str | None = Field(
-        None,
-        max_length=_MAX_PROMPT,
-        description="what is not to be seen, written alike; null: the model's own",
-        json_schema_extra=TEMPLATE,
-    )
-    extra: Extra = Field(
-        "{}",
-        description="whatever else the pipeline's call takes, e.g. {guidance_scale_2: 3.0}",
-        json_schema_extra=SAME_FOR_ALL,
-    )
-
-    @property
-    def extras(self) -> dict[str, Any]:
-        """`extra` as a mapping."""
-        content: dict[str, Any] = json.loads(self.extra)
-        return content
 
 
 class HostedLoraSettings(LoraSettings):
@@ -192,10 +135,10 @@ class DiffusersModelSettings(CheckpointSettings):
             if fixed and (height, width) not in fixed and "orientation" not in image.model_fields_set:
                 changes["orientation"] = "landscape"
             image = image.model_copy(update=changes)
-        parameters = _with_defaults(parameters, hosted)
+        parameters = with_defaults(parameters, hosted)
         problems = [
             *([f"image.{next(iter(given))} is set and the other side is not: set both"] if len(given) == 1 else []),
-            *_problems_of_parameters(parameters, hosted),
+            *problems_of(parameters, hosted),
             *(f"image: {said}" for said in sizes.problems_of_sizes(hosted, image.sizes)),
             *(f"{'.'.join(('model', *path))}: {said}" for path, said in self._refusals(hosted)),
             *(
@@ -273,73 +216,3 @@ class DiffusersModelSettings(CheckpointSettings):
             "tier": self.described_tier,
             "attention": self.attention or "native",
         }
-
-
-def _with_defaults(parameters: DiffusersParameters, hosted: Hosted) -> DiffusersParameters:
-    """With the checkpoint's own values in the place of null."""
-    call = hosted.call
-    own: dict[str, Any] = {
-        "num_inference_steps": call.default("num_inference_steps") or 50,
-        "fps": (round(call.default(call.rate) or 0) if call.rate else 0) or hosted.kind.fps(hosted.index),
-        "guidance_scale": None if (scale := call.default("guidance_scale")) is None else float(scale),
-        "negative_prompt": call.default("negative_prompt"),
-    }
-    frames = call.default(call.frames) if call.frames else None
-    own["num_frames"] = sizes.nearest_frames(hosted, frames or 5 * own["fps"], parameters.extras)
-    return parameters.model_copy(
-        update={name: value for name, value in own.items() if getattr(parameters, name) is None}
-    )
-
-
-# Where the job takes what people might look for among `extra`.
-_ELSEWHERE = {
-    "image": "the manifest",
-    "prompt": "generation.prompt",
-    "negative_prompt": "generation.negative_prompt",
-    "width": "image.width",
-    "height": "image.height",
-    "num_frames": "generation.num_frames",
-    "frames": "generation.num_frames",
-    "num_inference_steps": "generation.num_inference_steps",
-    "guidance_scale": "generation.guidance_scale",
-    "fps": "generation.fps",
-    "frame_rate": "generation.fps",
-    "generator": "generation.seed",
-}
-
-
-def _kind_of(value: object) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
-    return names[type(value)]
-
-
-def _problems_of_parameters(parameters: DiffusersParameters, hosted: Hosted) -> Iterator[str]:
-    call, extras = hosted.call, parameters.extras
-    for name, value in extras.items():
-        if name in call.free:
-            usual = call.default(name)
-            kinds = (int, float) if isinstance(usual, int | float) and not isinstance(usual, bool) else (type(usual),)
-            if isinstance(usual, int | float | str) and value is not None and not isinstance(value, kinds):
-                yield f"generation.extra: {name} is to be {_kind_of(usual)}, such as {usual!r}"
-        elif name in _ELSEWHERE:
-            yield f"generation.extra: {name} comes from {_ELSEWHERE[name]}: leave it out here"
-        else:
-            near = difflib.get_close_matches(name, call.free, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(call.free) or 'nothing else'}"
-            yield f"generation.extra: the pipeline's call takes no {name} beside what has a setting of its own{hint}"
-    assert parameters.num_frames is not None, "`_with_defaults` has been there"
-    if "guidance_scale_2" in extras and hosted.index.get("boundary_ratio") is None:
-        yield "generation.extra: guidance_scale_2 is for checkpoints with two transformers, and this has one: remove it"
-    nearest = sizes.nearest_frames(hosted, parameters.num_frames, extras)
-    if nearest != parameters.num_frames:
-        step, least = sizes.frame_step(hosted, extras), hosted.kind.least_frames
-        from_on = f", from {least} on" if parameters.num_frames < least else ""
-        yield (
-            f"generation.num_frames: {parameters.num_frames} is not one more than a multiple of {step}{from_on}, as "
-            f"all clips of this checkpoint are: nearest is {nearest}"
-        )
-    if parameters.guidance_scale is not None and "guidance_scale" not in call:
-        yield "generation.guidance_scale: the pipeline's call takes none: set it to null"
-    for name in ("prompt", "negative_prompt"):
-        if getattr(parameters, name) and name not in call:
-            yield f"generation.{name}: the pipeline's call takes none: remove it"

@@ -13,7 +13,8 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.attention_dispatch import attention_backend
 
-from actors.generators.diffusers.settings import DiffusersModelSettings, DiffusersParameters
+from actors.generators.diffusers.parameters import DiffusersParameters
+from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.hosting.host import Host
 from actors.settings import ImageSettings
 from actors.storage import Storage
