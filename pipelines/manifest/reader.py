@@ -268,9 +268,11 @@ class ManifestReader:
         columns = self._images(batch, given, file, reading, marks)
         for name in roles.overrides:
             columns[name] = override(name, given[name], self._parameters, marks)
-        shown_given = given if roles.uri is None else {**given, roles.uri: without_secrets(given[roles.uri])}
+        named = given
+        if roles.uri in self._named and not pa.types.is_binary(given[roles.uri].type):
+            named = {**given, roles.uri: without_secrets(given[roles.uri])}
         for template in self._templates:
-            columns[column_of(template.name, template.text)] = self._filled(template, shown_given, columns, marks)
+            columns[column_of(template.name, template.text)] = self._filled(template, named, columns, marks)
         for name in roles.passthrough:
             kept = self.extras.field(self._renamed[name])
             values = without_secrets(given[name]) if name == roles.uri else given[name]

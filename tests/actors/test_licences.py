@@ -99,7 +99,10 @@ def test_a_card_on_the_hub_is_asked_for_once_and_known_without_a_network(
     assert found(MODEL, revision=COMMIT) == expected
 
 
-@pytest.mark.parametrize("trouble", ["none", "offline", "gated", "missing", "failing", "closed", "empty"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["none", "offline", "gated", "missing", pytest.param("failing", marks=pytest.mark.slow), "closed", "empty"],
+)
 def test_a_hub_that_does_not_tell_fails_no_run(trouble: str, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     card = hub.folder / "README.md"
     if trouble == "none":

@@ -85,6 +85,6 @@ def test_only_the_layout_puts_paths_of_the_dataset_together() -> None:
 def test_the_card_claims_no_interpolation_of_clips_that_have_none(tmp_path: Path) -> None:
     card.write(Layout(str(tmp_path)), Storage())
     said = " ".join((tmp_path / "README.md").read_text().split())
-    assert said.count("RIFE") == 1
+    assert said.count("RIFE model") == 1
     assert "Where the column `interpolation_model` names a RIFE model" in said
     assert "interpolation_model" in clip_schema(GENERATORS["svd"]).names

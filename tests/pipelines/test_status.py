@@ -303,7 +303,8 @@ def test_the_run_of_a_shard_is_told_in_full_on_a_narrow_screen(tmp_path: Path) -
     out = io.StringIO()
     print_status(read_states(layout, STORAGE), layout, Screen(file=out, width=80))
     assert f"1/16: {run_id} of " in out.getvalue()
-    assert "…" not in out.getvalue()
+    cut = [line for line in out.getvalue().splitlines() if "…" in line]
+    assert all(line.split()[0] == "dataset" for line in cut), cut  # whose folder is as long as this machine's are
 
 
 @pytest.mark.parametrize(

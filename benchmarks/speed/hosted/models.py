@@ -85,6 +85,11 @@ class Model:
         return Clip(tiny.width, tiny.height, tiny.num_frames, steps=8, timed_steps=6, guidance=self.clip.guidance)
 
 
+def _wan_scheduler() -> UniPCMultistepScheduler:
+    with torch.device("cpu"):  # where its numbers are, whatever the networks are made on
+        return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)
+
+
 def _wan22_ti2v_5b() -> dict[str, Any]:
     return {
         "transformer": WanTransformer3DModel(
@@ -107,7 +112,7 @@ def _wan22_ti2v_5b() -> dict[str, Any]:
             latents_mean=[0.0] * _LATENTS_OF_5B,
             latents_std=[1.0] * _LATENTS_OF_5B,
         ),
-        "scheduler": UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0),
+        "scheduler": _wan_scheduler(),
         "expand_timesteps": True,
     }
 
