@@ -54,7 +54,7 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
     _remember_secrets(values)
     mistakes += unresolved
     kind = _class_for(values)
-    left = {tuple(re.split(r"[.\[]", name.replace("]", ""))) for name in OmegaConf.missing_keys(merged)}
+    left = set(_left_open(OmegaConf.to_container(merged, resolve=False)))
     try:
         config = kind.model_validate(values)
         mistakes += [sentence(path, text, origins) for path, text in cross_check(config)]
@@ -63,7 +63,7 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
         mistakes += {
             without_tags(detail["loc"]): explain(detail, kind, origins) for detail in reversed(error.errors())
         }.values()
-    for path in sorted(left):  # a default is no answer to `???`
+    for path in sorted(left, key=str):  # a default is no answer to `???`
         said = sentence(path, "is required: set it in a --config file or on the command line", origins)
         mistakes += [said] if said not in mistakes else []
     if mistakes:
@@ -179,6 +179,15 @@ def _without_missing(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     return {key: _without_missing(value) for key, value in tree.items() if value != "???"}
+
+
+def _left_open(tree: Any, path: PathTo = ()) -> Iterator[PathTo]:
+    """The places that a file leaves to the user (`key: ???`)."""
+    if tree == "???":
+        yield path
+    elif isinstance(tree, dict | list):
+        for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _left_open(value, (*path, name))
 
 
 def _class_for(values: Any) -> type[Config]:
