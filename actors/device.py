@@ -7,6 +7,9 @@ import torch
 
 from actors.errors import ConfigError, first_line
 
+# Ada; Hopper has 9.0. Older GPUs have no matrix product of 8-bit floats.
+FP8_CAPABILITY = (8, 9)
+
 
 def choose_device(name: str) -> torch.device:
     """`auto` takes CUDA where there is one.
@@ -39,6 +42,11 @@ def cuda_problem() -> str | None:
     except (AssertionError, RuntimeError) as error:
         return first_line(error).rstrip(".")
     return "it finds none"
+
+
+def multiplies_fp8(device: torch.device) -> bool:
+    """Whether it has a matrix product of 8-bit floats."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_CAPABILITY
 
 
 def _reserves_gpu() -> bool:

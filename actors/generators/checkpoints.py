@@ -4,11 +4,18 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from actors import logs
 from actors.generators.base import ModelSection
 from actors.settings import NO_EFFECT, Compile, Section
 from actors.storage import Storage
 from actors.svd import lora_files
 from actors.svd.checkpoint import is_on_hub, tidied
+
+
+def tell_of_tightening(before: str, now: str) -> None:
+    """Have the run know of a worker that makes clips in a tighter way from now on; nothing where it does not."""
+    if now != before:
+        logs.degraded("tighter memory", f"the GPU's memory is short: clips are made {now} from here on, not {before}")
 
 
 class LoraSettings(Section):

@@ -57,11 +57,6 @@ class KeptEmbeddings:
                 self._bytes -= freed
         return given
 
-    def clear(self) -> None:
-        """Let go of all that is kept."""
-        self._kept.clear()
-        self._bytes = 0
-
     def _ask(self, args: Any, kwargs: Any) -> Any:
         self.calls += 1
         return self._encode(*args, **kwargs)

@@ -12,14 +12,13 @@ from diffusers.hooks import FirstBlockCacheConfig, TaylorSeerCacheConfig
 from torch import nn
 
 from actors import compiling
+from actors.device import FP8_CAPABILITY, multiplies_fp8
 from actors.errors import ConfigError, first_line
 from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.hosting.index import Hosted
 from actors.hosting.loading import transformers_of
 from actors.hosting.shortcuts import can_compile
 
-# Ada; Hopper has 9.0. Older GPUs have no matrix product of 8-bit floats.
-_FP8_CAPABILITY = (8, 9)
 # What TaylorSeer extrapolates: attention and feed-forward of each block. Its own patterns match `attn` alone, and so
 # nothing in Wan, LTX-Video and CogVideoX, whose blocks have `attn1`; diffusers 0.42 says nothing of that.
 _BLOCK = re.compile(r"\w*blocks\.\d+\.")
@@ -86,8 +85,8 @@ def _quantize(network: nn.Module, weights: str, device: torch.device) -> None:
     if weights == "int8":
         quantize_(network, Int8WeightOnlyConfig(set_inductor_config=False), _is_of_blocks, device=device)
         return
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
-        needed = ".".join(map(str, _FP8_CAPABILITY))
+    if not multiplies_fp8(device):
+        needed = ".".join(map(str, FP8_CAPABILITY))
         raise ConfigError(
             f"fast.weights=fp8 needs an NVIDIA GPU of compute capability {needed} or newer (Ada, Hopper), or int8"
         )

@@ -4,9 +4,9 @@ Axes: F frames, H height, W width, C channels.
 """
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ _TIGHTER: dict[MemoryMode, MemoryMode] = {"resident": "offload", "offload": "gro
 # Steps of a clip that only warms up: the first is unlike the others in some schedulers.
 _WARM_STEPS = 2
 _LEVELS = 255
+
+T = TypeVar("T")
 
 
 class Host:
@@ -64,8 +66,8 @@ class Host:
         self._hosted = here.hosted(Storage())
         self._memory: MemoryMode = settings.memory if device.type != "cpu" else "resident"
         self._pipeline: DiffusionPipeline | None = None
-        self._embeddings: list[KeptEmbeddings] = []
-        self._ready()
+        self._embeddings: KeptEmbeddings | None = None
+        self._in_memory(self._ready)
 
     @property
     def memory_mode(self) -> MemoryMode:
@@ -85,7 +87,7 @@ class Host:
     @property
     def encoder_calls(self) -> int:
         """How often texts were encoded."""
-        return sum(kept.calls for kept in self._embeddings)
+        return 0 if self._embeddings is None else self._embeddings.calls
 
     def warm_up(self, *, width: int, height: int) -> None:
         """Have all that is compiled or chosen for clips of this size ready: by a clip, where that pays."""
@@ -101,9 +103,13 @@ class Host:
             GenerationError: the frames are no numbers, or others than were asked for.
             GpuMemoryError: it fits in no way.
         """
+        return self._in_memory(lambda: self._make(image_HWC, clip))
+
+    def _in_memory(self, do: Callable[[], T]) -> T:
+        """Do it, and where it finds too little memory, again in a tighter way. Raises GpuMemoryError after the last."""
         while True:
             try:
-                return self._make(image_HWC, clip)
+                return do()
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -168,16 +174,8 @@ class Host:
 
     def _ready(self) -> DiffusionPipeline:
         """The pipeline; loaded anew where it had to go, which may find as little memory as a clip does."""
-        while self._pipeline is None:
-            try:
-                self._pipeline = self._loaded()
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                refusal = first_line(error)
-            else:
-                break
-            self._tighten(refusal)
+        if self._pipeline is None:
+            self._pipeline = self._loaded()
         return self._pipeline
 
     def _loaded(self) -> DiffusionPipeline:
@@ -187,9 +185,7 @@ class Host:
         faster.prepare(pipeline, settings, self._device)
         encode = getattr(pipeline, "encode_prompt", None)
         if encode is not None:
-            kept = KeptEmbeddings(encode)
-            pipeline.encode_prompt = kept
-            self._embeddings.append(kept)
+            pipeline.encode_prompt = self._embeddings = KeptEmbeddings(encode)
         if self._memory == "resident":
             pipeline.to(self._device)
         elif self._memory == "offload":
@@ -222,7 +218,7 @@ class Host:
             )
         self._memory = tighter
         self._pipeline = None  # before it is loaded anew: there is no room for two
-        self._embeddings.clear()
+        self._embeddings = None
         gc.collect()  # a compiled network is part of a cycle
         torch.cuda.empty_cache()
 

@@ -50,7 +50,12 @@ class Hosted:
     @property
     def components(self) -> list[str]:
         """The parts that lie in folders of their own; a guardrail is none of these."""
-        return [name for name, library, _ in _parts(self.index) if library in _LIBRARIES or is_module(library)]
+        return [name for name, _, _ in self.parts]
+
+    @property
+    def parts(self) -> list[tuple[str, str, str]]:
+        """The same with library and class of each."""
+        return [part for part in _parts(self.index) if part[1] in _LIBRARIES or is_module(part[1])]
 
     def wanted_files(self, names: Collection[str], variant: str | None, where: str) -> list[str]:
         """Those of a checkpoint's files that are loaded: see `actors.hosting.files`."""

@@ -27,8 +27,8 @@ def load(folder: Path, hosted: Hosted, *, variant: str | None, precision: str) -
     diffusers.utils.logging.disable_progress_bar()  # a worker's log is plain lines
     transformers.utils.logging.disable_progress_bar()
     kind, parts = getattr(diffusers, hosted.pipeline), dict[str, nn.Module]()
-    for name, value in hosted.index.items():
-        network = _class_of(value)
+    for name, library, class_name in hosted.parts:
+        network = _network_class(library, class_name)
         if network is not None:
             dtype = torch.float32 if name in hosted.kind.full else _DTYPES[precision]
             parts[name] = _network(network, folder, name, variant, dtype)
@@ -50,11 +50,8 @@ def transformers_of(pipeline: DiffusionPipeline) -> list[nn.Module]:
     return [part for name, part in networks_of(pipeline).items() if name.startswith("transformer")]
 
 
-def _class_of(value: Any) -> type[Any] | None:
-    """The class of a component that has weights; None of anything else in an index."""
-    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], str):  # noqa: PLR2004 - library, class
-        return None
-    library, name = value
+def _network_class(library: str, name: str) -> type[Any] | None:
+    """The class of a component that has weights; None of any other component."""
     module = {"diffusers": diffusers, "transformers": transformers}.get(library)
     if module is None:
         module = importlib.import_module(f"diffusers.pipelines.{library}")

@@ -1,6 +1,6 @@
 """The sizes and lengths of clips that a checkpoint can make; others are refused with the nearest that it can.
 
-What diffusers does with others: Wan and Kandinsky floor the number of frames and warn; LTX-Video gives 5 frames where 8
+What diffusers does with others: Wan and Kandinsky floor the number of frames and warn; LTX-Video gives 1 frame where 8
 were asked for, CogVideoX 16 where 13 were, and both say nothing.
 """
 
@@ -93,9 +93,8 @@ def usual_size(hosted: Hosted) -> Size:
 def problems_of_sizes(hosted: Hosted, sizes: list[Size]) -> Iterator[str]:
     """What is wrong with the sizes of the clips that can come: a sentence each."""
     step, possible = pixel_multiple(hosted), hosted.kind.sizes(hosted.transformer, hosted.vae)
-    for width, height in (
-        dict.fromkeys(sizes) if possible else sizes[:1]
-    ):  # what is wrong with one side is so upright, too
+    looked_at = list(dict.fromkeys(sizes)) if possible else sizes[:1]  # of a free size upright has the same problem
+    for width, height in looked_at:
         if possible and (width, height) not in possible:
             near = min(possible, key=partial(_distance, (width, height)))
             upright = "portrait" if near[0] < near[1] else "landscape"

@@ -72,14 +72,12 @@ def call_of(pipeline: str) -> Call | None:
     return None
 
 
-@cache
 def bases_of(name: str, package: str) -> frozenset[str]:
     """What a class inherits from directly."""
     found = _class(name, package)
     return frozenset(ast.unparse(base) for base in found.bases) if found is not None else frozenset()
 
 
-@cache
 def constant_of(model: str, name: str) -> Any:
     """A constant of a network's class that is a literal; None where it has none."""
     found = _class(model, "models")
@@ -90,7 +88,6 @@ def constant_of(model: str, name: str) -> Any:
     return None
 
 
-@cache
 def constants_of(name: str, package: str) -> list[str]:
     """All texts that a class gives names to: the values of an enumeration."""
     found = _class(name, package)
@@ -103,7 +100,6 @@ def has_method(model: str, name: str) -> bool:
     return any(method.name == name for method in _methods(model, "models"))
 
 
-@cache
 def mentions(pipeline: str, name: str) -> bool:
     """Whether a pipeline's class uses an attribute of that name."""
     found = _class(pipeline, "pipelines")
@@ -122,6 +118,7 @@ def _methods(name: str, package: str) -> Iterator[ast.FunctionDef]:
             yield statement
 
 
+@cache
 def _class(name: str, package: str) -> ast.ClassDef | None:
     path = _places(package).get(name)
     if path is None:

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from actors.device import FP8_CAPABILITY, multiplies_fp8
 from actors.errors import ConfigError
 from actors.svd.primitives import FeedForward, SelfAttention
-
-# Ada; Hopper has 9.0. Older GPUs have no matrix product of 8-bit floats.
-_MIN_CAPABILITY = (8, 9)
 
 
 def quantize(unet: nn.Module, device: torch.device) -> None:
@@ -52,10 +50,9 @@ def token_linears(unet: nn.Module) -> Iterator[nn.Linear]:
 
 
 def _check_device(device: torch.device) -> None:
-    needed = "fast.fp8 needs an NVIDIA GPU of compute capability {}.{} or newer (Ada, Hopper)".format(*_MIN_CAPABILITY)
+    needed = "fast.fp8 needs an NVIDIA GPU of compute capability {}.{} or newer (Ada, Hopper)".format(*FP8_CAPABILITY)
     if device.type != "cuda":
         raise ConfigError(f"{needed}, and SVD runs on the {device.type} here")
-    capability = torch.cuda.get_device_capability(device)
-    if capability < _MIN_CAPABILITY:
-        name = torch.cuda.get_device_name(device)
+    if not multiplies_fp8(device):
+        name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
         raise ConfigError(f"{needed}; {name} has {capability[0]}.{capability[1]}")

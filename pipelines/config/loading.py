@@ -17,7 +17,7 @@ from actors import secrets
 from actors.errors import ConfigError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
 from pipelines.config.interpolations import looked_up_in, reason_of, why_unresolved
-from pipelines.config.mistakes import Origins, PathTo, explain, listed, sentence, without_tags
+from pipelines.config.mistakes import REQUIRED, Origins, PathTo, explain, listed, sentence, without_tags
 from pipelines.config.schema import Config, config_class, cross_check
 
 # Settings that are texts, whatever these look like: `generation.prompt={caption}, slowly` is no mapping.
@@ -64,7 +64,7 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
             without_tags(detail["loc"]): explain(detail, kind, origins) for detail in reversed(error.errors())
         }.values()
     for path in sorted(left, key=str):  # a default is no answer to `???`
-        said = sentence(path, "is required: set it in a --config file or on the command line", origins)
+        said = sentence(path, REQUIRED, origins)
         mistakes += [said] if said not in mistakes else []
     if mistakes:
         raise ConfigError(listed(mistakes))

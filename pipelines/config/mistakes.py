@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 from actors.generators.base import AnyModel
 
+REQUIRED = "is required: set it in a --config file or on the command line"
+
 PathTo = tuple[str | int, ...]
 Origins = dict[PathTo, str]  # where each value was set
 
@@ -33,7 +35,7 @@ def explain(detail: Any, config: type[BaseModel], origins: Origins) -> str:
         reason = _refusal(section, str(path[-1])) or f"no such setting{nearest(str(path[-1]), names)}"
         return sentence(path, reason, origins)
     if kind == "missing":
-        return sentence(path, "is required: set it in a --config file or on the command line", origins)
+        return sentence(path, REQUIRED, origins)
     if kind == "value_error":
         return sentence(path, str(context["error"]), origins)
     return sentence(path, lower_first(detail["msg"]) + got(detail["input"]), origins)

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from actors import logs
 from actors.contracts import Pixels
 from actors.generators.base import Animation, Generator
+from actors.generators.checkpoints import tell_of_tightening
 from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.node_cache import cache_folder
@@ -59,10 +59,8 @@ class DiffusersGenerator(Generator[DiffusersModelSettings, DiffusersParameters])
         """As in `Generator`."""
         before = self._host.memory_mode
         frames_FHWC = self._host.animate(image_HWC, parameters)
-        if (now := self._host.memory_mode) != before:
-            logs.degraded(
-                "tighter memory", f"the GPU's memory is short: clips are made {now} from here on, not {before}"
-            )
+        now = self._host.memory_mode
+        tell_of_tightening(before, now)
         return Animation(frames_FHWC, {"memory_mode": now, "pipeline": self._host.pipeline_name})
 
     @property

@@ -4,10 +4,10 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from actors import logs
 from actors.contracts import Pixels
 from actors.errors import GenerationError
 from actors.generators.base import Animation, Generator
+from actors.generators.checkpoints import tell_of_tightening
 from actors.generators.svd.settings import SvdModelSettings, SvdParameters, shortcuts_of
 from actors.node_cache import cache_folder
 from actors.storage import Storage
@@ -65,10 +65,7 @@ class SvdGenerator(Generator[SvdModelSettings, SvdParameters]):
         """As in `Generator`."""
         before = self._animator.memory_mode
         clips = self._animator.animate(image_HWC, parameters)
-        if (now := self._animator.memory_mode) != before:
-            logs.degraded(
-                "tighter memory", f"the GPU's memory is short: clips are made {now} from here on, not {before}"
-            )
+        tell_of_tightening(before, self._animator.memory_mode)
         if not clips.finite[0]:
             raise GenerationError("the model made frames that are not numbers")
         return Animation(clips.frames_BFHWC[0], {"memory_mode": self._animator.memory_mode})
