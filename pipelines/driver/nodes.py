@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -13,7 +12,7 @@ from rich.console import Console
 from actors import logs
 from pipelines.driver import ray_private
 from pipelines.driver.looking import Looking
-from pipelines.placement.nodes import nodes_of
+from pipelines.placement.nodes import gpus_of, nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
 _LOOK_INTERVAL_S = 2.0
@@ -87,10 +86,7 @@ class NodeWatch:
         for node in before.keys() - alive.keys():
             self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)
         self._alive, self._leave_at = alive, leave_at
-        types: Counter[str] = Counter()
-        for one in nodes_of(nodes):
-            types[one.name] += one.gpus
-        self._gpus.see(types)
+        self._gpus.see(gpus_of(nodes_of(nodes)))
         self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in leave_at])
 
     def _say_if_no_gpu(self, staying: list[dict[str, Any]]) -> None:

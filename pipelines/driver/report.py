@@ -23,6 +23,7 @@ from pipelines.dataset.layout import Layout
 from pipelines.money.cost import GpuClock
 from pipelines.money.estimate import Estimate, estimated_or_unknown
 from pipelines.money.pace import Pace
+from pipelines.placement.nodes import gpus_of
 from pipelines.placement.placing import Placement
 from pipelines.planning.planner import Plan
 
@@ -95,7 +96,8 @@ class Summary:
         estimate = estimated_or_unknown(self.plan, config, pools, types, placement.generating_on)
         print_estimate(estimate, console)
         self.pace.begin(pools, types, estimate)
-        self.gpus.start(pools.reserved, types)
+        there = gpus_of(share.node for share in placement.shares)
+        self.gpus.start(pools.reserved, types, there, grows=config.ray.autoscaling)
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""

@@ -20,6 +20,7 @@ from pipelines.money import measured
 from pipelines.money.bill import S_PER_HOUR, per_1000
 from pipelines.money.cost import price_of
 from pipelines.money.history import PastRun, Seconds
+from pipelines.placement.nodes import UNKNOWN_TYPE
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools, pools_without_cluster
 
@@ -166,7 +167,9 @@ def _bottleneck(seconds: Seconds, actors: Mapping[str, int]) -> float:
 
 
 def _is(accelerator: str, device: str) -> bool:
-    """Whether a device, as PyTorch calls it (NVIDIA H100 80GB HBM3), is of a type as Ray calls it (H100)."""
+    """Whether a device, as PyTorch calls it (NVIDIA H100 80GB HBM3), may be of a type as Ray calls it (H100)."""
+    if accelerator == UNKNOWN_TYPE:
+        return True
     name = "[- ]".join(map(re.escape, accelerator.split("-")))
     return re.search(rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])", device) is not None
 

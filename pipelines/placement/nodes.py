@@ -9,6 +9,8 @@ from actors import accelerators
 # The label that Ray gives a node by itself where it finds a GPU, and the resource that says the same.
 TYPE_LABEL = "ray.io/accelerator-type"
 _TYPE_RESOURCE = "accelerator_type:"
+# The name of GPUs that Ray does not know.
+UNKNOWN_TYPE = "GPU of an unknown type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Node:
         """Of its kind."""
         if not self.gpus:
             return "no GPU"
-        return self.accelerator or "GPU of an unknown type"
+        return self.accelerator or UNKNOWN_TYPE
 
 
 def nodes_of(found: Iterable[Mapping[str, Any]]) -> list[Node]:
@@ -52,11 +54,16 @@ def _node(resources: Mapping[str, float], labels: Mapping[str, str]) -> Node:
     return Node(resources.get("CPU", 0.0), gpus, label or accelerator, memory, is_labelled=label is not None)
 
 
-def listed(nodes: Iterable[Node]) -> str:
-    """GPUs in words: `8 x H100, 2 x T4`, or `no GPU`."""
+def gpus_of(nodes: Iterable[Node]) -> dict[str, int]:
+    """How many GPUs there are of each type."""
     counts: dict[str, int] = {}
     for node in nodes:
         if node.gpus:
             counts[node.name] = counts.get(node.name, 0) + node.gpus
-    most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return counts
+
+
+def listed(nodes: Iterable[Node]) -> str:
+    """GPUs in words: `8 x H100, 2 x T4`, or `no GPU`."""
+    most_first = sorted(gpus_of(nodes).items(), key=lambda one: (-one[1], one[0]))
     return ", ".join(f"{count:,} x {name}" for name, count in most_first) or "no GPU"

@@ -53,7 +53,7 @@ class Placement:
 
     @property
     def generating_on(self) -> dict[str, float]:
-        """GPUs that the actors of `generate` reserve, by accelerator type; without those of no known type."""
+        """GPUs that the actors of `generate` reserve, by accelerator type (`Node.name`)."""
         return self._by_type(lambda share: share.generate * self.pools.generate_gpus)
 
     @property
@@ -65,8 +65,8 @@ class Placement:
     def _by_type(self, gpus_of: Callable[[Share], float]) -> dict[str, float]:
         types: dict[str, float] = {}
         for share in self.shares:
-            if (name := share.node.accelerator) is not None and (gpus := gpus_of(share)):
-                types[name] = types.get(name, 0.0) + gpus
+            if gpus := gpus_of(share):
+                types[share.node.name] = types.get(share.node.name, 0.0) + gpus
         return types
 
 

@@ -88,7 +88,7 @@ def row(number: int, **columns: Any) -> Row:
 
 def test_a_run_in_figures(noted: Noted) -> None:
     summary, ledger = a_summary(gpu_hour=3.0, currency="EUR"), LocalLedger(3)
-    summary.gpus.start({"generate": Reserved(1, 1.0), "finish": Reserved(1, 0.25)}, {})
+    summary.gpus.start({"generate": Reserved(1, 1.0), "finish": Reserved(1, 0.25)}, {}, {"H100": 2.0}, grows=True)
     endings: list[Ending] = [
         Made(row(1, load_s=0.5, generate_s=8.0, finish_s=2.0, interpolate_s=1.0, encode_s=0.5, upload_s=0.5, bytes=70)),
         Made(row(2, load_s=0.5, generate_s=10.0, finish_s=2.0, bytes=30)),

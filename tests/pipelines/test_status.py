@@ -23,6 +23,7 @@ from pipelines.dataset.shard import WHOLE, Shard
 from pipelines.dataset.states import State, States, read_states
 from pipelines.driver.screen import Screen
 from pipelines.money.cost import GpuClock, price_of
+from pipelines.placement.nodes import gpus_of, nodes_of
 from pipelines.pools import Reserved
 from pipelines.status import EXIT_CODES, print_status, rows_of, to_json
 from tests.clusters import Head
@@ -343,7 +344,7 @@ def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hour=3.0, currency="EUR"))
     assert (clock.seconds(), clock.cost(), clock.shown(0)) == (0.0, 0.0, {})
-    clock.start({"generate": Reserved(8, 1.0)}, {})
+    clock.start({"generate": Reserved(8, 1.0)}, {"H100": 8.0}, {"H100": 8.0, "L4": 1.0}, grows=False)
     now += 1800
     assert clock.seconds() == 8 * 1800
     clock.stop()
@@ -360,10 +361,9 @@ def test_gpus_are_paid_for_while_they_are_there(monkeypatch: pytest.MonkeyPatch)
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hours={"L4": 1.0, "H100": 4.0}))
-    clock.start({"generate": Reserved(8, 1.0)}, {})  # of a cluster that is to grow
-    clock.see({})
+    clock.start({"generate": Reserved(8, 1.0)}, {}, {}, grows=True)
     now += 3600
-    assert (clock.held, clock.seconds()) == (0, 0)
+    assert (clock.held, clock.seconds(), clock.cost()) == (0, 0, 0)
     clock.see({"L4": 2.0})
     now += 3600
     assert (clock.seconds(), clock.cost()) == (2 * 3600, 2.0)
@@ -374,7 +374,7 @@ def test_gpus_are_paid_for_while_they_are_there(monkeypatch: pytest.MonkeyPatch)
     clock.stop()
     assert clock.cost() == 2.0 + 4.0
     unknown = GpuClock(CostSettings(gpu_hours={"L4": 1.0}))
-    unknown.start({"generate": Reserved(1, 1.0)}, {})
+    unknown.start({"generate": Reserved(1, 1.0)}, {}, {}, grows=True)
     unknown.see({"T4": 1.0})
     now += 1
     unknown.see({"L4": 1.0})
@@ -385,10 +385,47 @@ def test_of_a_cluster_that_was_there_other_types_of_gpus_do_not_count(monkeypatc
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hours={"H100": 4.0}))
-    clock.start({"generate": Reserved(2, 1.0)}, {"H100": 2.0})
+    clock.start({"generate": Reserved(2, 1.0)}, {"H100": 2.0}, {"H100": 2.0, "T4": 9.0}, grows=False)
     clock.see({"H100": 1.0, "T4": 9.0})
     now += 3600
     assert (clock.held, clock.cost()) == (1, 4.0)
+
+
+def test_each_type_of_gpu_is_counted_for_itself_at_its_own_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    fixed = GpuClock(CostSettings(gpu_hours={"H100": 4.0, "L4": 1.0}))
+    there = {"H100": 8.0, "L4": 20.0}
+    fixed.start(
+        {"generate": Reserved(8, 1.0), "finish": Reserved(8, 0.25)}, {"H100": 8.0, "L4": 2.0}, there, grows=False
+    )
+    now += 3600
+    fixed.see({"L4": 20.0})  # no spare L4 stands in for an H100
+    now += 3600
+    assert (fixed.held, fixed.seconds(), fixed.cost()) == (2, 12 * 3600, 8 * 4.0 + 2 * 2 * 1.0)
+    grown = GpuClock(CostSettings(gpu_hours={"H100": 4.0, "A100": 2.0}))
+    grown.start({"generate": Reserved(8, 1.0)}, {"H100": 2.0}, {"H100": 2.0}, grows=True)
+    grown.see({"H100": 2.0, "A100": 16.0})
+    now += 3600
+    assert (grown.held, grown.cost()) == (8, 2 * 4.0 + 6 * 2.0)
+
+
+def test_nodes_without_gpus_need_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = GpuClock(CostSettings(gpu_hours={"H100": 4.0}))
+    head = {"NodeID": "a" * 8, "Alive": True, "NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": 8.0}}
+    one = {
+        "NodeID": "b" * 8,
+        "Alive": True,
+        "NodeManagerAddress": "10.0.0.2",
+        "Resources": {"CPU": 8.0, "GPU": 1.0, "accelerator_type:H100": 1.0},
+    }
+    clock.start({"generate": Reserved(1, 1.0)}, {}, gpus_of(nodes_of([head])), grows=True)
+    now += 3600
+    clock.see(gpus_of(nodes_of([head, one])))
+    now += 3600
+    assert clock.cost() == 4.0
 
 
 def test_prices_by_accelerator() -> None:
@@ -396,6 +433,7 @@ def test_prices_by_accelerator() -> None:
     assert price_of(prices, {}) == 1.0
     assert price_of(prices, {"H100": 2, "L4": 2}) == 2.0
     assert price_of(CostSettings(gpu_hours={"H100": 3.0}), {"H100": 2, "L4": 2}) is None
+    assert price_of(CostSettings(gpu_hours={"H100": 3.0}), {"H100": 2, "L4": 0}) == 3.0
     assert price_of(CostSettings(), {"H100": 2}) is None
 
 
