@@ -166,6 +166,15 @@ def test_a_group_with_gpus_says_of_which_type_before_it_has_a_node() -> None:
         assert (kind in TYPES_OF_RAY) if held(group, "gpu") else (kind is None)
 
 
+def test_the_constraints_leave_pytorchs_cuda_build_its_own_triton() -> None:
+    """The CPU build asks for no Triton, so that no installation here would see it."""
+    asked_for = {"2.13.0": "3.7.1"}  # by the builds of PyTorch with CUDA: `Requires-Dist: triton==...`
+    versions = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    )
+    assert versions["triton"] == asked_for[versions["torch"]]
+
+
 def test_rays_version_is_that_of_the_constraints() -> None:
     constraints = (ROOT / "constraints.txt").read_text()
     assert f"\nray=={JOB['rayClusterSpec']['rayVersion']}\n" in constraints
