@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from actors import logs, scratch
+from actors.repeating import Repeating
 
 # So long without a call before a worker asks: of 1,000 workers that wait for clips, 200 calls of the ledger a second.
 _IDLE_S = 5.0
@@ -39,16 +41,14 @@ class Leaving:
 
     def watch(self, leaves: Callable[[], bool]) -> None:
         """From a thread of its own: end this process when it is idle and `leaves` says that its node goes away."""
-        threading.Thread(target=self._watch, args=(leaves,), name="leaving", daemon=True).start()
+        Repeating("leaving", partial(self._look, leaves), _IDLE_S).start()
 
-    def _watch(self, leaves: Callable[[], bool]) -> None:
-        while True:
-            time.sleep(_IDLE_S)
-            if not (self._is_idle() and _said(leaves)):
-                continue
-            with self._lock:  # which a call that comes now waits for
-                if self._has_been_idle():
-                    self._end()
+    def _look(self, leaves: Callable[[], bool]) -> None:
+        if not (self._is_idle() and _said(leaves)):
+            return
+        with self._lock:  # which a call that comes now waits for
+            if self._has_been_idle():
+                self._end()
 
     def _end(self) -> None:
         try:

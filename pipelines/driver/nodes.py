@@ -4,15 +4,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
 
 from actors import logs
+from actors.repeating import Repeating
 from pipelines.driver import ray_private
-from pipelines.driver.looking import Looking
 from pipelines.placement.nodes import nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
@@ -49,7 +48,7 @@ class NodeWatch:
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
         self._leave_at: dict[str, float] = {}
         self._announced: set[str] = set()
-        self._looking = Looking("nodes", self._look_at_ray, _LOOK_INTERVAL_S, once_more=False)
+        self._looking = Repeating("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
 
     def __enter__(self) -> Self:
         self._looking.start()
@@ -63,9 +62,12 @@ class NodeWatch:
     def _look_at_ray(self) -> None:
         import ray
 
-        with suppress(Exception):  # Ray is gone, or does not answer now: others say so
+        try:
             self._own = self._own or ray.get_runtime_context().get_node_id()
-            self.look(ray.nodes(), ray_private.leaving_nodes())
+            nodes, leave_at = ray.nodes(), ray_private.leaving_nodes()
+        except Exception:  # noqa: BLE001 - Ray is gone, or does not answer now: others say so
+            return
+        self.look(nodes, leave_at)
 
     def look(self, nodes: list[dict[str, Any]], leave_at: dict[str, float]) -> None:
         """Say what is new: `nodes` as `ray.nodes()` has them, and when those go away that do."""
