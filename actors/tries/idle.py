@@ -1,4 +1,4 @@
-"""Workers leave a node that goes away as soon as they have nothing to do there.
+"""A worker that has nothing to do ends where its node goes away.
 
 Ray Data calls no actor on such a node any more, and starts none in its place: where all actors of a stage are on one
 node, all clips would wait until that node is gone. A worker that ends is started again on a node that stays, or makes
@@ -19,8 +19,8 @@ from actors.repeating import Repeating
 _IDLE_S = 5.0
 
 
-class Leaving:
-    """What a worker is busy with; and whether it may stay where it is."""
+class IdleWatch:
+    """Knows whether a worker has something to do, and ends it where it has not and its node goes away."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,12 +39,12 @@ class Leaving:
                 self._calls -= 1
                 self._idle_since = time.monotonic()
 
-    def watch(self, leaves: Callable[[], bool]) -> None:
-        """From a thread of its own: end this process when it is idle and `leaves` says that its node goes away."""
-        Repeating("leaving", partial(self._look, leaves), _IDLE_S).start()
+    def watch(self, goes_away: Callable[[], bool]) -> None:
+        """From a thread of its own: end this process when it is idle and `goes_away` says that its node goes away."""
+        Repeating("idle", partial(self._look, goes_away), _IDLE_S).start()
 
-    def _look(self, leaves: Callable[[], bool]) -> None:
-        if not (self._is_idle() and _said(leaves)):
+    def _look(self, goes_away: Callable[[], bool]) -> None:
+        if not (self._is_idle() and _said(goes_away)):
             return
         with self._lock:  # which a call that comes now waits for
             if self._has_been_idle():
@@ -65,7 +65,7 @@ class Leaving:
         return not self._calls and time.monotonic() - self._idle_since >= _IDLE_S
 
 
-def _said(leaves: Callable[[], bool]) -> bool:
+def _said(goes_away: Callable[[], bool]) -> bool:
     with suppress(Exception):  # the ledger starts again, or the run is over
-        return leaves()
+        return goes_away()
     return False
