@@ -8,11 +8,9 @@ Ends non-zero over a limit.
 """
 
 import argparse
-import itertools
 import re
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.contracts import Ending
+from actors.repeating import Repeating
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
 from benchmarks.null_model import null_stages
 from pipelines import run
@@ -57,34 +56,26 @@ class Memory:
     mb: float
 
 
-class Sampler(threading.Thread):
+class Sampler(Repeating):
     """Now and then: memory of this process, of each of Ray's workers and of Ray's own processes together; CPU time."""
 
     def __init__(self) -> None:
-        super().__init__(daemon=True)
+        super().__init__("sampler", self._sample, _SAMPLE_INTERVAL_S)
         self.driver: list[Memory] = []
         self.ray: list[Memory] = []
         self.workers: dict[int, list[Memory]] = {}  # by process
         self.names: dict[int, str] = {}  # of the workers, by what they did last
         self._cpu_s: dict[int, float] = {}  # by process
-        self._stop_asked = threading.Event()
+        self._samples = 0
 
-    def run(self) -> None:
-        """Until `stop`."""
-        for number in itertools.count():
-            if self._stop_asked.wait(_SAMPLE_INTERVAL_S):
-                break
-            if number % _SAMPLES_PER_LOOK_AT_MEMORY == 0:
-                self.look_at_memory()
-            for process in _processes():
-                with suppress(psutil.Error):
-                    times = process.cpu_times()
-                    self._cpu_s[process.pid] = times.user + times.system
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop_asked.set()
-        self.join()
+    def _sample(self) -> None:
+        if self._samples % _SAMPLES_PER_LOOK_AT_MEMORY == 0:
+            self.look_at_memory()
+        self._samples += 1
+        for process in _processes():
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                self._cpu_s[process.pid] = times.user + times.system
 
     @property
     def cpu_s(self) -> float:

@@ -58,7 +58,7 @@ class Graph:
     def endings(self, work: Sequence[WorkFile]) -> Iterator[Ending]:
         """Run the stages over the work files; every row ends exactly once, and is given as it ends, in any order.
 
-        Only after `ledger.drain` rows stay away: those that no stage began with.
+        Only after `ledger.wind_down` rows stay away: those that no stage began with.
 
         Raises:
             StillreelError: a worker cannot start, or Ray broke off.
@@ -67,7 +67,7 @@ class Graph:
             for block in ray_private.blocks_of(self._dataset(work)):
                 for ending in endings(block[ITEM_COLUMN].to_pylist()):
                     # Not before: a node that is lost may take along what its last stage has made.
-                    self.ledger.leave(ending.row.clip_id)
+                    self.ledger.come_out(ending.row.clip_id)
                     yield ending
         except RayError as error:
             raise self._explained(error) from error

@@ -10,7 +10,7 @@ from actors.runner.packing import pack, planned, unpack
 from actors.runner.profiling import Profiling
 from actors.runner.runner import Runner, started
 from actors.tries.guard import Guard
-from actors.tries.leaving import Leaving
+from actors.tries.idle import IdleWatch
 from actors.tries.orphans import end_with_parent
 from actors.tries.remote_ledger import RemoteLedger
 
@@ -46,12 +46,12 @@ def as_actor(name: str) -> type:
             end_with_parent()  # here: the thread in which Ray makes an actor lives as long as the process
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
             self._stage = self._thread.submit(StageInActor, make, name, guard, profiling).result()
-            self._leaving = Leaving()
+            self._idle = IdleWatch()
             if isinstance(guard.ledger, RemoteLedger):
-                self._leaving.watch(guard.ledger.leaves_here)
+                self._idle.watch(guard.ledger.goes_away_here)
 
         def __call__(self, batch: Batch) -> Iterator[Batch]:
-            with self._leaving.busy():
+            with self._idle.busy():
                 yield from self._thread.submit(self._stage, batch).result()
 
     Actor.__name__ = Actor.__qualname__ = name.capitalize()  # under which Ray shows it

@@ -88,7 +88,7 @@ class Profiler:
 
     def __init__(self, wanted: Profiling, ledger: Ledger) -> None:
         self._wanted, self._ledger = wanted, ledger
-        self._left: int | None = None  # clips; None: nobody was asked yet
+        self._remaining: int | None = None  # clips; None: nobody was asked yet
         self._number = 0  # of the next trace
         self._kernels: Kernels | None = None
 
@@ -106,16 +106,16 @@ class Profiler:
 
     def _begun(self) -> "TorchProfile | None":
         try:
-            if self._left is None:
-                self._left = self._wanted.clips + 1 if self._ledger.claim(_CLAIM) else 0
-            return self._started() if self._left else None
+            if self._remaining is None:
+                self._remaining = self._wanted.clips + 1 if self._ledger.claim(_CLAIM) else 0
+            return self._started() if self._remaining else None
         except Exception as error:  # noqa: BLE001 - whatever it is, the clip is made
             self._give_up(error)
             return None
 
     def _started(self) -> "TorchProfile | None":
         if "torch" not in sys.modules:
-            self._left = 0
+            self._remaining = 0
             logs.logger.warning("run.profile: this generator uses no PyTorch, so there is nothing to profile")
             return None
         import torch
@@ -134,11 +134,11 @@ class Profiler:
             profile.stop()
             if wall_s is None:
                 return
-            assert self._left, "begun while clips are left"
+            assert self._remaining, "begun while clips remain"
             assert self._kernels is not None, "begun with them"
             self._kernels.add(profile, wall_s)
             self._keep(profile, self._kernels)
-            self._left, self._number = self._left - 1, self._number + 1
+            self._remaining, self._number = self._remaining - 1, self._number + 1
         except Exception as error:  # noqa: BLE001 - whatever it is, the clip is made
             self._give_up(error)
 
@@ -150,6 +150,6 @@ class Profiler:
         wanted.storage.put_bytes(wanted.place("kernels.txt"), kernels.table().encode())
 
     def _give_up(self, error: Exception) -> None:
-        self._left = 0
+        self._remaining = 0
         said = f"{type(error).__name__}: {first_line(error)}"
         logs.logger.warning("run.profile: the profile ends here, the clips go on (%s)", said)

@@ -6,6 +6,6 @@ remote_ledger  the ledger in a Ray actor, and how driver and workers reach it
 guard       one stage's try at one clip, with all that may go wrong
 watchdog    ends a process whose call does not come to an end
 nodes       which nodes are lost, or about to be: what ended with them is no death
-leaving     ends workers that have nothing to do where their node goes away
+idle        ends workers that have nothing to do where their node goes away
 orphans     keeps workers from outliving their node
 """

@@ -76,7 +76,7 @@ class Guard:
         if answer.verdict == "give up":
             died = _death(answer, "the worker", f"it had this clip at stage {stage}")
             return Failed.by(WorkerDiedError(died), row, stage)
-        if answer.verdict == "leave":
+        if answer.verdict == "begin elsewhere":
             logs.logger.info("this node goes away sooner than a clip is made: this process ends, to begin elsewhere")
             time.sleep(_LAST_IS_GIVEN_OUT_S)
             self._end_process(clip_id, stage, None)
@@ -119,7 +119,7 @@ class Guard:
             if does_pass:
                 time.sleep(_STORE_RECOVERS_S)
             self._end_process(worker, step, _one_line(error))
-        self.ledger.leave(worker)
+        self.ledger.come_out(worker)
         self.ledger.flush()
 
     def _refused(self, error: StillreelError) -> StillreelError:

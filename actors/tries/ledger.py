@@ -19,18 +19,21 @@ _UNKNOWN_REASON = "a library crashed, or the system killed it for want of memory
 # every second one is lost within a clip, one clip in a million comes so far.
 _MAX_LOST_NODES = 20
 
-# Clips that have left and are still known: a worker that dies right after it gave a clip out makes it once more, for
+# Clips that have come out and are still known: a worker that dies right after it gave one makes it once more, for
 # nobody. That is a matter of seconds; 500 GPUs make so many clips in 100.
-_NUM_LEFT = 10_000
+_NUM_OUT = 10_000
 # Where a run that is to end takes up nothing new; what has frames is finished.
-_DRAINED_STAGES = ("load", "generate")
+_STAGES_THAT_WIND_DOWN = ("load", "generate")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a stage may do with a clip; "leave": end the process, because its node goes away before the clip is made."""
+    """What a stage may do with a clip.
 
-    verdict: Literal["begin", "unstarted", "give up", "leave"]
+    "begin elsewhere": end the process, because its node goes away before the clip is made.
+    """
+
+    verdict: Literal["begin", "unstarted", "give up", "begin elsewhere"]
     deaths: int = 0  # of its workers, where the verdict is to give up
     reason: str = ""  # of the last death whose reason is known
     lost_nodes: int = 0  # where those are why it is given up
@@ -52,14 +55,14 @@ class Ledger(Protocol):
     def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
         """The stage is done with it, for better or worse, after so long; told with the next call, or by `flush`."""
 
-    def leave(self, key: str) -> None:
+    def come_out(self, key: str) -> None:
         """The clip has come out of the last stage, the worker has started: what was tried under this key is forgotten.
 
         Told like `end`.
         """
 
     def flush(self) -> None:
-        """Tell what has ended and left, where no other call of this process is near."""
+        """Tell what has ended and come out, where no other call of this process is near."""
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """Why the process that began is about to end; written down when this returns."""
@@ -96,9 +99,9 @@ class LocalLedger:
         self._tries: dict[str, dict[str, _Tries]] = {}  # by key and stage
         self._in_flight: dict[str, str] = {}  # and the node that began with it last
         self._homes: dict[str, str] = {}  # the nodes of workers
-        self._left: dict[str, None] = {}  # the last that left, in order
+        self._out: dict[str, None] = {}  # the last that came out, in order
         self._num_begun = 0
-        self._is_draining = False
+        self._is_winding_down = False
         self._refusal: tuple[str, str] | None = None
         self._reports: list[Report] = []
         # Deaths of which Ray may yet say that their node was lost: when each was noticed, the node, the report.
@@ -116,14 +119,14 @@ class LocalLedger:
         if (deaths := len(tries.nodes)) >= self._max_deaths:
             self._spent.died(key, stage)
             return Answer("give up", deaths, tries.reason, is_final=tries.last in ("", node))
-        if self._is_draining and stage in _DRAINED_STAGES and not tries.nodes and key not in self._in_flight:
+        if self._is_winding_down and stage in _STAGES_THAT_WIND_DOWN and not tries.nodes and key not in self._in_flight:
             return Answer("unstarted")
-        if takes_s and takes_s > self._nodes.left_s(node):
+        if takes_s and takes_s > self._nodes.remaining_s(node):
             self._move(key, "")
-            return Answer("leave")
+            return Answer("begin elsewhere")
         self._notice_death(key, stage, tries, node)
         # Not each load: those that a dead worker had loaded before the clip that it died of are loaded again.
-        is_known = key in self._tries or key in self._left
+        is_known = key in self._tries or key in self._out
         self._num_begun += stage == "load" and not is_known
         if stage.startswith(START_OF):
             self._homes[key] = node
@@ -131,7 +134,7 @@ class LocalLedger:
         tries.last = node
         self._tries.setdefault(key, {})[stage] = tries
         # `finish`, too, for a ledger that began anew when `generate` had begun.
-        if stage in ("generate", "finish") and key not in self._left:
+        if stage in ("generate", "finish") and key not in self._out:
             self._in_flight[key] = node
         self._move(key, node)
         self._spent.begin(key, stage)
@@ -166,10 +169,10 @@ class LocalLedger:
 
     def end(self, key: str, stage: str, seconds: float = 0.0) -> None:
         """As in `Ledger`."""
-        self._spent.end(key, stage, seconds, has_left=key in self._left)
+        self._spent.end(key, stage, seconds, is_out=key in self._out)
         tries = self._tries.get(key, {})
         tries.pop(stage, None)
-        if not tries and key in self._left:
+        if not tries and key in self._out:
             self._tries.pop(key, None)
 
     def flush(self) -> None:
@@ -181,16 +184,16 @@ class LocalLedger:
         if tries := self._tries.get(key, {}).get(stage):
             tries.reason = reason
 
-    def leave(self, key: str) -> None:
+    def come_out(self, key: str) -> None:
         """As in `Ledger`. Until here the ledger knows a clip that was given up: Ray may run its row once more."""
         self._tries.pop(key, None)
-        self._spent.leave(key)
+        self._spent.come_out(key)
         self._in_flight.pop(key, None)
         if key in self._homes:  # a worker, and no clip
             return
-        self._left[key] = None
-        if len(self._left) > _NUM_LEFT:
-            del self._left[next(iter(self._left))]
+        self._out[key] = None
+        if len(self._out) > _NUM_OUT:
+            del self._out[next(iter(self._out))]
 
     def _notice_death(self, key: str, stage: str, tries: _Tries, node: str) -> None:
         """A worker begins again with what another one did not end."""
@@ -263,17 +266,17 @@ class LocalLedger:
                 counts[stage] += 1
         return counts
 
-    def drain(self) -> None:
+    def wind_down(self) -> None:
         """From now on, `load` and `generate` begin with no clip that they have not begun with."""
-        self._is_draining = True
+        self._is_winding_down = True
 
-    def expect_losses(self, leave_at: dict[str, float]) -> None:
+    def announce(self, goes_at: dict[str, float]) -> None:
         """As in `Nodes`."""
-        self._nodes.expect_losses(leave_at)
+        self._nodes.announce(goes_at)
 
-    def leaves(self, node: str) -> bool:
+    def goes_away(self, node: str) -> bool:
         """As in `Nodes`."""
-        return self._nodes.leaves(node)
+        return self._nodes.goes_away(node)
 
     def under_way(self, node: str) -> int:
         """How many clips a node has: those whose frames nobody else has yet. To load a picture again costs little."""

@@ -14,23 +14,23 @@ class Nodes:
     """What is known of them. Without Ray (`RayNodes`) none is lost but those that are said to go away."""
 
     def __init__(self) -> None:
-        self._leave_at: dict[str, float] = {}  # seconds as `time.time` has them
+        self._goes_at: dict[str, float] = {}  # seconds as `time.time` has them
 
-    def expect_losses(self, leave_at: dict[str, float]) -> None:
+    def announce(self, goes_at: dict[str, float]) -> None:
         """These go away, and no others; each by its id, with the time at which it does: inf where nobody has said."""
-        self._leave_at = leave_at
+        self._goes_at = goes_at
 
-    def leaves(self, node: str) -> bool:
+    def goes_away(self, node: str) -> bool:
         """Whether somebody has said that it goes away."""
-        return node in self._leave_at
+        return node in self._goes_at
 
-    def left_s(self, node: str) -> float:
+    def remaining_s(self, node: str) -> float:
         """How long it is still there: inf where nobody has said that it goes away."""
-        return self._leave_at.get(node, float("inf")) - time.time()
+        return self._goes_at.get(node, float("inf")) - time.time()
 
     def is_lost(self, node: str) -> bool:
         """Whether it is gone, or goes away. Of "", a node that is not known, False."""
-        return self.leaves(node) or (bool(node) and self._is_gone(node))
+        return self.goes_away(node) or (bool(node) and self._is_gone(node))
 
     def _is_gone(self, _node: str) -> bool:
         return False

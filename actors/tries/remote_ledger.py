@@ -14,7 +14,7 @@ from actors.tries.orphans import end_with_parent
 from actors.tries.spent import Spent
 
 # So many does the driver keep until it tells the ledger of them, for which a call each would be a tenth of its work.
-_LEFT_TOLD_AT_ONCE = 32
+_OUT_TOLD_AT_ONCE = 32
 # Of Ray's names of actors, under which others find the ledgers of a cluster's runs (`stillreel drain`).
 NAMESPACE = "stillreel"
 
@@ -31,32 +31,32 @@ class _LedgerActor(LocalLedger):
         super().__init__(max_deaths, run_id, RayNodes())
         end_with_parent()
 
-    def begin_after(self, ended: list[list[Any]], left: list[str], *asked: Any) -> list[Any]:
+    def begin_after(self, ended: list[list[Any]], out: list[str], *asked: Any) -> list[Any]:
         """`begin`, after what the caller has ended since it called last; the fields of an `Answer`."""
-        self.tell(ended, left)
+        self.tell(ended, out)
         return list(astuple(self.begin(*asked)))
 
     def begin_together_after(
-        self, ended: list[list[Any]], left: list[str], keys: list[str], stage: str, node: str
+        self, ended: list[list[Any]], out: list[str], keys: list[str], stage: str, node: str
     ) -> list[list[Any]] | None:
         """`begin_together`, likewise."""
-        self.tell(ended, left)
+        self.tell(ended, out)
         answers = self.begin_together(keys, stage, node)
         return None if answers is None else [list(astuple(answer)) for answer in answers]
 
-    def tell(self, ended: list[list[Any]], left: list[str]) -> None:
-        """`end` and `leave` for each."""
+    def tell(self, ended: list[list[Any]], out: list[str]) -> None:
+        """`end` and `come_out` for each."""
         for key, stage, seconds in ended:
             self.end(key, stage, seconds)
-        for key in left:
-            self.leave(key)
+        for key in out:
+            self.come_out(key)
 
 
 class RemoteLedger:
     """An `LocalLedger` in a Ray actor, seen from the driver and the workers.
 
     What a process ended is told with its next call, or when its task is done. Where it dies in between, one more try is
-    counted than there was, until the clip leaves: of consequence only where the data of one clip is lost many times.
+    counted than there was, until the clip comes out: of consequence only where the data of one clip is lost many times.
     """
 
     def __init__(self, max_deaths: int, run_id: str = "-") -> None:
@@ -75,7 +75,7 @@ class RemoteLedger:
     def _forget(self) -> None:
         # To be told with the next call. Of the driver, two threads call.
         self._ended: deque[list[Any]] = deque()
-        self._left: deque[str] = deque()
+        self._out: deque[str] = deque()
         self._node = ""  # of this process
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class RemoteLedger:
         return answer
 
     def _begin(self, *asked: Any) -> Answer:
-        return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._left), *asked, self._here()))
+        return Answer(*self._wait_for("begin_after", _taken(self._ended), _taken(self._out), *asked, self._here()))
 
     def _here(self) -> str:
         import ray
@@ -105,7 +105,7 @@ class RemoteLedger:
 
     def begin_together(self, keys: list[str], stage: str) -> list[Answer] | None:
         """As in `Ledger`."""
-        asked = (_taken(self._ended), _taken(self._left), keys, stage, self._here())
+        asked = (_taken(self._ended), _taken(self._out), keys, stage, self._here())
         answers = self._wait_for("begin_together_after", *asked)
         return None if answers is None else [Answer(*answer) for answer in answers]
 
@@ -113,16 +113,16 @@ class RemoteLedger:
         """As in `Ledger`; it costs no call of its own, of which each row pays for several."""
         self._ended.append([key, stage, seconds])
 
-    def leave(self, key: str) -> None:
+    def come_out(self, key: str) -> None:
         """As in `Ledger`; the driver, which never begins, tells it when there are many."""
-        self._left.append(key)
-        if len(self._left) >= _LEFT_TOLD_AT_ONCE:
+        self._out.append(key)
+        if len(self._out) >= _OUT_TOLD_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
         """As in `Ledger`, without waiting."""
-        if self._ended or self._left:
-            self._actor.tell.options(num_returns=0).remote(_taken(self._ended), _taken(self._left))
+        if self._ended or self._out:
+            self._actor.tell.options(num_returns=0).remote(_taken(self._ended), _taken(self._out))
 
     def explain(self, key: str, stage: str, reason: str) -> None:
         """As in `Ledger`."""
@@ -180,19 +180,19 @@ class RemoteLedger:
         counted: dict[str, int] = self._wait_for("counts")
         return counted
 
-    def drain(self) -> None:
+    def wind_down(self) -> None:
         """As in `LocalLedger`; it holds when this returns."""
-        self._wait_for("drain")
+        self._wait_for("wind_down")
 
-    def leaves_here(self) -> bool:
+    def goes_away_here(self) -> bool:
         """Whether the node of this process goes away; tells what has ended, too."""
         self.flush()
-        leaves: bool = self._wait_for("leaves", self._here())
-        return leaves
+        goes_away: bool = self._wait_for("goes_away", self._here())
+        return goes_away
 
-    def expect_losses(self, leave_at: dict[str, float]) -> None:
+    def announce(self, goes_at: dict[str, float]) -> None:
         """As in `Nodes`, without waiting."""
-        self._actor.expect_losses.options(num_returns=0).remote(leave_at)
+        self._actor.announce.options(num_returns=0).remote(goes_at)
 
     def stop(self) -> None:
         """End the actor."""

@@ -29,7 +29,7 @@ class SpentTime:
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._begun: dict[str, dict[str, float]] = {}  # when, by key and stage
-        self._done: dict[str, dict[str, float]] = {}  # seconds, by key and stage, until the clip leaves
+        self._done: dict[str, dict[str, float]] = {}  # seconds, by key and stage, until the clip comes out
         self._workers: set[str] = set()  # that were ready once
         self._restarted: dict[str, float] = {}  # when a worker of the stage began to start again, the last time
         self._ready: Counter[str] = Counter()
@@ -61,17 +61,17 @@ class SpentTime:
         ended = self._restarted.get(stage, 0.0)
         self._lost[stage] += (ended if ended > begun else time.monotonic()) - begun
 
-    def end(self, key: str, stage: str, seconds: float, *, has_left: bool) -> None:
-        """The stage is done with it, after so many seconds; a clip that had left before was made for nobody."""
+    def end(self, key: str, stage: str, seconds: float, *, is_out: bool) -> None:
+        """The stage is done with it, after so many seconds; a clip that was out before was made for nobody."""
         if self._begun.get(key, {}).pop(stage, None) is None:
             return
-        if has_left:
+        if is_out:
             self._begun.pop(key)
             self._lost[stage] += seconds
         else:
             self._done.setdefault(key, {})[stage] = seconds
 
-    def leave(self, key: str) -> None:
+    def come_out(self, key: str) -> None:
         """The clip is the driver's, which counts it from here on; or the worker has started."""
         self._done.pop(key, None)
         for step, begun in self._begun.pop(key, {}).items():

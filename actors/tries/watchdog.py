@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from actors.repeating import Repeating
+
 _LOOK_INTERVAL_S = 0.5
 
 
@@ -16,15 +18,15 @@ class _Watchdog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: dict[object, tuple[float, Callable[[], None]]] = {}  # when each is late, and what is done then
-        self._thread: threading.Thread | None = None
+        self._looking: Repeating | None = None
 
     def add(self, late_at: float, on_late: Callable[[], None]) -> object:
         call = object()
         with self._lock:
             self._calls[call] = (late_at, on_late)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
-                self._thread.start()
+            if self._looking is None:
+                self._looking = Repeating("watchdog", self._look, _LOOK_INTERVAL_S)
+                self._looking.start()
         return call
 
     def remove(self, call: object) -> None:
@@ -32,12 +34,10 @@ class _Watchdog:
             self._calls.pop(call, None)
 
     def _look(self) -> None:
-        while True:
-            time.sleep(_LOOK_INTERVAL_S)
-            with self._lock:
-                late = [call for call, (late_at, _) in self._calls.items() if time.monotonic() > late_at]
-                for call in late:
-                    self._calls.pop(call)[1]()
+        with self._lock:
+            late = [call for call, (late_at, _) in self._calls.items() if time.monotonic() > late_at]
+            for call in late:
+                self._calls.pop(call)[1]()
 
 
 _watchdog = _Watchdog()

@@ -12,5 +12,6 @@ generations  the files of a lease
 processes  whether the holder of a lease still runs
 beats      a run's sign of life
 states     how its last runs are
+speeds     how long its clips took
 card       its README.md
 """

@@ -124,7 +124,7 @@ class Committer:
         written = list(part.new)
         part.clips.table, part.failed.table, part.new = clips, failures, {}
         self._expected[number] = self._expected.get(number, 0) - len(written)
-        self._pass_through.leave(written)
+        self._pass_through.let_go(written)
 
     def _replaced(self, table: pa.Table, tried: pa.Array, rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         """`table` without the clips that were `tried`, and with the new `rows`, sorted."""

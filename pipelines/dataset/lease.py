@@ -24,7 +24,6 @@ can do when its holder stands still right before it: it meets `pipelines.dataset
 """
 
 import random
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from actors.errors import RunError, StorageError
+from actors.repeating import Repeating
 from actors.storage import NotFound, Storage
 from pipelines.dataset.generations import LOOKS, Entry, Generations, all_highest
 from pipelines.dataset.layout import Layout, is_upkeep
@@ -56,9 +56,8 @@ class Lease:
         self._generations, self._root = generations, generations.layout.root
         self._number, self._entry = number, entry
         self._renewed = renewed  # when the last renewal that succeeded began, by time.monotonic
-        self._stop = threading.Event()
-        self._renewer = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
-        self._renewer.start()
+        self._renewing = Repeating("lease", self._renew, entry.lease_s / _RENEWALS_PER_LEASE)
+        self._renewing.start()
 
     @property
     def age_s(self) -> float:
@@ -87,23 +86,22 @@ class Lease:
 
     def release(self) -> None:
         """Let the next run start at once. A store that fails here only makes it wait until the lease expires."""
-        self._stop.set()
-        self._renewer.join()
+        self._renewing.stop(patiently=True)  # a renewal that comes late would undo the release
         with suppress(StorageError, RunError):
             self._check_owner()
             self._generations.write(self._number, self._entry.model_copy(update={"released": True}))
 
-    def _keep_renewing(self) -> None:
-        while not self._stop.wait(self._entry.lease_s / _RENEWALS_PER_LEASE):
-            started = time.monotonic()
-            entry = self._entry.model_copy(update={"renewed_at": datetime.now(UTC)})
-            try:
-                self._check_owner()
-                self._generations.write(self._number, entry)
-            except RunError:
-                return  # `check` finds the same, where it can be raised
-            except StorageError:
-                continue  # the next renewal may succeed; `check` counts the seconds
+    def _renew(self) -> None:
+        started = time.monotonic()
+        entry = self._entry.model_copy(update={"renewed_at": datetime.now(UTC)})
+        try:
+            self._check_owner()
+            self._generations.write(self._number, entry)
+        except RunError:
+            self._renewing.end()  # `check` finds the same, where it can be raised
+        except StorageError:
+            pass  # the next renewal may succeed; `check` counts the seconds
+        else:
             self._renewed = started
 
     def _check_owner(self) -> None:

@@ -38,7 +38,7 @@ class PassThrough:
             return no_rows(self._schema)
         return pa.concat_tables([self._file_of(clip_id).row(clip_id) for clip_id in clip_ids])
 
-    def leave(self, clip_ids: Sequence[str]) -> None:
+    def let_go(self, clip_ids: Sequence[str]) -> None:
         """These clips are committed."""
         for clip_id in clip_ids:
             for file in self._files:

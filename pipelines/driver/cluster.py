@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from actors import scratch
 from actors.errors import ConfigError, RunError, StillreelError
+from actors.repeating import Repeating
 from actors.secrets import hidden
 from pipelines.config import Config
 from pipelines.driver import ray_private
@@ -74,26 +74,20 @@ class Cluster:
         Raises:
             RunError: it has ended, and Ray's own error of that came first.
         """
-        has_left = threading.Event()
 
-        def watch() -> None:
-            while not has_left.wait(_LOOK_INTERVAL_S):
-                if self._has_ended():
-                    print(f"stillreel: {NODE_LOST}", file=sys.stderr)  # noqa: T201 - from a thread, past the console
-                    on_lost()
-                    return
-
-        thread = threading.Thread(target=watch, name="ray-node", daemon=True)
-        thread.start()
-        try:
-            yield
-        except StillreelError as error:
+        def look() -> None:
             if self._has_ended():
-                raise RunError(f"{NODE_LOST}; what is finished is kept, the same command continues") from error
-            raise
-        finally:
-            has_left.set()
-            thread.join()
+                print(f"stillreel: {NODE_LOST}", file=sys.stderr)  # noqa: T201 - from a thread, past the console
+                watching.end()
+                on_lost()
+
+        with Repeating("ray-node", look, _LOOK_INTERVAL_S) as watching:
+            try:
+                yield
+            except StillreelError as error:
+                if self._has_ended():
+                    raise RunError(f"{NODE_LOST}; what is finished is kept, the same command continues") from error
+                raise
 
     def _has_ended(self) -> bool:
         return any(process.poll() is not None for process in self._own_processes)

@@ -69,8 +69,8 @@ def _wait(node: str, ends_at: float, console: Console) -> None:
             break
         empty_looks = 0 if clips else empty_looks + 1
         time.sleep(_LOOK_INTERVAL_S)
-    left = f"The time is up: {_clips(clips)} under way, and made again elsewhere"
-    _say(console, left if clips else "Nothing is under way there any more")
+    late = f"The time is up: {_clips(clips)} under way, and made again elsewhere"
+    _say(console, late if clips else "Nothing is under way there any more")
 
 
 @contextmanager
@@ -162,10 +162,10 @@ def _announced(node: str, ends_at: float, console: Console) -> float:
 
     Raises RunError where Ray does not listen.
     """
-    leaving = ray_private.leaving_nodes()
-    if node in leaving:  # a cloud's own watcher, or the autoscaler, was first
+    going = ray_private.nodes_going_away()
+    if node in going:  # a cloud's own watcher, or the autoscaler, was first
         _say(console, f"Node {node[:8]} goes away already: somebody has said so before")
-        return leaving[node]
+        return going[node]
     refusal = ray_private.give_notice(node, ends_at)
     if refusal is None:
         raise RunError("this version of Ray cannot be told that a node goes away: end the node without it")

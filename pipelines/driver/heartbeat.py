@@ -1,14 +1,14 @@
 """Tells the dataset every few seconds how the run is (`pipelines.dataset.beats`)."""
 
-import threading
 import time
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from actors.errors import StorageError
-from actors.logs import logger
+from actors.repeating import Repeating
 from pipelines.dataset.beats import BEAT_S, Beat, Failures, Phase
 from pipelines.driver.report import Summary
 from pipelines.job import Job
@@ -24,11 +24,11 @@ class Heartbeat:
         self._job, self._started = job, started
         self._summary: Summary | None = None
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+        self._has_ended = False
+        self._beating = Repeating("heartbeat", self._beat, BEAT_S, at_once=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._beating.start()
         return self
 
     def __exit__(
@@ -37,7 +37,8 @@ class Heartbeat:
         """The last beat tells how the run has ended."""
         self.stop()
         if self._summary is not None:
-            self._beat(self._summary.status)
+            self._has_ended = True
+            self._beating.once()
 
     def follow(self, summary: Summary) -> None:
         """From here on the run does what this counts."""
@@ -45,25 +46,23 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Beat no more, but for the last time."""
-        self._stop.set()
-        self._thread.join()
+        self._beating.stop(patiently=True)  # a beat that comes late would undo the last one
 
-    def _keep_beating(self) -> None:
-        while not self._stop.is_set():
-            self._beat(_phase_of(self._summary))
-            self._stop.wait(BEAT_S)
-
-    def _beat(self, phase: Phase) -> None:
-        try:
-            beat = self._now(phase).model_dump_json(indent=2)
+    def _beat(self) -> None:
+        beat = self._now().model_dump_json(indent=2)
+        with suppress(StorageError):  # the next one may succeed
             self._job.storage.put_bytes(self._job.folder.heartbeat, beat.encode())
-        except StorageError:
-            return
-        except Exception:  # noqa: BLE001 - a run does not end because nobody hears of it
-            logger.exception("the sign of life could not be told")
 
-    def _now(self, phase: Phase) -> Beat:
-        beat = Beat(run_id=self._job.run_id, phase=phase, started_at=self._started, beaten_at=datetime.now(UTC))
+    @property
+    def _phase(self) -> Phase:
+        if self._summary is None:
+            return "planning"
+        if self._has_ended:
+            return self._summary.status
+        return "running" if self._summary.gpus.is_on else "starting"
+
+    def _now(self) -> Beat:
+        beat = Beat(run_id=self._job.run_id, phase=self._phase, started_at=self._started, beaten_at=datetime.now(UTC))
         summary = self._summary
         if summary is None:
             return beat
@@ -88,9 +87,3 @@ class Heartbeat:
                 "gpu_time": gpus.shares(),
             }
         )
-
-
-def _phase_of(summary: Summary | None) -> Phase:
-    if summary is None:
-        return "planning"
-    return "running" if summary.gpus.is_on else "starting"

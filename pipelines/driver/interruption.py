@@ -21,10 +21,10 @@ Reason = Literal["interrupted", "stopped", "broke off"]
 T = TypeVar("T")
 
 
-class Drainable(Protocol):
+class Stages(Protocol):
     """What is asked of the stages."""
 
-    def drain(self) -> None:
+    def wind_down(self) -> None:
         """Begin no clip any more."""
 
     def in_flight(self) -> list[str]:
@@ -40,7 +40,7 @@ class Interruption:
     waiting is done by other threads, and what must not be cut short (a commit) is done outside of `drawing`.
     """
 
-    def __init__(self, stages: Drainable, grace_s: float, console: Console) -> None:
+    def __init__(self, stages: Stages, grace_s: float, console: Console) -> None:
         self.reason: Reason | None = None  # why the run ends before its time
         self.is_over = False  # nothing is under way any more, or the time is up
         self._stages = stages
@@ -48,7 +48,7 @@ class Interruption:
         self._console = console
         self._asked = threading.Event()
         self._is_drawing = False
-        self._has_left = False
+        self._is_closed = False
         self._is_own_signal = False
         self._was_signalled = False  # by somebody else
         self._ending = threading.Lock()  # several threads may come to it at once
@@ -63,7 +63,7 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._ending:  # a signal that is sent while this waits finds the handler still there
-            self._has_left = True
+            self._is_closed = True
         self._asked.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -114,7 +114,7 @@ class Interruption:
 
     def _watch(self) -> None:
         self._asked.wait()
-        if self._has_left:
+        if self._is_closed:
             return
         self._console.print(
             f"Stopping; clips under way get {self._grace_s:g} s, a second signal ends at once", highlight=False
@@ -123,7 +123,7 @@ class Interruption:
         time_is_up.daemon = True
         time_is_up.start()
         empty_looks = 0
-        while empty_looks < _EMPTY_LOOKS and not self.is_over and not self._has_left:
+        while empty_looks < _EMPTY_LOOKS and not self.is_over and not self._is_closed:
             empty_looks = 0 if self._is_busy() else empty_looks + 1
             time.sleep(_LOOK_INTERVAL_S)
         time_is_up.cancel()
@@ -131,14 +131,14 @@ class Interruption:
 
     def _is_busy(self) -> bool:
         try:
-            self._stages.drain()  # each time: the ledger forgets it where its process is lost
+            self._stages.wind_down()  # each time: the ledger forgets it where its process is lost
             return bool(self._stages.in_flight())
         except Exception:  # noqa: BLE001 - nothing is known of the stages any more, so there is nothing to wait for
             return False
 
     def _end(self) -> None:
         with self._ending:
-            if self.is_over or self._has_left:
+            if self.is_over or self._is_closed:
                 return
             self.is_over = True
             main = threading.main_thread().ident

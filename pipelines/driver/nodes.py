@@ -3,15 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
 
 from actors import logs
+from actors.repeating import Repeating
 from pipelines.driver import ray_private
-from pipelines.driver.looking import Looking
 from pipelines.placement.nodes import gpus_of, nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
@@ -21,7 +20,7 @@ _LOOK_INTERVAL_S = 2.0
 class Tries(Protocol):
     """What is told of nodes (`actors.tries.ledger`)."""
 
-    def expect_losses(self, leave_at: dict[str, float]) -> None:
+    def announce(self, goes_at: dict[str, float]) -> None:
         """These nodes go away, each at its time."""
 
     def flush(self) -> None:
@@ -46,9 +45,9 @@ class NodeWatch:
         self._own = ""  # the driver's node
         self._has_gpus = True
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
-        self._leave_at: dict[str, float] = {}
+        self._goes_at: dict[str, float] = {}
         self._announced: set[str] = set()
-        self._looking = Looking("nodes", self._look_at_ray, _LOOK_INTERVAL_S, once_more=False)
+        self._looking = Repeating("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
 
     def __enter__(self) -> Self:
         self._looking.start()
@@ -62,32 +61,35 @@ class NodeWatch:
     def _look_at_ray(self) -> None:
         import ray
 
-        with suppress(Exception):  # Ray is gone, or does not answer now: others say so
+        try:
             self._own = self._own or ray.get_runtime_context().get_node_id()
-            self.look(ray.nodes(), ray_private.leaving_nodes())
+            nodes, goes_at = ray.nodes(), ray_private.nodes_going_away()
+        except Exception:  # noqa: BLE001 - Ray is gone, or does not answer now: others say so
+            return
+        self.look(nodes, goes_at)
 
-    def look(self, nodes: list[dict[str, Any]], leave_at: dict[str, float]) -> None:
+    def look(self, nodes: list[dict[str, Any]], goes_at: dict[str, float]) -> None:
         """Say what is new: `nodes` as `ray.nodes()` has them, and when those go away that do."""
-        if leave_at or self._leave_at:
-            self._tries.expect_losses(leave_at)
+        if goes_at or self._goes_at:
+            self._tries.announce(goes_at)
             self._tries.flush()
         alive = {node["NodeID"]: _name(node) for node in nodes if node["Alive"]}
         before = alive if self._alive is None else self._alive
         for node, name in alive.items():
             if node not in before:
                 self._say(f"a node has joined: {name}")
-            if node in leave_at and node not in self._announced:
+            if node in goes_at and node not in self._announced:
                 self._announced.add(node)
-                self._leaves(name, leave_at[node])
+                self._say_going(name, goes_at[node])
                 if node == self._own:
                     self._say("the run itself is on that node: it ends in good order, the same command continues it")
                     self._end()
         reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
         for node in before.keys() - alive.keys():
             self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)
-        self._alive, self._leave_at = alive, leave_at
+        self._alive, self._goes_at = alive, goes_at
         self._gpus.see(gpus_of(nodes_of(nodes)))
-        self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in leave_at])
+        self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in goes_at])
 
     def _say_if_no_gpu(self, staying: list[dict[str, Any]]) -> None:
         has_gpus = any(node.gpus for node in nodes_of(staying))
@@ -95,7 +97,7 @@ class NodeWatch:
             self._say("no node with a GPU is there: the run waits for one")
         self._has_gpus = has_gpus
 
-    def _leaves(self, name: str, at: float) -> None:
+    def _say_going(self, name: str, at: float) -> None:
         when = "soon" if math.isinf(at) else f"in {max(0.0, at - time.time()):.0f} s"
         said = f"node {name} goes away {when}: clips under way there end before that, or are made again elsewhere"
         logs.logger.warning(said)

@@ -161,7 +161,7 @@ def own_processes() -> list[Any]:
         return []
 
 
-def leaving_nodes() -> dict[str, float]:
+def nodes_going_away() -> dict[str, float]:
     """The nodes that are about to go away, by id, and when they do: seconds as `time.time` has them, inf: not said.
 
     Without it: a notice is not heard; a clip may begin on a node that goes away before it is made, and be made again.
@@ -180,7 +180,7 @@ def _draining_nodes() -> Callable[[], dict[str, int]]:
     return found
 
 
-def give_notice(node: str, leaves_at: float) -> str | None:
+def give_notice(node: str, goes_at: float) -> str | None:
     """Tell the cluster that a node goes away at that time, so that nothing begins there; "", or why it does not listen.
 
     What `ray drain-node` does, a hidden command whose interface may change. None: this Ray cannot be told.
@@ -193,7 +193,7 @@ def give_notice(node: str, leaves_at: float) -> str | None:
         reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION
     except (ImportError, AttributeError):
         return None
-    listens, why = drain_node(node, reason, "stillreel drain", int(leaves_at * 1000))
+    listens, why = drain_node(node, reason, "stillreel drain", int(goes_at * 1000))
     return "" if listens else str(why)
 
 

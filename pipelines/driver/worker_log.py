@@ -11,9 +11,9 @@ from rich.console import Console
 from actors import logs
 from actors.counting import times
 from actors.logs import Report
+from actors.repeating import Repeating
 from actors.retries import take_retries
 from actors.secrets import hidden
-from pipelines.driver.looking import Looking
 
 # A line about a worker that died should come while somebody still looks; a call a second costs nothing.
 _INTERVAL_S = 1.0
@@ -31,7 +31,7 @@ class WorkerLog:
         self._take, self._log, self._counts, self._console = take, log, counts, console
         self._own: deque[Report] = deque()  # other threads append
         self._shown: Counter[str] = Counter()
-        self._looking = Looking("worker-log", self._look, _INTERVAL_S)
+        self._looking = Repeating("worker-log", self._look, _INTERVAL_S, once_more=True)
         logs.start(run_id, "driver", self._own.append)
 
     def __enter__(self) -> Self:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from actors.counting import counted
 from pipelines.config import Config
 from pipelines.config.sections import CostSettings
+from pipelines.dataset.speeds import PastRun, Seconds
 from pipelines.money import measured
 from pipelines.money.bill import S_PER_HOUR, per_1000
 from pipelines.money.cost import price_of
-from pipelines.money.history import PastRun, Seconds
 from pipelines.placement.nodes import UNKNOWN_TYPE
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools, pools_without_cluster

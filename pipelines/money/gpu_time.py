@@ -7,12 +7,12 @@ ledger knows (`actors.tries.spent`). The rest is idling: waiting for images, for
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from actors.contracts import Ending, Failed
+from actors.repeating import Repeating
 from actors.runner.contract import seconds_column
 from actors.tries.spent import Spent
-from pipelines.driver.looking import Looking
 from pipelines.pools import Reserved
 
 # Seconds between two looks at what the ledger knows; a look costs it a millisecond.
@@ -82,15 +82,14 @@ class GpuTime:
         """Within the block, `note` every few seconds, and at its end, what a ledger gives."""
 
         def look() -> None:
-            with suppress(Exception):  # Ray is gone, or its ledger starts again: others say so
-                self.note(take())
+            try:
+                spent = take()
+            except Exception:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
+                return
+            self.note(spent)
 
-        looking = Looking("gpu-time", look, _INTERVAL_S)
-        looking.start()
-        try:
+        with Repeating("gpu-time", look, _INTERVAL_S, once_more=True):
             yield
-        finally:
-            looking.stop()
 
     def of(self, gpu_s: float) -> dict[str, float]:
         """The share of each of `SHARES` in so many GPU-seconds, 0..1; they sum to 1. Nothing where there are none."""

@@ -14,11 +14,11 @@ from typing import Any, Self, get_args
 from actors.contracts import Ending, Made
 from actors.logs import Degradation, logger
 from actors.records import STAGES, step_seconds
+from actors.repeating import Repeating
 from actors.runner.contract import seconds_column
 from pipelines.config import Config
 from pipelines.dataset.lease import Lease
 from pipelines.driver import ray_private
-from pipelines.driver.looking import Looking
 from pipelines.driver.report import Status, Summary
 from pipelines.monitoring import names
 from pipelines.monitoring.names import METRICS, RUN_LABELS, STAGE_BUCKETS_S, Metric
@@ -61,8 +61,7 @@ class Metrics:
         self._seconds: deque[tuple[str, float]] = deque()  # the run appends
         self._bytes, self._work_s = 0, dict.fromkeys(self._reserved, 0.0)
         self._published: dict[tuple[str, tuple[str, ...]], float] = {}
-        self._has_told = False
-        self._looking = Looking("metrics", self._try_to_publish, _INTERVAL_S, at_once=True)
+        self._publishing = Repeating("metrics", self._publish, _INTERVAL_S, at_once=True, once_more=True)
 
     def __enter__(self) -> Self:
         if self._is_on:
@@ -72,7 +71,7 @@ class Metrics:
     def _start(self) -> None:
         try:
             self._rays = {metric.name: _in_ray(metric, self._run_labels) for metric in METRICS}
-            self._looking.start()
+            self._publishing.start()
         except Exception as error:  # noqa: BLE001 - the run goes on without
             self._is_on = False
             logger.warning("no metrics are published: %s", error)
@@ -83,7 +82,7 @@ class Metrics:
         """The last counts; Ray exports them when the driver leaves it."""
         if not self._is_on:
             return
-        if self._looking.stop():
+        if self._publishing.stop():
             with suppress(Exception):
                 self._count(names.RUNS, {"ended": _ended(self._summary, kind)}, 1)
 
@@ -102,14 +101,6 @@ class Metrics:
         if isinstance(ending, Made):
             self._bytes += columns.get("bytes") or 0
         return ending
-
-    def _try_to_publish(self) -> None:
-        try:
-            self._publish()
-        except Exception as error:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
-            if not self._has_told:
-                logger.info("metrics could not be published: %s", error)
-            self._has_told = True
 
     def _publish(self) -> None:
         for metric, labels, total in self._totals():
@@ -157,8 +148,15 @@ class Metrics:
         yield names.COST, {"currency": "no price set" if cost is None else gpus.currency}, cost or 0.0
         yield names.LEASE_AGE, {}, self._lease.age_s
         yield names.LEASE_LIMIT, {}, self._lease.length_s
-        for (stage, state), rows in backlog(summary, self._counts()).items():
+        for (stage, state), rows in self._backlog().items():
             yield names.BACKLOG, {"stage": stage, "state": state}, rows
+
+    def _backlog(self) -> dict[tuple[str, str], int]:
+        try:
+            counts = self._counts()
+        except Exception:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
+            return {}
+        return backlog(self._summary, counts)
 
 
 def backlog(summary: Summary, counts: Mapping[str, int]) -> dict[tuple[str, str], int]:

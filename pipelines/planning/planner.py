@@ -20,10 +20,10 @@ from pipelines.config import Config
 from pipelines.dataset.card_licences import MOST
 from pipelines.dataset.layout import PART_CLIPS, RunFolder
 from pipelines.dataset.shard import WHOLE, Shard
+from pipelines.dataset.speeds import History
 from pipelines.dataset.work import WorkFile, WorkWriter
 from pipelines.manifest.readings import Later, Source
 from pipelines.manifest.rows import RowProblems
-from pipelines.money.history import History
 from pipelines.planning.clips import expand_variants, open_manifest, wanted_clips
 from pipelines.planning.holdings import Holdings, check_extras, check_generator
 from pipelines.planning.identity import Identity

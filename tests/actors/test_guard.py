@@ -80,8 +80,8 @@ def test_a_clip_that_ended_its_workers_is_a_failure(ledger: LocalLedger) -> None
     assert failed.error == "the worker died 3 times while it had this clip at stage finish: it hung"
 
 
-def test_a_row_that_a_draining_run_does_not_begin_is_marked(ledger: LocalLedger) -> None:
-    ledger.drain()
+def test_a_row_that_a_run_that_winds_down_does_not_begin_is_marked(ledger: LocalLedger) -> None:
+    ledger.wind_down()
     assert Guard(ledger).call(ROW, "load", made) == Unstarted(ROW)
 
 
@@ -262,7 +262,7 @@ def test_a_worker_leaves_its_node_rather_than_begin_what_it_cannot_end(
 
     def begin(_clip: str, _stage: str, takes_s: float) -> Answer:
         asked.append(takes_s)
-        return Answer("leave" if takes_s else "begin")
+        return Answer("begin elsewhere" if takes_s else "begin")
 
     monkeypatch.setattr(ledger, "begin", begin)
     monkeypatch.setattr(guard_module, "_LAST_IS_GIVEN_OUT_S", 0.0)

@@ -1,4 +1,4 @@
-"""The ledger of tries: how they are counted, what is in flight, and how a run drains."""
+"""The ledger of tries: how they are counted, what is in flight, and how a run winds down."""
 
 import itertools
 import pickle
@@ -56,8 +56,8 @@ def test_of_two_deadly_clips_begun_together_each_has_its_own_tries() -> None:
     assert ledger.num_begun() == 3
 
 
-def test_a_draining_run_begins_with_none_of_several_clips(ledger: LocalLedger) -> None:
-    ledger.drain()
+def test_a_run_that_winds_down_begins_with_none_of_several_clips(ledger: LocalLedger) -> None:
+    ledger.wind_down()
     assert ledger.begin_together([CLIP, OTHER], "load") == [Answer("unstarted")] * 2
     assert ledger._tries == {}
 
@@ -77,7 +77,7 @@ def test_a_clip_stays_given_up_until_it_leaves(ledger: LocalLedger) -> None:
     for _ in range(3):
         ledger.begin(CLIP, "generate")
     assert [ledger.begin(CLIP, "generate").verdict for _ in range(2)] == ["give up"] * 2
-    ledger.leave(CLIP)
+    ledger.come_out(CLIP)
     assert ledger.begin(CLIP, "generate").verdict == "begin"
 
 
@@ -89,14 +89,14 @@ def test_the_last_known_reason_is_told(ledger: LocalLedger) -> None:
     assert ledger.begin(CLIP, "load") == Answer("give up", 3, "it hung")
 
 
-def test_in_flight_is_from_generate_until_the_clip_has_left(ledger: LocalLedger) -> None:
+def test_in_flight_is_from_generate_until_the_clip_has_come_out(ledger: LocalLedger) -> None:
     ledger.begin(CLIP, "load")
     assert ledger.in_flight() == []
     ledger.end(CLIP, "load")
     ledger.begin(CLIP, "generate")
     ledger.end(CLIP, "generate")
     assert ledger.in_flight() == [CLIP]
-    ledger.leave(CLIP)
+    ledger.come_out(CLIP)
     assert ledger.in_flight() == []
 
 
@@ -104,7 +104,7 @@ def test_a_clip_that_is_made_again_for_nobody_is_not_in_flight(ledger: LocalLedg
     """Its worker died after it had given the clip out; what Ray makes again goes nowhere."""
     for stage in ("load", "generate"):
         ledger.begin(CLIP, stage)
-    ledger.leave(CLIP)
+    ledger.come_out(CLIP)
     for stage in ("load", "generate"):
         ledger.begin(CLIP, stage)
     assert ledger.in_flight() == []
@@ -115,14 +115,14 @@ def test_the_ledger_forgets_clips_that_have_left(ledger: LocalLedger) -> None:
     for stage in ("load", "generate", "finish"):
         ledger.begin(CLIP, stage)
         ledger.explain(CLIP, stage, "it hung")
-    ledger.leave(CLIP)
+    ledger.come_out(CLIP)
     assert (ledger._tries, ledger._in_flight) == ({}, {})
 
 
-def test_a_draining_run_begins_with_nothing_new_and_ends_what_it_began(ledger: LocalLedger) -> None:
+def test_a_run_that_winds_down_begins_with_nothing_new_and_ends_what_it_began(ledger: LocalLedger) -> None:
     ledger.begin(CLIP, "generate")
     ledger.begin("loading", "load")
-    ledger.drain()
+    ledger.wind_down()
     assert ledger.begin(OTHER, "load").verdict == "unstarted"
     assert ledger.begin(OTHER, "generate").verdict == "unstarted"
     assert ledger.begin(CLIP, "generate").verdict == "begin"  # its worker died
@@ -179,7 +179,7 @@ def test_a_death_elsewhere_is_not_final_before_ray_can_know_of_the_node() -> Non
 def test_of_a_node_that_goes_away_no_death_is_counted() -> None:
     ledger = LocalLedger(max_deaths=1)
     ledger.begin(CLIP, "generate", node="there")
-    ledger.expect_losses({"there": time.time() + 100})
+    ledger.announce({"there": time.time() + 100})
     assert ledger.begin(CLIP, "generate", node="here") == Answer("begin")
 
 
@@ -189,7 +189,7 @@ def test_a_clip_that_takes_each_node_along_is_given_up() -> None:
     answers = [ledger.begin(CLIP, "generate", node=str(number)) for number in range(21)]
     assert [answer.verdict for answer in answers] == ["begin"] * 20 + ["give up"]
     assert answers[-1].lost_nodes == 20
-    ledger.leave(CLIP)
+    ledger.come_out(CLIP)
     assert ledger.begin(CLIP, "generate", node="0").verdict == "begin"
 
 
@@ -209,22 +209,22 @@ def test_a_worker_that_moves_from_a_lost_node_did_not_die() -> None:
     ledger.begin("worker", "start of generate", node="there")
     nodes.gone.add("there")
     assert ledger.begin("worker", "start of generate", node="here").verdict == "begin"  # it was still starting
-    ledger.leave("worker")
+    ledger.come_out("worker")
     nodes.gone.add("here")
     assert ledger.begin("worker", "start of generate", node="third").verdict == "begin"
     assert [kind for kind, *_ in ledger.take_reports()] == [""]
-    ledger.leave("worker")
+    ledger.come_out("worker")
     assert ledger.begin("worker", "start of generate", node="third").verdict == "begin"
     assert [kind for kind, *_ in ledger.take_reports()] == ["worker restarted"]
 
 
 def test_nothing_begins_that_takes_longer_than_its_node_is_there() -> None:
     ledger = LocalLedger(max_deaths=1)
-    ledger.expect_losses({"there": time.time() + 10, "also": float("inf")})
-    assert ledger.begin(CLIP, "generate", 60.0, "there").verdict == "leave"
+    ledger.announce({"there": time.time() + 10, "also": float("inf")})
+    assert ledger.begin(CLIP, "generate", 60.0, "there").verdict == "begin elsewhere"
     assert ledger.begin(CLIP, "generate", 60.0, "also").verdict == "begin"
     assert ledger.begin(OTHER, "generate", 5.0, "there").verdict == "begin"
-    ledger.expect_losses({})
+    ledger.announce({})
     assert ledger.begin("third", "generate", 60.0, "there").verdict == "begin"
 
 
@@ -237,7 +237,7 @@ def test_clips_are_under_way_at_a_node_until_somebody_else_has_their_frames(ledg
     assert ledger.under_way("there") == 2  # the frames are still there
     ledger.begin(CLIP, "finish", node="here")
     assert (ledger.under_way("there"), ledger.under_way("here")) == (1, 1)
-    ledger.leave(OTHER)
+    ledger.come_out(OTHER)
     assert (ledger.under_way("there"), ledger.in_flight()) == (0, [CLIP])
 
 
@@ -279,7 +279,7 @@ def test_clips_that_left_are_told_some_at_a_time_and_before_what_is_in_flight(
 ) -> None:
     told = remote._actor.told
     for number in range(40):
-        remote.leave(str(number))
+        remote.come_out(str(number))
     assert told == [([], [str(number) for number in range(32)])]
     monkeypatch.setattr(remote, "_wait_for", lambda method: [method, len(told)])
     assert remote.in_flight() == ["in_flight", 2]
@@ -289,7 +289,7 @@ def test_clips_that_left_are_told_some_at_a_time_and_before_what_is_in_flight(
 
 
 def test_a_worker_does_not_tell_what_the_driver_has_to(remote: RemoteLedger) -> None:
-    remote.leave(CLIP)
+    remote.come_out(CLIP)
     remote.end(CLIP, "load")
     copy = pickle.loads(pickle.dumps(remote))
     copy.flush()

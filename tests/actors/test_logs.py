@@ -81,7 +81,7 @@ def test_the_ledger_notices_workers_that_died_and_those_that_start_again(ledger:
     assert ledger.begin_together(["b", "c"], "load") is None
     for _ in range(2):
         ledger.begin("worker", "start of finish")
-        ledger.leave("worker")
+        ledger.come_out("worker")
     reports = ledger.take_reports()
     assert [kind for kind, _, _ in reports] == ["worker died", "worker died", "worker restarted"]
     assert reports[0][2].endswith(" run-1 generate a WARNING a worker died: it hung; what it had is tried again")

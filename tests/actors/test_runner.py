@@ -227,9 +227,9 @@ def test_a_whole_batch_is_made_before_its_first_row_is_given_out() -> None:
     assert [item.row.clip_id for batch in batches for item in unpack(batch, Generated)] == ["a", "b"]
 
 
-def test_a_row_that_a_draining_run_does_not_begin_has_no_ending() -> None:
+def test_a_row_that_a_run_that_winds_down_does_not_begin_has_no_ending() -> None:
     ledger = LocalLedger(max_deaths=3)
-    ledger.drain()
+    ledger.wind_down()
     (batch,) = run_task(work_group({}), make=Picture, guard=guard(ledger))
     (item,) = unpack(batch, Loaded)
     assert isinstance(item, Unstarted)

@@ -24,7 +24,7 @@ def test_first_starts_tell_how_long_they_waited_since_the_ledgers_begin(after: P
     after(20)
     ledger.begin("worker", START_OF + "generate")  # the first process died at it
     after(35)
-    ledger.leave("worker")
+    ledger.come_out("worker")
     spent = ledger.take_spent()
     assert spent["age_s"] == 60
     assert told(spent) == {
@@ -32,7 +32,7 @@ def test_first_starts_tell_how_long_they_waited_since_the_ledgers_begin(after: P
     }  # fmt: skip
     ledger.begin("worker", START_OF + "generate")
     after(7)
-    ledger.leave("worker")
+    ledger.come_out("worker")
     assert told(ledger.take_spent()) == {"restart_s": {"generate": 7}}
     assert told(ledger.take_spent()) == {}
 
@@ -50,19 +50,19 @@ def test_a_clip_is_under_way_until_it_leaves(after: Pass) -> None:
     after(2)
     assert told(ledger.take_spent()) == {"under_way_s": {"generate": 8.5, "finish": 2}}
     ledger.end(CLIP, "finish", 2)
-    ledger.leave(CLIP)
+    ledger.come_out(CLIP)
     assert told(ledger.take_spent()) == {}
 
 
 def test_the_try_of_a_worker_that_died_is_lost_until_another_one_was_started(after: Pass) -> None:
     ledger = LocalLedger(max_deaths=3)
     ledger.begin("worker", START_OF + "generate")
-    ledger.leave("worker")
+    ledger.come_out("worker")
     ledger.begin(CLIP, "generate")
     after(4)
     ledger.begin("worker", START_OF + "generate")
     after(60)
-    ledger.leave("worker")
+    ledger.come_out("worker")
     ledger.take_spent()
     ledger.begin(CLIP, "generate")
     assert told(ledger.take_spent()) == {"lost_s": {"generate": 4}, "under_way_s": {"generate": 0}}
@@ -83,7 +83,7 @@ def test_frames_that_were_lost_with_their_node_and_a_clip_that_was_made_for_nobo
     ledger.end(CLIP, "generate", 8.5)
     ledger.begin(CLIP, "generate")
     assert told(ledger.take_spent()) == {"lost_s": {"generate": 8.5}, "under_way_s": {"generate": 0}}
-    ledger.leave(CLIP)
+    ledger.come_out(CLIP)
     ledger.begin(CLIP, "finish")
     after(1)
     ledger.end(CLIP, "finish", 1)

@@ -37,7 +37,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     monkeypatch.setattr(ray, "get_runtime_context", Here)
     monkeypatch.setattr(drain_module, "_alive", lambda: found)
     monkeypatch.setattr(drain_module, "_under_way", lambda _: None)
-    monkeypatch.setattr(ray_private, "leaving_nodes", lambda: told)
+    monkeypatch.setattr(ray_private, "nodes_going_away", lambda: told)
     monkeypatch.setattr(ray_private, "give_notice", lambda node, at: told.update({node: at}) or "")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return found

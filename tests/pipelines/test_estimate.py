@@ -14,8 +14,9 @@ from actors.records import clip_schema
 from actors.storage import Storage
 from pipelines.config import Config, load_config
 from pipelines.dataset.layout import Layout
+from pipelines.dataset.speeds import History, PastRun, Seconds
 from pipelines.money.estimate import estimated, estimated_or_unknown, span
-from pipelines.money.history import History, PastRun, Seconds, read_history, settings_of
+from pipelines.money.history import read_history, settings_of
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools
 from tests.clusters import Head

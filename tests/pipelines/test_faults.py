@@ -332,25 +332,25 @@ def test_a_worker_that_cannot_start_once_is_started_again_and_one_that_never_can
     assert [len(job.marks(name)) for name in ("OSError", "MemoryError", "CheckpointError")] == [2, 3, 1]
 
 
-def test_a_draining_run_ends_with_what_it_began(make_job: Callable[..., Work]) -> None:
+def test_a_run_that_winds_down_ends_with_what_it_began(make_job: Callable[..., Work]) -> None:
     job = make_job(12)
     folder = job.folder
 
     class HeldUp(StillImages):
-        """Its second clip is not made before the run drains."""
+        """Its second clip is not made before the run winds down."""
 
         def __call__(self, image: Loaded) -> Generated:
             if mark(folder, "begun") == 2:
-                assert comes((folder / "draining").exists)
+                assert comes((folder / "winding down").exists)
             return super().__call__(image)
 
     with job.graph({"generate": HeldUp, "finish": NoVideos}) as graph:
         running = graph.endings([job.work])
         first = next(running)
         assert comes(lambda: len(job.marks("begun")) == 2)
-        graph.ledger.drain()
+        graph.ledger.wind_down()
         begun = set(graph.ledger.in_flight())
-        mark(folder, "draining")
+        mark(folder, "winding down")
         rest = [ending.row.clip_id for ending in running]
         assert graph.ledger.in_flight() == []
     assert begun - {first.row.clip_id}, "nothing was under way, so that nothing was tried"

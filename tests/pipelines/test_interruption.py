@@ -17,10 +17,10 @@ class Stages:
 
     def __init__(self, in_flight: int) -> None:
         self.clips = ["clip"] * in_flight
-        self.drained = 0
+        self.winding_down = 0
 
-    def drain(self) -> None:
-        self.drained += 1
+    def wind_down(self) -> None:
+        self.winding_down += 1
 
     def in_flight(self) -> list[str]:
         return self.clips
@@ -37,7 +37,7 @@ class Silent(Stages):
 class Lost(Stages):
     """Their ledger is dead."""
 
-    def drain(self) -> None:
+    def wind_down(self) -> None:
         raise RuntimeError("the actor died")
 
 
@@ -60,7 +60,7 @@ def test_clips_under_way_may_finish(number: signal.Signals) -> None:
         with end.drawing():
             os.kill(os.getpid(), number)
             time.sleep(0.2)
-            seen.append((stages.drained > 0, end.reason, end.is_over))
+            seen.append((stages.winding_down > 0, end.reason, end.is_over))
             stages.clips = []
             time.sleep(10)
 

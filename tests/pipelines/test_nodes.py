@@ -18,8 +18,8 @@ class Tries:
     def __init__(self) -> None:
         self.told: list[object] = []
 
-    def expect_losses(self, leave_at: dict[str, float]) -> None:
-        self.told.append(leave_at)
+    def announce(self, goes_at: dict[str, float]) -> None:
+        self.told.append(goes_at)
 
     def flush(self) -> None:
         self.told.append("flush")
@@ -107,15 +107,15 @@ def test_a_notice_is_said_once_with_its_time_and_told_to_the_ledger(
     watch: NodeWatch, tries: Tries, screen: io.StringIO, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch.look([node("a"), node("b")], {})
-    leave_at = {"b" * 8: time.time() + 120.2}
+    goes_at = {"b" * 8: time.time() + 120.2}
     for _ in range(2):
-        watch.look([node("a"), node("b")], leave_at)
+        watch.look([node("a"), node("b")], goes_at)
     said = (
         "ode 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) goes away in 120 s: clips under way there end before that, or are made "
     )
     assert screen.getvalue() == "N" + said + "again elsewhere\n"
     assert [said in message for message in caplog.messages] == [True]  # warnings.log has it, too
-    assert tries.told == [leave_at, "flush"] * 2
+    assert tries.told == [goes_at, "flush"] * 2
     watch.look([node("a"), node("b", alive=False)], {})
     assert tries.told[4:] == [{}, "flush"]
     assert "has gone away, as was announced: what it had is made again elsewhere" in caplog.messages[-1]

@@ -40,12 +40,12 @@ def test_files_are_read_when_their_rows_come_and_let_go_when_these_have_left(
     found = waiting.of(["clip-1-0", "clip-0-1"])  # not in the order of the plan
     assert found.to_pylist() == [{"caption": "of clip-1-0", "n": 0}, {"caption": "of clip-0-1", "n": 1}]
     assert opened == ["0", "1"]
-    waiting.leave(["clip-1-0", "clip-0-1"])
+    waiting.let_go(["clip-1-0", "clip-0-1"])
     waiting.of(["clip-1-1"])
-    waiting.leave(["clip-1-1"])
-    assert waiting.num_open == 1  # file 1 has left; file 0 waits for its first row
+    waiting.let_go(["clip-1-1"])
+    assert waiting.num_open == 1  # file 1 is let go; file 0 waits for its first row
     waiting.of(["clip-2-0"])
-    waiting.leave(["clip-0-0", "clip-2-0"])
+    waiting.let_go(["clip-0-0", "clip-2-0"])
     assert waiting.num_open == 1
     assert opened == ["0", "1", "2"]  # each once, and the last one not yet
 
@@ -58,4 +58,4 @@ def test_a_write_that_is_repeated_finds_its_columns_again(tmp_path: Path) -> Non
 def test_without_such_columns_no_file_is_read() -> None:
     nothing = PassThrough([WorkFile("/none.parquet", 1)], pa.schema([]), Storage())
     assert nothing.of(["clip"]).num_columns == 0
-    nothing.leave(["clip"])
+    nothing.let_go(["clip"])

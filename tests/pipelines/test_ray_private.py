@@ -65,9 +65,9 @@ def test_ray_tells_and_is_told_which_nodes_go_away() -> None:
     assert b"DeathReason" in Path(ray._raylet.__file__).read_bytes()
 
 
-def test_when_nodes_leave_is_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_nodes_go_away_is_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_private, "_draining_nodes", lambda: lambda: {"a": 1_700_000_000_500, "b": 0})
-    assert ray_private.leaving_nodes() == {"a": 1_700_000_000.5, "b": float("inf")}
+    assert ray_private.nodes_going_away() == {"a": 1_700_000_000.5, "b": float("inf")}
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_run_does_without_what_another_ray_lacks(
     monkeypatch.setattr(state_module, "state", SimpleNamespace())
     ray_private._draining_nodes.cache_clear()
     for _ in range(2):  # which says it once
-        assert ray_private.leaving_nodes() == {}
+        assert ray_private.nodes_going_away() == {}
     ray_private._draining_nodes.cache_clear()
     assert ray_private.give_notice("a", 0.0) is None
     monkeypatch.delattr(NvidiaGPUAcceleratorManager, "_gpu_name_to_accelerator_type")

@@ -12,7 +12,7 @@ from rich.console import Console
 from actors import logs
 from actors.logs import Report
 from actors.retries import take_retries
-from pipelines.driver import looking, worker_log
+from pipelines.driver import worker_log
 from pipelines.driver.worker_log import WorkerLog
 
 
@@ -51,7 +51,7 @@ def test_a_ledger_that_does_not_answer_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_never_answers_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "LAST_LOOK_S", 0.05)
+    monkeypatch.setattr("actors.repeating.LAST_TIME_S", 0.05)
     has_ended = threading.Event()
 
     def take() -> list[Report]:

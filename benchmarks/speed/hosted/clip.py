@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
-from threading import Event, Thread
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +16,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from actors.contracts import Pixels
+from actors.repeating import Repeating
 from benchmarks.speed.clock import seconds_of
 
 _LEVELS = 255
@@ -108,20 +108,10 @@ def levels(frames_FHWC: Any) -> Pixels:
 
 def host_growth(make: Callable[[], Pixels]) -> tuple[Pixels, int]:
     """The clip, and the bytes by which this process grew at most while it was made, looked at every 2 ms."""
-    begun, ended = _resident_bytes(), Event()
+    begun = _resident_bytes()
     most = [begun]
-
-    def watch() -> None:
-        while not ended.wait(_LOOK_S):
-            most.append(_resident_bytes())
-
-    watcher = Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with Repeating("host growth", lambda: most.append(_resident_bytes()), _LOOK_S):
         frames_FHWC = make()
-    finally:
-        ended.set()
-        watcher.join()
     return frames_FHWC, max(most) - begun
 
 

@@ -1,4 +1,4 @@
-"""Workers leave a node that goes away, and not before they have nothing to do."""
+"""Workers end where their node goes away, and not before they have nothing to do."""
 
 import os
 import threading
@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from actors.tries import leaving
-from actors.tries.leaving import Leaving
+from actors.tries import idle
+from actors.tries.idle import IdleWatch
 
 WAIT_S = 20.0
 
@@ -23,20 +23,20 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         threading.Event().wait()  # the thread does not go on after that
 
     monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr(leaving, "_IDLE_S", 0.05)
+    monkeypatch.setattr(idle, "_IDLE_S", 0.05)
     return ended
 
 
 def test_an_idle_worker_ends_when_its_node_goes_away(exits: threading.Event) -> None:
     goes_away = threading.Event()
-    Leaving().watch(goes_away.is_set)
+    IdleWatch().watch(goes_away.is_set)
     assert not exits.wait(0.3)
     goes_away.set()
     assert exits.wait(WAIT_S)
 
 
 def test_a_busy_one_ends_after_its_last_call(exits: threading.Event) -> None:
-    worker = Leaving()
+    worker = IdleWatch()
     with worker.busy():
         worker.watch(lambda: True)
         with worker.busy():
@@ -46,14 +46,14 @@ def test_a_busy_one_ends_after_its_last_call(exits: threading.Event) -> None:
 
 
 def test_one_that_is_called_while_it_asks_stays(exits: threading.Event) -> None:
-    worker, asked = Leaving(), threading.Event()
+    worker, asked = IdleWatch(), threading.Event()
     may_answer = threading.Event()
 
-    def leaves() -> bool:
+    def goes_away() -> bool:
         asked.set()
         return may_answer.wait(WAIT_S)
 
-    worker.watch(leaves)
+    worker.watch(goes_away)
     assert asked.wait(WAIT_S)
     with worker.busy():
         may_answer.set()
@@ -64,11 +64,11 @@ def test_one_that_is_called_while_it_asks_stays(exits: threading.Event) -> None:
 def test_a_ledger_that_does_not_answer_ends_nobody(exits: threading.Event) -> None:
     asked: list[float] = []
 
-    def leaves() -> bool:
+    def goes_away() -> bool:
         asked.append(time.monotonic())
         raise RuntimeError("the actor died")
 
-    Leaving().watch(leaves)
+    IdleWatch().watch(goes_away)
     deadline = time.monotonic() + WAIT_S
     while len(asked) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)

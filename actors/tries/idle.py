@@ -1,4 +1,4 @@
-"""Workers leave a node that goes away as soon as they have nothing to do there.
+"""A worker that has nothing to do ends where its node goes away.
 
 Ray Data calls no actor on such a node any more, and starts none in its place: where all actors of a stage are on one
 node, all clips would wait until that node is gone. A worker that ends is started again on a node that stays, or makes
@@ -10,15 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from actors import logs, scratch
+from actors.repeating import Repeating
 
 # So long without a call before a worker asks: of 1,000 workers that wait for clips, 200 calls of the ledger a second.
 _IDLE_S = 5.0
 
 
-class Leaving:
-    """What a worker is busy with; and whether it may stay where it is."""
+class IdleWatch:
+    """Knows whether a worker has something to do, and ends it where it has not and its node goes away."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,18 +39,16 @@ class Leaving:
                 self._calls -= 1
                 self._idle_since = time.monotonic()
 
-    def watch(self, leaves: Callable[[], bool]) -> None:
-        """From a thread of its own: end this process when it is idle and `leaves` says that its node goes away."""
-        threading.Thread(target=self._watch, args=(leaves,), name="leaving", daemon=True).start()
+    def watch(self, goes_away: Callable[[], bool]) -> None:
+        """From a thread of its own: end this process when it is idle and `goes_away` says that its node goes away."""
+        Repeating("idle", partial(self._look, goes_away), _IDLE_S).start()
 
-    def _watch(self, leaves: Callable[[], bool]) -> None:
-        while True:
-            time.sleep(_IDLE_S)
-            if not (self._is_idle() and _said(leaves)):
-                continue
-            with self._lock:  # which a call that comes now waits for
-                if self._has_been_idle():
-                    self._end()
+    def _look(self, goes_away: Callable[[], bool]) -> None:
+        if not (self._is_idle() and _said(goes_away)):
+            return
+        with self._lock:  # which a call that comes now waits for
+            if self._has_been_idle():
+                self._end()
 
     def _end(self) -> None:
         try:
@@ -65,7 +65,7 @@ class Leaving:
         return not self._calls and time.monotonic() - self._idle_since >= _IDLE_S
 
 
-def _said(leaves: Callable[[], bool]) -> bool:
+def _said(goes_away: Callable[[], bool]) -> bool:
     with suppress(Exception):  # the ledger starts again, or the run is over
-        return leaves()
+        return goes_away()
     return False
