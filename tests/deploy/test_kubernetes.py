@@ -16,7 +16,9 @@ import kubernetes_validate
 import pytest
 import typer
 import yaml
-from ray._private import ray_constants
+from ray._common import utils as ray_common_utils
+from ray._private import ray_constants, services
+from ray._private import utils as ray_utils
 from ray.autoscaler._private.kuberay.autoscaling_config import _get_labels_from_group_spec
 from ray.job_submission import JobStatus
 from ray.util.accelerators import accelerators
@@ -46,6 +48,12 @@ def held(group: dict[str, Any], what: str) -> int:
     (container,) = group["template"]["spec"]["containers"]
     resources = container["resources"]
     return int(resources["requests"]["cpu"] if what == "cpu" else resources["limits"].get("nvidia.com/gpu", 0))
+
+
+def bytes_of(memory: str) -> int:
+    """Of a quantity in Kubernetes' way, such as 40Gi."""
+    assert memory.endswith("Gi")
+    return int(memory.removesuffix("Gi")) * 2**30
 
 
 def closed(schema: Any) -> Any:
@@ -205,6 +213,24 @@ def test_every_node_is_of_one_image_and_offers_its_metrics() -> None:
         assert group["template"]["metadata"]["annotations"]["prometheus.io/port"] == port
         assert int(port) in [one["containerPort"] for one in container["ports"]]
     assert len(images) == 1
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_object_store_of_a_pod_lies_in_its_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Ray's own functions, with all of the pod's memory to begin with: the store is never larger."""
+    pod = GROUPS[name]["template"]["spec"]
+    (container,) = pod["containers"]
+    memory = bytes_of(container["resources"]["limits"]["memory"])
+    mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    own = [one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if one["name"] == mounted.get("/dev/shm")]  # noqa: S108
+    # Where the pod mounts none, the operator mounts one of the size of the memory that is asked for.
+    shm = bytes_of(own[0] if own else container["resources"]["requests"]["memory"])
+    monkeypatch.setattr(ray_utils, "get_shared_memory_bytes", lambda: shm)
+    monkeypatch.setattr(ray_common_utils, "get_system_memory", lambda: memory)
+    given = GROUPS[name]["rayStartParams"].get("object-store-memory")
+    store = ray_utils.resolve_object_store_memory(memory, int(given) if given else None)
+    assert store > 2**30
+    assert services.determine_plasma_store_config(store, "/tmp/ray")[0] == "/dev/shm"  # noqa: S108
 
 
 def test_the_head_makes_no_clips_and_stands_on_no_spot_machine() -> None:
