@@ -34,6 +34,7 @@ from tests.deploy.manifests import FOLDER, ROOT, documents, groups, ray_job
 SCHEMAS = Path(os.environ.get("KUBERAY_SCHEMAS", ROOT.parent / "shared" / "kuberay"))
 JOB = ray_job()
 GROUPS = groups(JOB)
+SUBMITTER = JOB["submitterPodTemplate"]
 DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 TYPES_OF_RAY = {value for name, value in vars(accelerators).items() if name.isupper()}
 ENTRYPOINT = shlex.split(JOB["entrypoint"])
@@ -92,9 +93,11 @@ def test_the_others_are_what_kubernetes_takes(document: dict[str, Any]) -> None:
 
 
 def test_the_pods_of_the_run_are_what_kubernetes_takes() -> None:
-    for name, group in GROUPS.items():
-        pod = {"apiVersion": "v1", "kind": "Pod", **group["template"]}
-        kubernetes_validate.validate(pod | {"metadata": {"name": name, **pod["metadata"]}}, "1.34", strict=True)
+    templates = {name: group["template"] for name, group in GROUPS.items()} | {"submitter": SUBMITTER}
+    for name, template in templates.items():
+        metadata = {"name": name, **template.get("metadata", {})}
+        pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
+        kubernetes_validate.validate(pod, "1.34", strict=True)
 
 
 def test_the_configmap_holds_the_run() -> None:
@@ -205,7 +208,7 @@ def test_the_command_is_one_that_stillreel_takes_and_that_fits_the_cluster() -> 
 
 
 def test_every_node_is_of_one_image_and_offers_its_metrics() -> None:
-    images = set()
+    images = {container_of({"template": SUBMITTER})["image"]}
     for group in GROUPS.values():
         (container,) = group["template"]["spec"]["containers"]
         images.add(container["image"])
@@ -250,6 +253,14 @@ def test_the_head_makes_no_clips_and_stands_on_no_spot_machine() -> None:
     }
 
 
+def test_a_submitter_that_is_lost_is_followed_by_another_beside_the_head() -> None:
+    assert JOB["submitterConfig"]["backoffLimit"] >= 2
+    pod = SUBMITTER["spec"]
+    assert pod["affinity"] == GROUPS["head"]["template"]["spec"]["affinity"]
+    assert pod["restartPolicy"] == "Never"
+    assert "command" not in container_of({"template": SUBMITTER})  # the operator's own, which asks for the job first
+
+
 def test_the_group_of_spot_machines_stands_on_those_that_the_head_refuses() -> None:
     selector = GROUPS["gpu-spot"]["template"]["spec"]["nodeSelector"]
     (term,) = GROUPS["head"]["template"]["spec"]["affinity"]["nodeAffinity"][
@@ -262,8 +273,8 @@ def test_the_group_of_spot_machines_stands_on_those_that_the_head_refuses() -> N
 def test_no_file_holds_a_secret_or_runs_as_root() -> None:
     for name, document in documents():
         assert document["kind"] != "Secret", name
-    for group in GROUPS.values():
-        assert group["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+    for template in [SUBMITTER, *(group["template"] for group in GROUPS.values())]:
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
     assert re.search(r"^USER 1000$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
