@@ -106,7 +106,11 @@ def test_the_configmap_holds_the_run() -> None:
     (schedule,) = (document for _, document in documents() if document["kind"] == "CronJob")
     pod = schedule["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert pod["volumes"][0]["configMap"]["name"] == generator["name"]
-    assert pod["containers"][0]["command"][-1] == "/job/" + generator["files"][0]
+    assert pod["containers"][0]["image"] == container_of({"template": SUBMITTER})["image"]
+    python, script, manifest = pod["containers"][0]["command"]
+    assert python == "python"
+    assert (ROOT / script.removeprefix("/opt/stillreel/")).is_file()  # the image holds conf/ there
+    assert manifest == "/job/" + generator["files"][0]
     assert all((FOLDER / name).is_file() for name in [*kustomization["resources"], *generator["files"]])
 
 
