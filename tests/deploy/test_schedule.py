@@ -1,4 +1,4 @@
-"""What creates runs on a schedule: the CronJob's script, against an API that keeps RayJobs, and the unit for systemd."""
+"""What creates runs on a schedule: the script of the CronJob, against an API that keeps RayJobs; units for systemd."""
 
 import json
 import runpy
