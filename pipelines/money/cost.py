@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -32,7 +32,7 @@ class GpuClock:
         self._grows = False
         self._held: Mapping[str, float] = {}  # by type
         self._since = 0.0
-        self._seconds: Counter[str] = Counter()  # by type, until `_since`
+        self._seconds: defaultdict[str, float] = defaultdict(float)  # by type, until `_since`
         self._lock = threading.Lock()
         self._time = GpuTime()
 
@@ -114,7 +114,7 @@ class GpuClock:
         """GPU-seconds so far."""
         with self._lock:
             self._settle()
-            return self._seconds.total()
+            return sum(self._seconds.values())
 
     def cost(self) -> float | None:
         """What they come to; None without a price, or where GPUs were held that have none."""
