@@ -207,7 +207,7 @@ def verify(
 ) -> None:
     """Say whether a dataset is whole: what it lists, what it holds, its columns.
 
-    Exit codes: 0 clean, or mended; 1 findings, or the store failed; 2 no dataset; 75 a run writes where it is to repair.
+    Exit codes: 0 clean, or mended; 1 findings, or the store failed; 2 no dataset; 75 a run writes what it is to repair.
     """
     from pipelines.driver.screen import Screen
     from pipelines.upkeep import repairing, showing
