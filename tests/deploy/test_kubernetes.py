@@ -279,6 +279,8 @@ def test_no_file_holds_a_secret_or_runs_as_root() -> None:
         assert document["kind"] != "Secret", name
     for template in [SUBMITTER, *(group["template"] for group in GROUPS.values())]:
         assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+    for group in GROUPS.values():  # which mount the cache, of a hundred GB
+        assert group["template"]["spec"]["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
     assert re.search(r"^USER 1000$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
