@@ -20,6 +20,7 @@ from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
 from pipelines.dataset.work import remove_work
 from pipelines.driver.cluster import Cluster, check_machine, connected
+from pipelines.driver.growth import Growth
 from pipelines.driver.heartbeat import Heartbeat
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.nodes import NodeWatch
@@ -129,6 +130,7 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         NodeWatch(graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console),
+        Growth(config, console),
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
         try:
