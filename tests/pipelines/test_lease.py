@@ -396,3 +396,14 @@ def test_of_racing_threads_on_ceph_one_wins(ceph_server: "S3Server") -> None:
     for number in range(0, rounds, 2):  # every second round takes over what a dead run left
         _leave_behind(f"s3://{bucket}/{number}", storage, 1, renewed_at=_ago(1000))
     _race_threads(f"s3://{bucket}", storage, rounds)
+
+
+def test_a_lease_that_is_returned_tells_when_it_was_renewed_last(tmp_path: Path) -> None:
+    with held(str(tmp_path), LOCAL, run_id="r", lease_s=0.3) as lease:
+        since = _entry(str(tmp_path), LOCAL, 1)["renewed_at"]
+        first = lease._renewed
+        while lease._renewed == first:
+            time.sleep(0.02)
+    entry = _entry(str(tmp_path), LOCAL, 1)
+    assert entry["released"]
+    assert entry["renewed_at"] > since == entry["since"]
