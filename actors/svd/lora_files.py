@@ -10,7 +10,7 @@ from actors.errors import CheckpointError
 from actors.fingerprint import fingerprint_files
 from actors.node_cache import CACHE_NAME_DIGITS, made_once
 from actors.rife.place import for_models
-from actors.secrets import shown
+from actors.secrets import public_uri
 from actors.storage import Storage
 from actors.svd.file_kinds import is_lora
 from actors.svd.lora import Changes, Lora, Shapes, parsed_config, read_changes
@@ -107,7 +107,7 @@ def described(loras: Sequence[Wanted], storage: Storage) -> list[str]:
     for lora in loras:
         found = _read(find(lora.source, storage), lora.source, None, storage)
         changed = f"layers changed: {len(found.changes)}, scale {lora.scale:g}"
-        lines.append(f"LoRA {shown(lora.source)}: {found.format} names, {changed}")
+        lines.append(f"LoRA {public_uri(lora.source)}: {found.format} names, {changed}")
     return lines
 
 

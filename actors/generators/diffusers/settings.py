@@ -15,7 +15,7 @@ from actors.generators.diffusers.settling import problems_of, with_defaults
 from actors.hosting import shortcuts, sizes
 from actors.hosting.classes import KINDS
 from actors.hosting.index import Hosted, look
-from actors.secrets import shown
+from actors.secrets import public_uri
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
 from actors.svd import lora_files
@@ -206,12 +206,12 @@ class DiffusersModelSettings(CheckpointSettings):
             lines.append(f"model.attention={self.attention} fetches code from the Hugging Face Hub, and runs it")
         if "cosmos_guardrail" in hosted.kind.needs:
             lines.append(f"{hosted.pipeline} fetches its guardrail from the Hub, which is gated: workers need HF_TOKEN")
-        return lines + [f"LoRA {shown(lora.source)}: scale {lora.scale:g}" for lora in self.loras]
+        return lines + [f"LoRA {public_uri(lora.source)}: scale {lora.scale:g}" for lora in self.loras]
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""
         return {
-            "model": shown(self.source),
+            "model": public_uri(self.source),
             "precision": self.precision,
             "tier": self.described_tier,
             "attention": self.attention or "native",

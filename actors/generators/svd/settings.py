@@ -11,7 +11,7 @@ from actors.generators.checkpoints import CheckpointSettings
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
 from actors.generators.svd.memory import memory_ways
 from actors.node_cache import cache_folder
-from actors.secrets import shown
+from actors.secrets import public_uri
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
 from actors.svd import lora_files, single_file
@@ -154,7 +154,11 @@ class SvdModelSettings(CheckpointSettings):
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""
-        return {"model": shown(self.source), "precision": self.precision, "tier": describe_tier(self.tier, self.fast)}
+        return {
+            "model": public_uri(self.source),
+            "precision": self.precision,
+            "tier": describe_tier(self.tier, self.fast),
+        }
 
 
 class SvdParameters(Parameters):
