@@ -17,8 +17,8 @@ def notes_on_times(config: Config, storage: Storage) -> Iterator[str]:
         return
     yield (
         f"these RIFE weights (HDv3) make the middle of two frames alone: with a factor of {rate_text(factor)} frames "
-        f"come from the nearest of {STEPS} times between two, so motion is up to 1/{2 * STEPS} of a step uneven; factors "
-        "of 2, 4 and 8, and RIFE 4, are exact"
+        f"come from the nearest of {STEPS} times between two, so motion is up to 1/{2 * STEPS} of a step uneven; "
+        "factors of 2, 4 and 8, and RIFE 4, are exact"
     )
 
 
