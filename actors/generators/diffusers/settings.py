@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from actors.checkpoints import lora_files
+from actors.checkpoints.checkpoint import revision_of
 from actors.contracts import Value
 from actors.errors import ConfigError
 from actors.generators.checkpoints import CheckpointSettings, LoraSettings
@@ -18,8 +20,6 @@ from actors.hosting.index import Hosted, look
 from actors.secrets import public_uri
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
-from actors.svd import lora_files
-from actors.svd.checkpoint import check_whole, revision_of
 
 Tier = Literal["exact", "fast"]
 
@@ -118,8 +118,8 @@ class DiffusersModelSettings(CheckpointSettings):
             cache_dir=self.cache_dir,
             storage=storage,
             wanted=hosted.wanted_files,
+            whole=True,
         )
-        check_whole(self.source, self.variant, hosted.wanted_files, storage)
         return revision + lora_files.revision_unread(self.loras, storage)
 
     def settled(
