@@ -4,8 +4,7 @@ import posixpath
 import shutil
 from pathlib import Path
 
-from actors.checkpoints import files
-from actors.checkpoints.files import Wanted
+from actors.checkpoints.files import Wanted, local_names
 from actors.checkpoints.sources import check_source, is_on_hub, tidied
 from actors.checkpoints.tensor_file import Header, open_header
 from actors.fingerprint import fingerprint_folder
@@ -137,6 +136,6 @@ def _copy(places: dict[str, str], folder: Path, storage: Storage) -> None:
 def _file_names(folder: str, storage: Storage) -> list[str]:
     """All files of a checkpoint's folder or URI, relative to it."""
     if Storage.is_local(folder):
-        return files.local_names(Path(Storage.absolute(folder)))
+        return local_names(Path(Storage.absolute(folder)))
     base = storage.native_path(folder)
     return [posixpath.relpath(storage.native_path(file), base) for file in storage.walk(folder)]

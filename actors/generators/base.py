@@ -46,6 +46,15 @@ class AnyModel(Section):
         """Where a node keeps what it has fetched or compiled; None: the usual place (`actors.node_cache`)."""
         return None
 
+    def opened(self, storage: Storage) -> Self:  # noqa: ARG002 - there is nothing to read
+        """The same settings, which hold what `settled`, `revision_of_content` and `notes` read of the checkpoint.
+
+        For as long as one plan asks these: who makes clips is given the plain settings.
+
+        Raises CheckpointError, ConfigError and StorageError.
+        """
+        return self
+
     def settled(self, parameters: Any, image: ImageSettings, storage: Storage) -> tuple[Any, ImageSettings]:  # noqa: ARG002 - nothing is open
         """The clips' parameters and size with the model's own values where none are given, known to be possible.
 
@@ -124,11 +133,9 @@ class ModelSection(AnyModel):
         if self.license is not None:
             return as_configured(self.license)
         place = self.licence_place()
-        return (
-            Licence(UNKNOWN, "its generator does not say where it comes from")
-            if place is None
-            else find_licence(place, storage)
-        )
+        if place is None:
+            return Licence(UNKNOWN, "its generator does not say where it comes from")
+        return find_licence(place, storage)
 
     def with_licence(self, licence: Licence | None) -> Self:
         """As in `AnyModel`."""

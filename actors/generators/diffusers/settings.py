@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from actors.checkpoints import lora_files
 from actors.checkpoints.checkpoint import revision_of
@@ -104,9 +104,17 @@ class DiffusersModelSettings(CheckpointSettings):
             parts.append(f"weights={taken.weights}")
         return f"fast({', '.join(parts)})" if parts else "exact"
 
+    _read: Hosted | None = PrivateAttr(None)
+
+    def opened(self, storage: Storage) -> Self:
+        """As in `ModelSection`: the checkpoint's small files are read once."""
+        opened = self.model_copy()
+        opened._read = self.hosted(storage)  # noqa: SLF001 - of the same class
+        return opened
+
     def hosted(self, storage: Storage) -> Hosted:
         """What the checkpoint is. Raises CheckpointError, ConfigError and StorageError."""
-        return look(self.source, revision=self.revision, cache_dir=self.cache_dir, storage=storage)
+        return self._read or look(self.source, revision=self.revision, cache_dir=self.cache_dir, storage=storage)
 
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
