@@ -18,7 +18,7 @@ from pipelines.dataset.generations import MAX_CLOCK_SKEW_S
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import Holder
 from pipelines.dataset.states import State, States, read_states
-from pipelines.money.bill import shown
+from pipelines.money.bill import bill_lines
 from pipelines.totals import Totals
 
 # By `States.word`. 2 stays usage, as everywhere.
@@ -93,7 +93,7 @@ def _counts(one: Totals) -> dict[str, str]:
         rows[f"failed at {stage} ({error_type})"] = f"{count:,}"
     if one.gpus:
         rows["GPUs now"] = f"{one.gpus:g}"
-    return rows | shown(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time)
+    return rows | bill_lines(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time)
 
 
 def print_status(states: States, layout: Layout, console: Console) -> None:

@@ -21,8 +21,6 @@ from actors.licences.licence import MAX_CHARACTERS, UNKNOWN, Licence, one_line
 from actors.marks.source_types import MADE_BY_AI
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
-from actors.svd.checkpoint import is_on_hub
-from actors.svd.single_file import is_one
 
 
 class MemoryWay(NamedTuple):
@@ -47,6 +45,15 @@ class AnyModel(Section):
     def node_cache(self) -> str | None:
         """Where a node keeps what it has fetched or compiled; None: the usual place (`actors.node_cache`)."""
         return None
+
+    def opened(self, storage: Storage) -> Self:  # noqa: ARG002 - there is nothing to read
+        """The same settings, which hold what `settled`, `revision_of_content` and `notes` read of the checkpoint.
+
+        For as long as one plan asks these: who makes clips is given the plain settings.
+
+        Raises CheckpointError, ConfigError and StorageError.
+        """
+        return self
 
     def settled(self, parameters: Any, image: ImageSettings, storage: Storage) -> tuple[Any, ImageSettings]:  # noqa: ARG002 - nothing is open
         """The clips' parameters and size with the model's own values where none are given, known to be possible.
@@ -118,20 +125,17 @@ class ModelSection(AnyModel):
     )
 
     def licence_place(self) -> ModelPlace | None:
-        """Where the weights, and so their card, are; None: nowhere. By the settings that most generators have."""
-        source, revision = getattr(self, "source", None), getattr(self, "revision", None)
-        if not isinstance(source, str) or not source:
-            return None
-        if is_on_hub(source):
-            return ModelPlace(source, "hub", revision, self.node_cache)
-        return ModelPlace(source, "file" if is_one(source) else "folder")
+        """Where the weights, and so their card, are; None: nowhere that is known."""
+        return None
 
     def licence(self, storage: Storage) -> Licence | None:
         """As in `AnyModel`."""
         if self.license is not None:
             return as_configured(self.license)
         place = self.licence_place()
-        return Licence(UNKNOWN, "there is no model.source") if place is None else find_licence(place, storage)
+        if place is None:
+            return Licence(UNKNOWN, "its generator does not say where it comes from")
+        return find_licence(place, storage)
 
     def with_licence(self, licence: Licence | None) -> Self:
         """As in `AnyModel`."""

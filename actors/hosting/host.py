@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
+from actors.checkpoints.lora_files import Lora
 from actors.contracts import Pixels
 from actors.errors import GenerationError, GpuMemoryError, first_line
 from actors.generators.diffusers.parameters import DiffusersParameters
@@ -23,7 +24,6 @@ from actors.hosting import faster, loras, sizes
 from actors.hosting.embeddings import KeptEmbeddings
 from actors.hosting.loading import load, networks_of, transformers_of
 from actors.storage import Storage
-from actors.svd.lora import Lora
 
 # How a clip was made: `model.memory`, or what it became.
 MemoryMode = Literal["resident", "offload", "group"]
@@ -50,7 +50,7 @@ class Host:
         """Load the checkpoint.
 
         Args:
-            folder: what `actors.svd.checkpoint.locate` returns.
+            folder: what `actors.checkpoints.checkpoint.locate` returns.
             settings: how it is held.
             generation: settled; parameters of a clip that warms up.
             device: where it runs.

@@ -12,10 +12,9 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 from torch import nn
 
+from actors.device import DTYPES
 from actors.errors import CheckpointError, first_line
 from actors.hosting.index import Hosted
-
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def load(folder: Path, hosted: Hosted, *, variant: str | None, precision: str) -> DiffusionPipeline:
@@ -30,7 +29,7 @@ def load(folder: Path, hosted: Hosted, *, variant: str | None, precision: str) -
     for name, library, class_name in hosted.parts:
         network = _network_class(library, class_name)
         if network is not None:
-            dtype = torch.float32 if name in hosted.kind.full else _DTYPES[precision]
+            dtype = torch.float32 if name in hosted.kind.full else DTYPES[precision]
             parts[name] = _network(network, folder, name, variant, dtype)
     try:
         pipeline: DiffusionPipeline = kind.from_pretrained(folder, **parts, local_files_only=True, use_safetensors=True)

@@ -62,7 +62,7 @@ class Estimate:
         """None where nothing is known, or no GPU is held."""
         return None if self.time_s is None or not self.gpus else self.time_s * self.gpus / S_PER_HOUR
 
-    def shown(self) -> dict[str, str]:
+    def lines(self) -> dict[str, str]:
         """As lines of a table."""
         if self.seconds is None or self.time_s is None:
             return {"estimate": self.source}

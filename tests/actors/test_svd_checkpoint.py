@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from actors import fingerprint as fingerprints
 from actors import retries
+from actors.checkpoints import checkpoint, hub
 from actors.errors import CheckpointError, ConfigError, StorageError
 from actors.fingerprint import fingerprint
 from actors.generators.svd.settings import SvdModelSettings
 from actors.storage import Storage
-from actors.svd import checkpoint, hub
 from actors.svd.checkpoint import locate, revision_of
 from actors.svd.model import load
 from benchmarks.make_checkpoints import FEW_STEP_SCHEDULER, TINY_SIZES, make_svd_checkpoint

@@ -58,7 +58,7 @@ def test_of_the_datasets_own_clips() -> None:
     plan = plan_of(3600, Seconds(10.0, 1.0, 4096, H100), Seconds(20.0, 1.0, 7, "NVIDIA L4"))
     told = estimated(plan, config, FOUR_GPUS, {"H100": 4.0})
     assert (told.time_s, told.gpus, told.gpu_hours, told.cost) == (9000.0, 4.0, 10.0, 30.0)
-    assert told.shown() == {
+    assert told.lines() == {
         "estimate": f"from 4,096 clips of this dataset ({H100}): 10.00 s a clip to generate, 1.00 s to finish",
         "would take": "2.5 hours on 4 GPUs, without the start: no run of these settings yet",
         "GPU-hours, estimated": "10.00",
@@ -126,7 +126,7 @@ def test_of_a_table_with_interpolation(rife_weights: Path) -> None:
 )
 def test_what_nobody_has_measured_is_unknown(types: dict[str, float] | None, overrides: tuple[str, ...]) -> None:
     told = estimated(plan_of(10), config_of(*overrides), None if types is None else FOUR_GPUS, types)
-    assert told.shown() == {"estimate": "unknown: no clip of these settings yet"}
+    assert told.lines() == {"estimate": "unknown: no clip of these settings yet"}
     assert (told.gpu_hours, told.cost) == (None, None)
 
 
@@ -137,7 +137,7 @@ def test_of_earlier_runs_on_as_many_actors() -> None:
     told = estimated(plan_of(1000, seconds, runs=runs), null_config())
     assert told.time_s == pytest.approx(11 + 1000 * 40 / 400)
     assert told.lacks == ""
-    assert told.shown()["would take"] == "111 s on 1 actor to generate and 1 actor to finish"
+    assert told.lines()["would take"] == "111 s on 1 actor to generate and 1 actor to finish"
 
 
 def test_of_runs_on_other_numbers_of_actors() -> None:
@@ -166,7 +166,7 @@ def test_no_estimate_ends_a_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     monkeypatch.setattr("pipelines.money.estimate._pace", lambda *_: 1 / 0)
     plan = plan_of(10, Seconds(10.0, 1.0, 5, H100))
     told = estimated_or_unknown(plan, config_of(), FOUR_GPUS, {"H100": 4.0}, {"H100": 4.0})
-    assert told.shown() == {"estimate": "unknown: the estimate failed"}
+    assert told.lines() == {"estimate": "unknown: the estimate failed"}
     assert caplog.messages == ["what this run takes is not known: the estimate failed (ZeroDivisionError)"]
 
 

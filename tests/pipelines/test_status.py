@@ -406,13 +406,13 @@ def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hour=3.0, currency="EUR"))
-    assert (clock.seconds(), clock.cost(), clock.shown(0)) == (0.0, 0.0, {})
+    assert (clock.seconds(), clock.cost(), clock.lines(0)) == (0.0, 0.0, {})
     clock.start({"generate": Reserved(8, 1.0)}, {"H100": 8.0}, {"H100": 8.0, "L4": 1.0}, grows=False)
     now += 1800
     assert clock.seconds() == 8 * 1800
     clock.stop()
     now += 1000
-    assert clock.shown(100) == {
+    assert clock.lines(100) == {
         "GPU-hours": "4.00",
         "cost": "12.00 EUR, 120.00 per 1,000 clips",
         "GPU time went into": "making 0%, starting 100%, failing 0%, retrying 0%, idling 0%",

@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from actors.checkpoints import lora_files
+from actors.checkpoints.checkpoint import revision_of
 from actors.contracts import Value
 from actors.errors import ConfigError
 from actors.generators.checkpoints import CheckpointSettings, LoraSettings
@@ -15,11 +17,9 @@ from actors.generators.diffusers.settling import problems_of, with_defaults
 from actors.hosting import shortcuts, sizes
 from actors.hosting.classes import KINDS
 from actors.hosting.index import Hosted, look
-from actors.secrets import shown
+from actors.secrets import public_uri
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
-from actors.svd import lora_files
-from actors.svd.checkpoint import check_whole, revision_of
 
 Tier = Literal["exact", "fast"]
 
@@ -104,9 +104,17 @@ class DiffusersModelSettings(CheckpointSettings):
             parts.append(f"weights={taken.weights}")
         return f"fast({', '.join(parts)})" if parts else "exact"
 
+    _read: Hosted | None = PrivateAttr(None)
+
+    def opened(self, storage: Storage) -> Self:
+        """As in `ModelSection`: the checkpoint's small files are read once."""
+        opened = self.model_copy()
+        opened._read = self.hosted(storage)  # noqa: SLF001 - of the same class
+        return opened
+
     def hosted(self, storage: Storage) -> Hosted:
         """What the checkpoint is. Raises CheckpointError, ConfigError and StorageError."""
-        return look(self.source, revision=self.revision, cache_dir=self.cache_dir, storage=storage)
+        return self._read or look(self.source, revision=self.revision, cache_dir=self.cache_dir, storage=storage)
 
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
@@ -118,8 +126,8 @@ class DiffusersModelSettings(CheckpointSettings):
             cache_dir=self.cache_dir,
             storage=storage,
             wanted=hosted.wanted_files,
+            whole=True,
         )
-        check_whole(self.source, self.variant, hosted.wanted_files, storage)
         return revision + lora_files.revision_unread(self.loras, storage)
 
     def settled(
@@ -206,12 +214,12 @@ class DiffusersModelSettings(CheckpointSettings):
             lines.append(f"model.attention={self.attention} fetches code from the Hugging Face Hub, and runs it")
         if "cosmos_guardrail" in hosted.kind.needs:
             lines.append(f"{hosted.pipeline} fetches its guardrail from the Hub, which is gated: workers need HF_TOKEN")
-        return lines + [f"LoRA {shown(lora.source)}: scale {lora.scale:g}" for lora in self.loras]
+        return lines + [f"LoRA {public_uri(lora.source)}: scale {lora.scale:g}" for lora in self.loras]
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""
         return {
-            "model": shown(self.source),
+            "model": public_uri(self.source),
             "precision": self.precision,
             "tier": self.described_tier,
             "attention": self.attention or "native",

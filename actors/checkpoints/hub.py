@@ -26,11 +26,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
+from actors.checkpoints.files import INDEX, Wanted, local_names
 from actors.errors import CheckpointError, StorageError, first_line
 from actors.node_cache import cache_folder
 from actors.retries import Fault, causes, fault_of, retried
-from actors.svd import layout
-from actors.svd.layout import Wanted
 
 T = TypeVar("T")
 
@@ -193,7 +192,7 @@ def _remember(source: str, revision: str | None, commit: str, cache_dir: str | N
 
 def _cached(source: str, revision: str | None, cache_dir: str | None) -> Path | None:
     """The snapshot in the local cache, whole or not."""
-    index = huggingface_hub.try_to_load_from_cache(source, layout.INDEX, cache_dir=cache_dir, revision=revision)
+    index = huggingface_hub.try_to_load_from_cache(source, INDEX, cache_dir=cache_dir, revision=revision)
     return Path(index).parent if isinstance(index, str) else None
 
 
@@ -205,7 +204,7 @@ def _complete(
     if folder is None:
         return None
     with suppress(CheckpointError, OSError, ValueError):
-        files = wanted(layout.local_names(folder), variant, source)
+        files = wanted(local_names(folder), variant, source)
         shards = [shard for name in files if name.endswith(".json") for shard in _shards(folder / name)]
         if all(shard.is_file() for shard in shards):
             return folder
