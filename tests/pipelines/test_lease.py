@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from actors import retries
-from actors.errors import RunError, StorageError
+from actors.errors import BusyError, RunError, StorageError
 from actors.storage import Storage
 from pipelines.dataset import lease as leases
 from pipelines.dataset.generations import MAX_CLOCK_SKEW_S
@@ -91,7 +91,7 @@ def test_a_second_run_is_refused(place: tuple[str, Storage]) -> None:
             rf"out is being written by run first-run of \S+@\S+ \(process {os.getpid()}\) since 20\d\d-.* UTC; its "
             r"lease ends at 20\d\d-.* UTC unless it is renewed. Wait for that run; .*pipelines run \.\.\. --break-lease"
         )
-        with pytest.raises(RunError, match=expected), held(output, storage, run_id="second", lease_s=LEASE_S):
+        with pytest.raises(BusyError, match=expected), held(output, storage, run_id="second", lease_s=LEASE_S):
             pass
         lease.check()
         assert _generations(output, storage) == ["00000001.json"]

@@ -35,7 +35,7 @@ def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(tmp_path: Pa
     with running_stillreel(*command) as running:
         until(tmp_path / "out", 1)
         refused = in_process(*command)
-        assert refused.returncode == 1
+        assert refused.returncode == 75
         assert "is being written by run" in refused.stderr
         assert "--break-lease" in refused.stderr
         until(tmp_path / "out", 3)
