@@ -86,7 +86,12 @@ LEASE_AGE = Metric("gauge", "lease_age_seconds", "seconds since the lease on the
 LEASE_LIMIT = Metric(
     "gauge", "lease_limit_seconds", "age at which another run may take over, and this one writes no more (run.lease_s)"
 )
-RUNS = Metric("counter", "runs", "runs that came to an end, by how: done, interrupted, stopped, broke off", ("ended",))
+RUNS = Metric(
+    "counter",
+    "runs",
+    "runs that came to an end, by how: done, too many failed, interrupted, stopped, broke off",
+    ("ended",),
+)
 
 METRICS = (
     ROWS,

@@ -40,6 +40,8 @@ _USUAL_FAILURES = (
     ("finish", "StorageError"),
     ("finish", "VideoError"),
 )
+# A run that came to its end, with more failures than it may have: exit code 1, and no success to those on call.
+_TOO_MANY_FAILED = "too many failed"
 _COLUMNS = {
     column.removesuffix("_s"): column
     for column in dict.fromkeys([*(seconds_column(stage.name) for stage in STAGES), *step_seconds()])
@@ -134,7 +136,7 @@ class Metrics:
             held_s = gpus.seconds() * one.actors * one.gpus / gpus.reserved if gpus.reserved else 0.0
             yield names.GPU_SECONDS, {"state": "held", "stage": stage}, held_s
             yield names.GPU_SECONDS, {"state": "work", "stage": stage}, self._work_s[stage]
-        for status in get_args(Status):
+        for status in (*get_args(Status), _TOO_MANY_FAILED):
             yield names.RUNS, {"ended": status}, 0
 
     def _gauges(self) -> Iterator[tuple[Metric, Labels, float]]:
@@ -190,8 +192,8 @@ def _in_ray(metric: Metric, run_labels: Labels) -> Any:
     return made.set_default_tags(run_labels)
 
 
-def _ended(summary: Summary, error: type[BaseException] | None) -> Status:
-    """How the run is about to end, before its summary says so."""
+def _ended(summary: Summary, error: type[BaseException] | None) -> str:
+    """How the run is about to end, before its summary says so: a status, or `_TOO_MANY_FAILED`."""
     if summary.ended == summary.plan.to_do:
-        return "done"
+        return _TOO_MANY_FAILED if summary.has_too_many_failed else "done"
     return "interrupted" if error is KeyboardInterrupt else summary.status

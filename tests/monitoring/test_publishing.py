@@ -119,7 +119,8 @@ def test_a_run_in_figures(noted: Noted) -> None:
     assert 0 < noted.of("cost")[("EUR",)] < 1
     assert noted.of("degradations") == {(kind,): 0 for kind in get_args(Degradation)} | {("tighter memory",): 2}
     assert (noted.of("lease_age_seconds"), noted.of("lease_limit_seconds")) == ({(): 40}, {(): 120})
-    assert noted.of("runs") == {("done",): 0, ("interrupted",): 0, ("stopped",): 0, ("broke off",): 1}
+    others = ("done", "interrupted", "stopped", "too many failed")
+    assert noted.of("runs") == {("broke off",): 1} | {(ended,): 0 for ended in others}
     assert all(noted.values.values()), "a metric was not published"
     assert noted.kept["stillreel_rows"] == {"run": "r-1", "generator": "null"}
 
@@ -131,6 +132,25 @@ def test_how_a_run_ends_is_counted(noted: Noted) -> None:
     with pytest.raises(KeyboardInterrupt), of(a_summary(), LocalLedger(3)):
         raise KeyboardInterrupt
     assert noted.of("runs")[("interrupted",)] == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "failed", "is_retry", "ended"),
+    [
+        (0, 90, False, "too many failed"),  # fewer than those at which a run is stopped
+        (0, 1200, True, "too many failed"),
+        (94, 6, False, "too many failed"),
+        (95, 5, False, "done"),
+    ],
+)
+def test_a_run_that_comes_to_its_end_with_too_many_failures_is_not_done(
+    noted: Noted, made: int, failed: int, is_retry: bool, ended: str
+) -> None:
+    summary = a_summary(made + failed)
+    summary.made, summary.failed, summary.is_retry, summary.max_failed_share = made, failed, is_retry, 0.05
+    with of(summary, LocalLedger(3)):
+        pass
+    assert {how for (how,), count in noted.of("runs").items() if count} == {ended}
 
 
 def test_without_a_price_the_cost_says_so(noted: Noted) -> None:
