@@ -82,6 +82,10 @@ DEGRADATIONS = Metric(
     "what made the run slower or its clips slightly other: store asked again, tighter memory, worker died, ...",
     ("reason",),
 )
+QUIET = Metric("gauge", "quiet_seconds", "seconds since a row ended last, or since the run began to make clips")
+QUIET_LIMIT = Metric(
+    "gauge", "quiet_limit_seconds", "how long that may be in a run that is well, by what its clips have taken"
+)
 LEASE_AGE = Metric("gauge", "lease_age_seconds", "seconds since the lease on the dataset was renewed last")
 LEASE_LIMIT = Metric(
     "gauge", "lease_limit_seconds", "age at which another run may take over, and this one writes no more (run.lease_s)"
@@ -104,6 +108,8 @@ METRICS = (
     GPU_TIME_SHARE,
     COST,
     DEGRADATIONS,
+    QUIET,
+    QUIET_LIMIT,
     LEASE_AGE,
     LEASE_LIMIT,
     RUNS,

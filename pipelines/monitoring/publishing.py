@@ -22,6 +22,7 @@ from pipelines.driver import ray_private
 from pipelines.driver.report import Status, Summary
 from pipelines.monitoring import names
 from pipelines.monitoring.names import METRICS, RUN_LABELS, STAGE_BUCKETS_S, Metric
+from pipelines.monitoring.quiet import Quiet
 from pipelines.pools import Pools
 
 # Ray exports what a process says every ten seconds (RAY_metrics_report_interval_ms), and forgets a gauge that was not
@@ -62,6 +63,7 @@ class Metrics:
         self._run_labels = dict(zip(RUN_LABELS, (summary.run_id, config.generator), strict=True))
         self._seconds: deque[tuple[str, float]] = deque()  # the run appends
         self._bytes, self._work_s = 0, dict.fromkeys(self._reserved, 0.0)
+        self._quiet = Quiet(config.run.clip_timeout_s)
         self._published: dict[tuple[str, tuple[str, ...]], float] = {}
         self._publishing = Repeating("metrics", self._publish, _INTERVAL_S, at_once=True, once_more=True)
 
@@ -100,6 +102,7 @@ class Metrics:
                 self._seconds.append((stage, seconds))
                 if stage in self._reserved:
                     self._work_s[stage] += seconds * self._reserved[stage].gpus
+        self._quiet.note(ending)
         if isinstance(ending, Made):
             self._bytes += columns.get("bytes") or 0
         return ending
@@ -150,8 +153,12 @@ class Metrics:
         yield names.COST, {"currency": "no price set" if cost is None else gpus.currency}, cost or 0.0
         yield names.LEASE_AGE, {}, self._lease.age_s
         yield names.LEASE_LIMIT, {}, self._lease.length_s
-        for (stage, state), rows in self._backlog().items():
+        backlog = self._backlog()
+        for (stage, state), rows in backlog.items():
             yield names.BACKLOG, {"stage": stage, "state": state}, rows
+        is_generating = backlog.get(("generate", "under way"), 0) > 0
+        yield names.QUIET, {}, self._quiet.seconds
+        yield names.QUIET_LIMIT, {}, self._quiet.limit_s(is_generating=is_generating)
 
     def _backlog(self) -> dict[tuple[str, str], int]:
         try:

@@ -77,7 +77,9 @@ def a_summary(to_do: int = 10, **price: Any) -> Summary:
 
 
 def of(summary: Summary, ledger: LocalLedger, *, metrics: bool = True) -> Metrics:
-    config = cast("Config", SimpleNamespace(generator="null", run=SimpleNamespace(metrics=metrics)))
+    config = cast(
+        "Config", SimpleNamespace(generator="null", run=SimpleNamespace(metrics=metrics, clip_timeout_s=3600.0))
+    )
     lease = cast("Lease", SimpleNamespace(age_s=40.0, length_s=120.0))
     return Metrics(summary, config, lease, Pools(1, 1.0, 1, 0.25), ledger.counts)
 
@@ -118,6 +120,8 @@ def test_a_run_in_figures(noted: Noted) -> None:
     assert sum(noted.of("gpu_time_share").values()) == pytest.approx(1)
     assert 0 < noted.of("cost")[("EUR",)] < 1
     assert noted.of("degradations") == {(kind,): 0 for kind in get_args(Degradation)} | {("tighter memory",): 2}
+    assert noted.of("quiet_limit_seconds") == {(): 1800 + 2 * 12.5}
+    assert 0 < noted.of("quiet_seconds")[()] < 60
     assert (noted.of("lease_age_seconds"), noted.of("lease_limit_seconds")) == ({(): 40}, {(): 120})
     others = ("done", "interrupted", "stopped", "too many failed")
     assert noted.of("runs") == {("broke off",): 1} | {(ended,): 0 for ended in others}
