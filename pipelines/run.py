@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -64,7 +65,8 @@ def run(
     check_machine(config)
     started = datetime.now(UTC)
     job = Job.to_run(config)
-    with job.lease(break_lease=break_lease) as lease, Heartbeat(job, started) as heartbeat:
+    tell = partial(console.print, markup=False, highlight=False)
+    with job.lease(tell, break_lease=break_lease) as lease, Heartbeat(job, started) as heartbeat:
         summary = _planned(job, lease, retry, console)
         if not summary.plan.to_do:
             heartbeat.stop()

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 from actors.counting import counted
 from pipelines.config import Config
@@ -151,7 +152,8 @@ def _pace(seconds: Seconds, runs: Sequence[PastRun], pools: Pools) -> tuple[floa
     could = _bottleneck(seconds, actors)
     if not runs:
         return None, could
-    start_s = sum(run.elapsed_s - run.making_s for run in runs) / len(runs)
+    # Not the mean: one run that had to wait for its machines says nothing of the next.
+    start_s = median_low([run.elapsed_s - run.making_s for run in runs])
     if same := [run for run in runs if run.actors == actors]:
         return start_s, sum(run.making_s for run in same) / sum(run.made - 1 for run in same)
     longest = max(runs, key=lambda run: run.made)

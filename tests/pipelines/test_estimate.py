@@ -132,9 +132,10 @@ def test_what_nobody_has_measured_is_unknown(types: dict[str, float] | None, ove
 
 def test_of_earlier_runs_on_as_many_actors() -> None:
     seconds = Seconds(0.01, 0.02, 300, "cpu")
-    runs = [past(101, 20.0, 10.0), past(301, 42.0, 30.0)]
+    waited_for_machines = past(101, 40_010.0, 10.0)
+    runs = [waited_for_machines, past(101, 20.0, 10.0), past(201, 31.0, 20.0)]
     told = estimated(plan_of(1000, seconds, runs=runs), null_config())
-    assert told.time_s == pytest.approx((10 + 12) / 2 + 1000 * 40 / 400)
+    assert told.time_s == pytest.approx(11 + 1000 * 40 / 400)
     assert told.lacks == ""
     assert told.shown()["would take"] == "111 s on 1 actor to generate and 1 actor to finish"
 

@@ -97,6 +97,57 @@ def test_a_second_run_is_refused(place: tuple[str, Storage]) -> None:
         assert _generations(output, storage) == ["00000001.json"]
 
 
+def test_a_lease_that_is_overdue_is_waited_for_until_it_ends(
+    place: tuple[str, Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, storage = place
+    _leave_behind(output, storage, 7, renewed_at=_ago(LEASE_S / 2 + 1))
+    told, waits = list[str](), list[float]()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:  # its time is over
+            _leave_behind(output, storage, 7, renewed_at=_ago(LEASE_S + MAX_CLOCK_SKEW_S + 1))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with held(output, storage, run_id="next", lease_s=LEASE_S, tell=told.append) as lease:
+        lease.check()
+    (said,) = told
+    assert "run other-run of " in said
+    assert "waiting until its lease ends at 20" in said
+    assert len(waits) == 3
+
+
+def test_a_run_whose_renewal_comes_late_is_not_disturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = str(tmp_path)
+    monkeypatch.setattr(leases, "_OVERDUE_LOOK_S", 0.0)
+    _leave_behind(output, LOCAL, 7, renewed_at=_ago(LEASE_S / 2 + 1), token="t")
+    told: list[str] = []
+
+    def tell(text: str) -> None:  # its clock is slow, too: it still seems overdue after that
+        told.append(text)
+        _leave_behind(output, LOCAL, 7, renewed_at=_ago(LEASE_S / 2 + 0.5), token="t")
+
+    with (
+        pytest.raises(RunError, match="written by run other-run"),
+        held(output, LOCAL, run_id="r", lease_s=LEASE_S, tell=tell),
+    ):
+        pass
+    assert _generations(output, LOCAL) == ["00000007.json"]
+    assert len(told) == 1
+
+
+def test_a_lease_that_was_just_renewed_is_refused_at_once(tmp_path: Path) -> None:
+    output, told = str(tmp_path), list[str]()
+    _leave_behind(output, LOCAL, 7, renewed_at=_ago(LEASE_S / 2 - 2))
+    with (
+        pytest.raises(RunError, match="written by run other-run"),
+        held(output, LOCAL, run_id="r", lease_s=LEASE_S, tell=told.append),
+    ):
+        pass
+    assert not told
+
+
 def test_an_expired_lease_is_taken_over(tmp_path: Path) -> None:
     output = str(tmp_path)
     _leave_behind(output, LOCAL, 7, renewed_at=_ago(LEASE_S + MAX_CLOCK_SKEW_S - 1))
