@@ -66,7 +66,7 @@ GPUS = Metric("gauge", "gpus", "GPUs that the run holds now")
 GPU_SECONDS = Metric(
     "counter",
     "gpu_seconds",
-    "GPU-seconds of each stage's actors: held in all; work, of the clips that ended",
+    "GPU-seconds of each stage's actors: held in all; work, with a clip under way, whatever becomes of it",
     ("state", "stage"),
 )
 GPU_TIME_SHARE = Metric(
