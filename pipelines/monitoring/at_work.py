@@ -22,7 +22,7 @@ class AtWork:
         self._looked = time.monotonic()
 
     def look(self, counts: Mapping[str, int], held_s: float) -> None:
-        """So many clips of each stage are under way (none, where nobody knows); so many GPU-seconds were held so far."""
+        """So many clips of each stage are under way (none, where nobody knows); so many GPU-seconds were held."""
         now = time.monotonic()
         seconds, self._looked = now - self._looked, now
         for stage, one in self._reserved.items():

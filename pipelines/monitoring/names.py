@@ -49,6 +49,9 @@ ROWS = Metric(
     ("ended", "stage", "reason"),
 )
 ROWS_LEFT = Metric("gauge", "rows_left", "rows of the plan that have not ended yet")
+TIME_LEFT = Metric(
+    "gauge", "left_seconds", "until all rows have ended, at the rate of late; none before the first clip"
+)
 BACKLOG = Metric(
     "gauge",
     "backlog_rows",
@@ -100,6 +103,7 @@ RUNS = Metric(
 METRICS = (
     ROWS,
     ROWS_LEFT,
+    TIME_LEFT,
     BACKLOG,
     STAGE_SECONDS,
     UPLOADED_BYTES,

@@ -19,6 +19,7 @@ from actors.runner.contract import seconds_column
 from pipelines.config import Config
 from pipelines.dataset.lease import Lease
 from pipelines.driver import ray_private
+from pipelines.driver.rate import Rate
 from pipelines.driver.report import Status, Summary
 from pipelines.monitoring import names
 from pipelines.monitoring.at_work import AtWork
@@ -67,6 +68,7 @@ class Metrics:
         self._seconds: deque[tuple[str, float]] = deque()  # the run appends
         self._bytes = 0
         self._at_work = AtWork(self._reserved)
+        self._rate = Rate(summary)
         self._quiet = Quiet(config.run.clip_timeout_s)
         self._published: dict[tuple[str, tuple[str, ...]], float] = {}
         self._publishing = Repeating("metrics", self._publish, _INTERVAL_S, at_once=True, once_more=True)
@@ -150,6 +152,8 @@ class Metrics:
         summary, gpus = self._summary, self._summary.gpus
         cost = gpus.cost()
         yield names.ROWS_LEFT, {}, summary.plan.to_do - summary.ended
+        if (left_s := self._rate.left_s()) is not None:
+            yield names.TIME_LEFT, {}, left_s
         yield names.GPUS, {}, gpus.held
         for into, share in gpus.shares().items():
             yield names.GPU_TIME_SHARE, {"into": into}, share

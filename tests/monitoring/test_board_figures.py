@@ -28,6 +28,8 @@ SERIES = {
     'ray_stillreel_gpu_time_share{run="a", into="idling"}': 0.0,
     'ray_stillreel_gpu_time_share{run="b", into="making"}': 0.5,
     'ray_stillreel_gpu_time_share{run="b", into="idling"}': 0.5,
+    'ray_stillreel_left_seconds{run="a"}': 120,
+    'ray_stillreel_left_seconds{run="b"}': 36000,
     'ray_stillreel_lease_limit_seconds{run="a"}': 120,
     'ray_stillreel_lease_limit_seconds{run="b"}': 600,
 }
@@ -64,6 +66,7 @@ def check(folder: Path, expression: str, series: dict[str, str], expected: dict[
     [
         ("Cost of 1,000 clips", 0, {'{currency="USD"}': 10, '{currency="EUR"}': 20, '{currency="no price set"}': 0}),
         ("What the GPU time went into", 0, {'{into="making"}': 0.55, '{into="idling"}': 0.45}),
+        ("Time left", 0, {'{run="a"}': 120, '{run="b"}': 36000}),
         ("Age of the lease", 1, {'{run="a"}': 120, '{run="b"}': 600}),
     ],
 )
@@ -79,13 +82,3 @@ def test_two_runs_of_one_currency_share_its_cost(tmp_path: Path) -> None:
         'ray_stillreel_rows_total{run="b", ended="made"}': "2000x10",
     }
     check(tmp_path, shown("Cost of 1,000 clips"), series, {'{currency="USD"}': 30})
-
-
-def test_the_time_left_is_that_of_each_run(tmp_path: Path) -> None:
-    series = {
-        'ray_stillreel_rows_total{run="a", ended="made"}': "0+60x10",
-        'ray_stillreel_rows_left{run="a"}': "120x10",
-        'ray_stillreel_rows_total{run="b", ended="made"}': "0+6x10",
-        'ray_stillreel_rows_left{run="b"}': "3600x10",
-    }
-    check(tmp_path, shown("Time left"), series, {'{run="a"}': 120, '{run="b"}': 36000})

@@ -109,6 +109,7 @@ def test_a_run_in_figures(noted: Noted) -> None:
     for stage, reason in (("finish", "VideoError"), *((stage.name, "WorkerDiedError") for stage in STAGES)):
         assert noted.of("rows")["failed", stage, reason] == 0  # there before the first
     assert noted.of("rows_left") == {(): 6}
+    assert noted.of("left_seconds")[()] > 0
     assert noted.of("uploaded_bytes") == {(): 100}
     assert noted.of("stage_seconds") == {
         ("load",): 1.25, ("generate",): 18, ("finish",): 4, ("interpolate",): 1, ("encode",): 0.5, ("upload",): 0.5,
