@@ -36,7 +36,7 @@ class Beat(BaseModel):
     Attributes:
         version: of this record.
         too_many_failed: it came to its end, and more rows failed than run.max_failed_share: with exit code 1.
-        recent_s, recent_ended: a span until now, of some minutes, and the rows that ended within it.
+        recent_s, recent_ended: a span until now, of some minutes or a few clips, and the rows that ended within it.
         gpus: that the run has reserved and that are there now.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
         cost: of these, in `currency`; None where no price is set.
