@@ -2,12 +2,18 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.servers", "tests.clusters", "tests.clock"]  # s3_server, s3_storage, s3_bucket; head; after
+# s3_server, s3_storage, s3_bucket; head; after; heavy files first
+pytest_plugins = ["tests.servers", "tests.clusters", "tests.clock", "tests.order"]
+
+# Tests start a thousand processes. Where an environment keeps no compiled modules, each of them compiles ours anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Tests compute tiny tensors, where a second thread only waits for the first: on a busy machine that costs tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
