@@ -179,7 +179,9 @@ def _comes_up(process: "subprocess.Popen[bytes]", said: Path) -> bool:
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """End a node of `ray start --block`, and all that it has started."""
-    process.send_signal(signal.SIGINT)
+    # What a shell has started in the background hears no SIGINT, nor does what that starts; by SIGTERM it takes longer.
+    is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    process.send_signal(signal.SIGTERM if is_deaf else signal.SIGINT)
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
