@@ -111,14 +111,19 @@ def test_the_frames_are_the_stock_pipelines_to_the_last_bit(name: str, folders: 
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_each_goes_through_a_job_and_gives_the_same_bytes_twice(name: str, folders: Folders, tmp_path: Path) -> None:
-    made = [_made(tmp_path / run, folders[name], TINY[name]) for run in ("one", "two")]
-    first, second = ([clip["file"] for clip in clips] for _, clips in made)
-    assert first == second
-    record = made[0][0][0]
+def test_each_goes_through_a_job(name: str, folders: Folders, tmp_path: Path) -> None:
+    """Loaded anew, it makes the same frames: that is shown above, against the stock pipeline."""
+    records, _ = _made(tmp_path / "one", folders[name], TINY[name])
+    record = records[0]
     assert record["pipeline"] == TINY[name].class_name
     assert record["generated_frames"] == TINY[name].num_frames
-    assert {one["prompt"] for one in made[0][0]} == {"a wide.bmp turns", "a tall.bmp turns"}
+    assert {one["prompt"] for one in records} == {"a wide.bmp turns", "a tall.bmp turns"}
+
+
+def test_a_second_job_gives_the_same_bytes(folders: Folders, tmp_path: Path) -> None:
+    made = [_made(tmp_path / run, folders["wan21"], TINY["wan21"]) for run in ("one", "two")]
+    first, second = ([clip["file"] for clip in clips] for _, clips in made)
+    assert first == second
 
 
 def _made(folder: Path, source: Path, tiny: Tiny) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -149,9 +154,9 @@ def _extra(source: Path, tiny: Tiny) -> str:
 def test_texts_are_encoded_once(folders: Folders) -> None:
     tiny = TINY["wan21"]
     host, clip = host_of(folders["wan21"], tiny)
-    for row in range(30):
-        host.animate(picture(tiny, row), clip.model_copy(update={"prompt": f"prompt {row % 10}", "seed": row}))
-    assert host.encoder_calls == 10
+    for row in range(9):
+        host.animate(picture(tiny, row), clip.model_copy(update={"prompt": f"prompt {row % 3}", "seed": row}))
+    assert host.encoder_calls == 3
 
 
 def test_the_memory_of_texts_is_bounded_and_an_image_is_no_key() -> None:

@@ -306,14 +306,14 @@ def test_what_changes_no_speed_is_the_same_setting() -> None:
 
 @pytest.mark.slow
 def test_a_second_run_is_estimated_from_the_first(head: Head, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", 30)
+    write_pictures(tmp_path / "pictures", 16)
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "pictures", tmp_path / "out")
     arguments = ["--config", config, f"ray.address={head.address}"]
     assert "unknown: no clip of these settings yet" in in_process("plan", *arguments).stdout
-    assert in_process("run", *arguments, "columns.limit=15").returncode == 0
-    assert "from 15 clips of this dataset (cpu): 0.0" in in_process("plan", *arguments).stdout
+    assert in_process("run", *arguments, "columns.limit=8").returncode == 0
+    assert "from 8 clips of this dataset (cpu): 0.0" in in_process("plan", *arguments).stdout
     done = in_process("run", *arguments, "run.profile=1")
-    assert "from 15 clips of this dataset (cpu): 0.0" in done.stdout
+    assert "from 8 clips of this dataset (cpu): 0.0" in done.stdout
     assert "this generator uses no PyTorch" in next((tmp_path / "out").rglob("warnings.log")).read_text()
     summaries = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").rglob("summary.json"))]
     assert [summary["estimated_s"] is None for summary in summaries] == [True, False]
