@@ -12,7 +12,7 @@ from actors.node_cache import CACHE_NAME_DIGITS, cache_folder, made_once
 from actors.storage import NotFound, Storage
 from actors.svd import layout, single_file
 from actors.svd.layout import Wanted, wanted_files
-from actors.svd.tensor_file import open_header
+from actors.svd.tensor_file import Header, open_header
 
 _PIPELINE = "StableVideoDiffusionPipeline"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -128,12 +128,37 @@ def small_file(
 
 def check_whole(source: str, variant: str | None, wanted: Wanted, storage: Storage) -> None:
     """Raise CheckpointError for weights in a folder, or at a URI, that are shorter or longer than they say."""
+    if not is_on_hub(source):
+        headers_of(source, variant=variant, storage=storage, wanted=wanted)
+
+
+def headers_of(
+    source: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | None = None,
+    storage: Storage,
+    wanted: Wanted,
+) -> dict[str, Header] | None:
+    """What each file of weights says of itself, by its name below the checkpoint, whose files are known to be whole.
+
+    None: the checkpoint is on the Hub, and not in its local cache. Raises CheckpointError and StorageError.
+    """
     source = tidied(source)
     if is_on_hub(source):
-        return
-    for name in wanted(_file_names(source, storage), variant, source):
-        if name.endswith(".safetensors"):
-            open_header(Storage.join(Storage.absolute(source), name), storage, f"model.source={source}: {name}")
+        from actors.svd import hub
+
+        folder = hub.complete(source, revision, variant, cache_dir, wanted)
+        if folder is None:
+            return None
+        source = str(folder)
+    place, names = Storage.absolute(source), wanted(_file_names(source, storage), variant, source)
+    return {
+        name: open_header(Storage.join(place, name), storage, f"model.source={source}: {name}")
+        for name in names
+        if name.endswith(".safetensors")
+    }
 
 
 def check_is_svd(source: str, storage: Storage) -> None:
