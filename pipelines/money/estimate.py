@@ -131,7 +131,7 @@ def _seconds(
         named = [name for name in {**config.cost.gpu_hours, **(types or {})} if _is(name, one.device)]
         return one, f"from {counted(one.clips, 'clip')} of this dataset ({one.device})", named[0] if named else None
     asked = {_reference(config.cost): 1.0} if types is None else types
-    if not pools.generate_gpus or not asked:
+    if not pools.generate_gpus or not asked or not measured.is_alike(config):
         return None, "", None
     each = {name: measured.seconds_on(name, config) for name in asked}
     if any(one is None for one in each.values()):

@@ -31,7 +31,7 @@ class Quiet:
         """A row has ended. What a clip takes, only those tell that were made: others may fail at once."""
         self._since = time.monotonic()
         if isinstance(ending, Made):
-            self._took_s.append(sum(ending.row.columns.get(column) or 0.0 for column in _COLUMNS))
+            self._took_s.append(sum(float(ending.row.columns.get(column) or 0.0) for column in _COLUMNS))
 
     @property
     def seconds(self) -> float:

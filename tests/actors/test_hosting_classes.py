@@ -13,7 +13,8 @@ from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict
 from actors.contracts import Pixels
 from actors.errors import CheckpointError, GenerationError
 from actors.generators.diffusers.parameters import DiffusersParameters
-from actors.generators.diffusers.settings import DiffusersModelSettings
+from actors.generators.diffusers.settings import DiffusersModelSettings, HostedLoraSettings
+from actors.hosting import loading
 from actors.hosting.classes import KINDS
 from actors.hosting.embeddings import KeptEmbeddings
 from actors.hosting.host import Host
@@ -238,3 +239,33 @@ def test_a_clip_with_reused_features_does_not_depend_on_those_before(fast: dict[
     np.testing.assert_array_equal(host.animate(picture(tiny), clip), first)
     exact, _ = host_of(folders["wan21"], tiny)
     assert not np.array_equal(exact.animate(picture(tiny), clip), first)
+
+
+@pytest.mark.parametrize("memory", ["resident", "offload"])
+def test_where_all_stays_on_the_gpu_one_network_at_a_time_waits_on_the_cpu(
+    memory: str, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is the device without data."""
+    host, _ = host_of(folders["wan22_a14b"], TINY["wan22_a14b"])
+    host._memory, host._device = memory, torch.device("meta")  # type: ignore[assignment]
+    load, loaded, waiting = loading._network, list[torch.nn.Module](), list[int]()
+
+    def counted(*args: Any) -> torch.nn.Module:
+        network = load(*args)
+        loaded.append(network)
+        waiting.append(sum(not next(one.parameters()).is_meta for one in loaded))
+        return network
+
+    monkeypatch.setattr(loading, "_network", counted)
+    loading.load(host._folder, host._hosted, variant=None, precision="fp32", place=host._place)
+    assert waiting == ([1, 1, 1, 1] if memory == "resident" else [1, 2, 3, 4])
+
+
+def test_what_is_to_be_changed_waits_on_the_cpu(folders: Folders) -> None:
+    host, _ = host_of(folders["wan22_a14b"], TINY["wan22_a14b"])
+    lora = {"source": "steps.safetensors", "network": "transformer_2"}
+    host._settings = host._settings.model_copy(update={"loras": [HostedLoraSettings.model_validate(lora)]})
+    host._device = torch.device("meta")
+    pipeline = loading.load(host._folder, host._hosted, variant=None, precision="fp32", place=host._place)
+    on_cpu = {name for name, one in loading.networks_of(pipeline).items() if not next(one.parameters()).is_meta}
+    assert on_cpu == {"transformer_2"}

@@ -27,9 +27,25 @@ H100 = "NVIDIA H100 80GB HBM3"
 FOUR_GPUS = Pools(4, 1.0, 1, 0.0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def svd_xt(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What an estimate reads of SVD-XT."""
+    folder = tmp_path_factory.mktemp("svd-xt")
+    unet = {"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2}
+    (folder / "unet").mkdir()
+    (folder / "unet/config.json").write_text(json.dumps(unet))
+    CHECKPOINT.append(folder)
+
+
+CHECKPOINT: list[Path] = []
+
+
 def config_of(*overrides: str) -> Config:
     """SVD-XT as it was measured, and two settings more."""
-    return load_config(["conf/svd_xt.yaml"], ["manifest=m.csv", "output=out", *overrides])
+    source = f"model.source={CHECKPOINT[-1]}"
+    return load_config(
+        ["conf/svd_xt.yaml"], ["manifest=m.csv", "output=out", source, "model.revision=null", *overrides]
+    )
 
 
 def null_config(*overrides: str) -> Config:
@@ -121,6 +137,8 @@ def test_of_a_table_with_interpolation(rife_weights: Path) -> None:
         ({"H100": 4.0}, ("model.precision=fp32",)),
         ({"H100": 4.0}, ("model.tier=fast",)),
         ({"H100": 4.0}, ("model.memory=sequential",)),
+        ({"H100": 4.0}, ("model.source=checkpoints/svd-demo",)),
+        ({"H100": 4.0}, ("model.source=nowhere/at-all.safetensors",)),
         (None, ("workers.generate.num_gpus=0", "workers.finish.num_gpus=0")),
     ],
 )
