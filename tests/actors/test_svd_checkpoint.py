@@ -216,9 +216,9 @@ def test_a_copy_that_broke_off_is_no_copy(uri: str, tmp_path: Path, monkeypatch:
 def _locate_together(start: Any, source: str, cache: Path, made: Any) -> None:
     copy = checkpoint._copy
 
-    def told(files: dict[str, str], folder: Path, storage: Storage) -> None:
+    def told(places: dict[str, str], folder: Path, storage: Storage) -> None:
         made.put("copied")
-        copy(files, folder, storage)
+        copy(places, folder, storage)
 
     checkpoint._copy = told
     start.wait()
