@@ -1,6 +1,6 @@
 """What a run works on: the configuration with all that is to be looked up first, and the dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,11 +119,20 @@ class Job:
         clips = self.config.run.profile
         return Profiling(clips, self.folder.profile, self.storage) if clips else None
 
-    def lease(self, *, break_lease: bool) -> AbstractContextManager[Lease]:
-        """The right to write, for the length of a block; `break_lease` takes it from whoever has it."""
+    def lease(self, tell: Callable[[str], None] | None, *, break_lease: bool) -> AbstractContextManager[Lease]:
+        """The right to write, for the length of a block; `break_lease` takes it from whoever has it.
+
+        `tell` is told where it waits for a run that may be dead; without, it is refused.
+        """
         run_id, lease_s = self.run_id, self.config.run.lease_s
         return held(
-            self.layout, self.storage, run_id=run_id, lease_s=lease_s, break_lease=break_lease, shard=self.shard
+            self.layout,
+            self.storage,
+            run_id=run_id,
+            lease_s=lease_s,
+            break_lease=break_lease,
+            shard=self.shard,
+            tell=tell,
         )
 
     def plan(self, retry: Retry | None, *, with_work: bool) -> Plan:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -64,7 +65,8 @@ def run(
     check_machine(config)
     started = datetime.now(UTC)
     job = Job.to_run(config)
-    with job.lease(break_lease=break_lease) as lease, Heartbeat(job, started) as heartbeat:
+    tell = partial(console.print, markup=False, highlight=False)
+    with job.lease(tell, break_lease=break_lease) as lease, Heartbeat(job, started) as heartbeat:
         summary = _planned(job, lease, retry, console)
         if not summary.plan.to_do:
             heartbeat.stop()
@@ -126,7 +128,9 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         Metrics(summary, config, lease, pools, graph.ledger.counts) as metrics,
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
-        NodeWatch(graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console),
+        NodeWatch(
+            graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console, pools.where["generate"]
+        ),
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
         try:

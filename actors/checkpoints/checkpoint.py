@@ -78,17 +78,42 @@ def revision_of(
     return fingerprint_folder(Storage.absolute(source), names, storage)
 
 
-def headers(source: str, names: list[str], storage: Storage, where: str) -> list[Header]:
-    """Of the safetensors files among those of a folder or URI. Raises CheckpointError, and StorageError.
+def headers(source: str, names: list[str], storage: Storage, where: str) -> dict[str, Header]:
+    """Of the safetensors files among those of a folder or URI, by name. Raises CheckpointError, and StorageError.
 
     `where`: what stands before a file's name in an error.
     """
     folder = Storage.absolute(source)
-    return [
-        open_header(Storage.join(folder, name), storage, f"{where}{name}")
+    return {
+        name: open_header(Storage.join(folder, name), storage, f"{where}{name}")
         for name in names
         if name.endswith(".safetensors")
-    ]
+    }
+
+
+def headers_of(
+    source: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | None = None,
+    storage: Storage,
+    wanted: Wanted,
+) -> dict[str, Header] | None:
+    """What each file of weights says of itself, by its name below the checkpoint, whose files are known to be whole.
+
+    None: the checkpoint is on the Hub, and not in its local cache. Raises CheckpointError and StorageError.
+    """
+    source = tidied(source)
+    if is_on_hub(source):
+        from actors.checkpoints import hub
+
+        folder = hub.complete(source, revision, variant, cache_dir, wanted)
+        if folder is None:
+            return None
+        source = str(folder)
+    names = wanted_names(source, variant, wanted, storage)
+    return headers(source, names, storage, f"model.source={source}: ")
 
 
 def wanted_names(source: str, variant: str | None, wanted: Wanted, storage: Storage) -> list[str]:

@@ -83,14 +83,14 @@ def snapshot(
     Raises CheckpointError and StorageError.
     """
     is_pinned = revision is not None and COMMIT.fullmatch(revision) is not None
-    if is_pinned and (folder := _complete(source, revision, variant, cache_dir, wanted)):
+    if is_pinned and (folder := complete(source, revision, variant, cache_dir, wanted)):
         return folder
     digest = hashlib.sha256(f"{source}\0{revision}\0{variant}".encode()).hexdigest()[:32]
     locks = cache_folder(cache_dir)
     try:
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"hub-{digest}.lock"):
-            if is_pinned and (folder := _complete(source, revision, variant, cache_dir, wanted)):
+            if is_pinned and (folder := complete(source, revision, variant, cache_dir, wanted)):
                 return folder
             return _fetched(source, revision, variant, cache_dir, tries, wanted)
     except OSError as error:  # ours are none
@@ -110,7 +110,7 @@ def _fetched(
     answer = _asked(source, revision, fetch, tries)
     if isinstance(answer, Path):
         return answer
-    if folder := _complete(source, revision, variant, cache_dir, wanted):
+    if folder := complete(source, revision, variant, cache_dir, wanted):
         return folder
     raise _unreachable(source, revision, answer)
 
@@ -196,7 +196,7 @@ def _cached(source: str, revision: str | None, cache_dir: str | None) -> Path | 
     return Path(index).parent if isinstance(index, str) else None
 
 
-def _complete(
+def complete(
     source: str, revision: str | None, variant: str | None, cache_dir: str | None, wanted: Wanted
 ) -> Path | None:
     """The snapshot in the local cache, if it has all files that `variant` is loaded from."""

@@ -24,10 +24,30 @@ from actors.storage import Storage
 
 
 class MemoryWay(NamedTuple):
-    """A way to make clips: the name that a clip's record has for it, and what it needs of the GPU, in torch's count."""
+    """A way to make clips.
+
+    Attributes:
+        name: that a clip's record has for it.
+        needed_bytes: what it needs of the GPU, in torch's count.
+        host_bytes: what a worker takes of its machine's memory; 0: little.
+    """
 
     name: str
     needed_bytes: int
+    host_bytes: int = 0
+
+
+class Memory(NamedTuple):
+    """What a generator needs of memory.
+
+    Attributes:
+        ways: from the one that the settings ask for to the tightest that a worker goes on to by itself; empty: it needs
+            none, or that is not known.
+        unknown: why it is not known, a clause; "" where it is.
+    """
+
+    ways: list[MemoryWay]
+    unknown: str = ""
 
 
 class AnyModel(Section):
@@ -79,12 +99,9 @@ class AnyModel(Section):
         """Local paths made absolute: a worker's current folder is not ours."""
         return self
 
-    def memory_ways(self, parameters: Any, image: ImageSettings) -> list[MemoryWay]:  # noqa: ARG002 - none is needed
-        """How clips are made where there is ever less memory, from what the settings ask for to the tightest.
-
-        Empty: without a GPU's memory.
-        """
-        return []
+    def memory_needs(self, parameters: Any, image: ImageSettings, storage: Storage) -> Memory:  # noqa: ARG002 - none is needed
+        """What clips of these parameters and sizes need; settled or not."""
+        return Memory([])
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """What is wrong with settings taken together: where in the section, and a clause."""

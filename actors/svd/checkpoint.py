@@ -76,7 +76,7 @@ def unet_shapes(
         return single_file.unet_shapes(source, storage)
     names = checkpoint.wanted_names(source, variant, wanted_files, storage)
     found = checkpoint.headers(source, [name for name in names if name.startswith("unet/")], storage, f"{source}/")
-    return {name: entry.shape for header in found for name, entry in header.tensors.items()}
+    return {name: entry.shape for header in found.values() for name, entry in header.tensors.items()}
 
 
 def check_is_svd(source: str, storage: Storage) -> None:

@@ -36,6 +36,10 @@ _LAST_IS_GIVEN_OUT_S = 2.0
 # For the ledger to take a reason, which mostly takes a millisecond: a process that has to end ends without it, too.
 _LAST_WORDS_S = 30.0
 
+# What takes so long is told of as ended at once: one call of the ledger more costs nothing beside it, and otherwise a
+# worker that has nothing to do would seem to be at work, for those who look at GPUs.
+_TOLD_AT_ONCE_S = 1.0
+
 # How long the last call of each stage took in this process.
 _took_s: dict[str, float] = {}
 
@@ -61,16 +65,23 @@ class Guard:
         answers = self.ledger.begin_together(clip_ids, stage)
         return {} if answers is None else dict(zip(clip_ids, answers, strict=True))
 
-    def call(self, row: Row, stage: str, make: Callable[[], T], answer: Answer | None = None) -> T | Failed | Unstarted:
+    def call(
+        self, row: Row, stage: str, make: Callable[[], T], answer: Answer | None = None, *, clips: int = 1
+    ) -> T | Failed | Unstarted:
         """`make()`, which is `stage` at work on this row; or how the row ends instead.
 
-        `answer` is the ledger's, where it was asked before.
+        Args:
+            row, stage: what is made, and where.
+            make: makes it.
+            answer: of the ledger, where it was asked before.
+            clips: that have to be made before any of them is given out; 0 for one after the first of these, which
+                stays although its node goes away: what was made before it would be lost.
 
         Whatever `make` raises for one clip must not end the job: it becomes the clip's failure. A call that takes
         longer than `clip_timeout_s`, and an error that breaks the GPU for all later calls, end the process.
         """
         clip_id = row.clip_id
-        answer = answer or self.ledger.begin(clip_id, stage, _took_s.get(stage, 0.0))
+        answer = answer or self.ledger.begin(clip_id, stage, clips * _took_s.get(stage, 0.0))
         if answer.verdict == "unstarted":
             return Unstarted(row)
         if answer.verdict == "give up":
@@ -93,6 +104,8 @@ class Guard:
                 _log_failure(error)
         _took_s[stage] = time.perf_counter() - begun
         self.ledger.end(clip_id, stage, _took_s[stage])
+        if _took_s[stage] >= _TOLD_AT_ONCE_S:
+            self.ledger.flush()
         return done
 
     @contextmanager

@@ -269,7 +269,7 @@ class _Driver:
     def _make(self) -> None:
         """As `pipelines.run` has it."""
         job = Job.to_run(load_config([str(self._folder / "job.yaml")], [f"run.shard={self._shard}"]))
-        with job.lease(break_lease=False) as lease, self._alone():
+        with job.lease(None, break_lease=False) as lease, self._alone():
             recover(job.layout, job.storage, lease.check, job.shard)
             job.storage.put_bytes(job.folder.config, to_yaml(job.config).encode())
             plan = job.plan(Retry() if self._retries else None, with_work=True)

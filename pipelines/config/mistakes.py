@@ -32,7 +32,7 @@ def explain(detail: Any, config: type[BaseModel], origins: Origins) -> str:
     if kind == "extra_forbidden":
         section = _section_at(path[:-1], config)
         names = list(section.model_fields) if section else []
-        reason = _refusal(section, str(path[-1])) or f"no such setting{nearest(str(path[-1]), names)}"
+        reason = _refusal(section, str(path[-1])) or f"no such setting{_meant(str(path[-1]), names)}"
         return sentence(path, reason, origins)
     if kind == "missing":
         return sentence(path, REQUIRED, origins)
@@ -79,6 +79,14 @@ def nearest(name: str, candidates: Sequence[str]) -> str:
     """`; did you mean ...?` where there is something alike, else nothing."""
     close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _meant(name: str, names: Sequence[str]) -> str:
+    """What may be meant by a name that there is not; `{num_gpus:1}` is one name of YAML's, without a value."""
+    before, colon, _ = name.partition(":")
+    if colon and before in names:
+        return f"; between braces a blank follows the colon: {{{before}: ...}}"
+    return nearest(name, names)
 
 
 def _section_at(path: PathTo, config: type[BaseModel]) -> type[BaseModel] | None:

@@ -10,7 +10,9 @@ That compares the clocks of two machines: they are assumed to agree within MAX_C
 may write for as long as the clocks differ, until the slower one sees at its next `check` that it was superseded. The
 holder trusts only itself, and no clock that can be set: without a renewal for `lease_s` it may not write either.
 
-A holder whose process is gone from this very machine is known to be dead, so a run after `kill -9` starts at once.
+A holder whose process is gone from this very machine is known to be dead, so a run after `kill -9` starts at once. One
+that has let a renewal pass may be dead on another machine: who comes then waits until its lease ends, or is renewed.
+So the second try of a scheduler, whose first one was lost with its machine, does not come to nothing.
 
 Each share of a dataset (`pipelines.dataset.shard`) has a lease of its own. Shares of one division go together; all
 others exclude each other, the whole dataset among them. A run creates its generation first, and looks at the leases
@@ -25,21 +27,26 @@ can do when its holder stands still right before it: it meets `pipelines.dataset
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from actors.errors import RunError, StorageError
+from actors.errors import BusyError, RunError, StorageError
 from actors.repeating import Repeating
 from actors.storage import NotFound, Storage
+from pipelines.dataset import processes
 from pipelines.dataset.generations import LOOKS, Entry, Generations, all_highest
 from pipelines.dataset.layout import Layout, is_upkeep
 from pipelines.dataset.shard import WHOLE, Shard
 
 # Two renewals in a row may fail before the third is too late.
 _RENEWALS_PER_LEASE = 3
+# A lease is overdue whose last renewal is older than so many of its intervals.
+_OVERDUE = 1.5
+# Seconds between two looks at one that is.
+_OVERDUE_LOOK_S = 5.0
 # A lease that began so recently may be of a run that is about to withdraw, as this one is.
 _RACE = timedelta(seconds=10)
 # So often a run withdraws before such a lease, and waits for at most so long, which is many times what a try takes.
@@ -102,7 +109,7 @@ class Lease:
         except StorageError:
             pass  # the next renewal may succeed; `check` counts the seconds
         else:
-            self._renewed = started
+            self._renewed, self._entry = started, entry
 
     def _check_owner(self) -> None:
         highest = self._generations.highest()
@@ -123,17 +130,22 @@ def held(
     lease_s: float,
     break_lease: bool = False,
     shard: Shard = WHOLE,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[Lease]:
     """Hold the lease on a share of a dataset within the block, renewed every third of `lease_s` by a thread.
 
     `break_lease` takes it over from whoever holds it at the start, or a lease that excludes it; they stop at their next
-    `check`.
+    `check`. With `tell`, which is told of it once, this waits for a lease that is overdue; without, it is refused.
 
     Raises:
-        RunError: another run holds it; the message says who, since when, until when, and what to do.
+        BusyError: another run holds it; the message says who, since when, until when, and what to do.
+        RunError: it changed hands all the time, or is none that this version can read.
         StorageError: the store failed, or cannot create an object only where there is none.
     """
-    lease = _acquire(Generations(layout, storage, shard), run_id, lease_s, break_lease=break_lease)
+    own = Generations(layout, storage, shard)
+    if tell is not None and not break_lease:
+        _wait_for_overdue(own, tell)
+    lease = _acquire(own, run_id, lease_s, break_lease=break_lease)
     try:
         yield lease
     finally:
@@ -150,6 +162,7 @@ class Holder:
     renewed_at: datetime
     is_released: bool
     is_over: bool  # another run may take over
+    is_gone: bool  # it ran on this machine, where its process is no more
     was_ended: bool  # by another run, when it was
 
 
@@ -190,6 +203,7 @@ def _holder(entry: Entry) -> Holder:
         renewed_at=entry.renewed_at,
         is_released=entry.released,
         is_over=entry.is_over(),
+        is_gone=processes.is_gone(entry.pid, entry.process),
         was_ended=entry.ended_by is not None,
     )
 
@@ -213,19 +227,49 @@ def _acquire(own: Generations, run_id: str, lease_s: float, *, break_lease: bool
             _withdraw(own, number, entry)
         is_settled = datetime.now(UTC) - rival[1].since > _RACE
         if is_settled or not tries_left:
-            raise RunError(_refusal(own, run_id, *rival))
+            raise BusyError(_refusal(own, run_id, *rival))
         time.sleep(random.uniform(0, _RACE_WAIT_S))  # noqa: S311 - so that not both come again at once
     raise AssertionError  # the last try returns, or raises
 
 
+def _wait_for_overdue(own: Generations, tell: Callable[[str], None]) -> None:
+    """Wait while the lease of another run is overdue and not renewed; it is over, or renewed, after that."""
+    first = _in_the_way(own)
+    if first is None or not _is_overdue(first):
+        return
+    tell(
+        f"{first.by} holds {own.layout.root} and lets no renewal be seen: waiting until its lease ends at "
+        f"{_clock(first.expires_at)}, or is renewed (--break-lease takes it over from a run that is certainly dead)"
+    )
+    now: Entry | None = first
+    while now == first:
+        time.sleep(_OVERDUE_LOOK_S)
+        now = _in_the_way(own)
+
+
+def _in_the_way(own: Generations) -> Entry | None:
+    """Who holds this share's lease, or one that excludes it."""
+    highest = own.highest()
+    last = own.last(highest)[1] if highest else None
+    if last is not None and not last.is_over():
+        return last
+    rival = _rival(own, {}, None)
+    return rival and rival[1]
+
+
+def _is_overdue(entry: Entry) -> bool:
+    interval = timedelta(seconds=entry.lease_s / _RENEWALS_PER_LEASE)
+    return datetime.now(UTC) - entry.renewed_at > _OVERDUE * interval
+
+
 def _claim(own: Generations, run_id: str, lease_s: float, broken: int) -> tuple[int, Entry]:
-    """Create the next generation of this share's lease; raise RunError where another run holds one above `broken`."""
+    """Create the next generation of this share's lease; raise BusyError where another run holds one above `broken`."""
     for _ in range(LOOKS):
         highest = own.highest()
         if highest > broken:
             highest, last = own.last(highest)
             if last is not None and not last.is_over():
-                raise RunError(_refusal(own, run_id, own.shard, last))
+                raise BusyError(_refusal(own, run_id, own.shard, last))
         number, entry = highest + 1, Entry.of_this_process(run_id, lease_s)
         if own.add(number, entry):
             return number, entry

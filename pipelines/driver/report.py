@@ -23,6 +23,7 @@ from pipelines.dataset.layout import Layout
 from pipelines.money.cost import GpuClock
 from pipelines.money.estimate import Estimate, estimated_or_unknown
 from pipelines.money.pace import Pace
+from pipelines.placement.nodes import gpus_of
 from pipelines.placement.placing import Placement
 from pipelines.planning.planner import Plan
 
@@ -95,7 +96,8 @@ class Summary:
         estimate = estimated_or_unknown(self.plan, config, pools, types, placement.generating_on)
         print_estimate(estimate, console)
         self.pace.begin(pools, types, estimate)
-        self.gpus.start(pools.reserved, types)
+        there = gpus_of(share.node for share in placement.shares)
+        self.gpus.start(pools.reserved, types, there, grows=config.ray.autoscaling)
 
     def stop_clock(self, started: datetime) -> None:
         """The run has ended, well or not."""
@@ -113,9 +115,14 @@ class Summary:
         return self.failed / self.ended if self.ended else 0.0
 
     @property
+    def has_too_many_failed(self) -> bool:
+        """Whether of the rows that ended so far more failed than may."""
+        return self.failed_share > self.max_failed_share
+
+    @property
     def is_failed(self) -> bool:
         """Whether it came to its end, and more of its rows failed than may: it ends with exit code 1 all the same."""
-        return self.status == "done" and self.failed_share > self.max_failed_share
+        return self.status == "done" and self.has_too_many_failed
 
     def fails_too_often(self, num_begun: Callable[[], int]) -> bool:
         """Whether it is time to stop: of the rows that were begun with, more failed than chance explains.
@@ -123,7 +130,7 @@ class Summary:
         Of those that ended it would be most at first: an image that is missing fails at once, a clip takes its time.
         """
         # What failed before may well fail again, and a retry plans it in the same order each time.
-        if self.is_retry or self.failed_share <= self.max_failed_share:
+        if self.is_retry or not self.has_too_many_failed:
             return False
         begun = num_begun() + sum(count for (stage, _), count in self.failures.items() if stage == "manifest")
         begun = max(begun, self.ended)  # a ledger that began anew knows of fewer

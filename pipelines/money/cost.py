@@ -1,7 +1,8 @@
-"""GPU-seconds of a run, and what they cost."""
+"""GPU-seconds of a run, and what they cost: each type of GPU is counted for itself, at its own price."""
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,58 +20,76 @@ class GpuClock:
 
     Attributes:
         is_on: whether it counts, also where there is no GPU.
-        reserved, held: GPUs that the run asks for, and of these those that are there now.
+        reserved: GPUs that the run asks for.
         currency: of `cost`.
     """
 
     def __init__(self, settings: CostSettings) -> None:
         self.currency = settings.currency
         self._settings = settings
-        self._price: float | None = settings.gpu_hour
-        self.is_on, self.reserved, self.held = False, 0.0, 0.0
-        self._types: Mapping[str, float] = {}
+        self.is_on, self.reserved = False, 0.0
+        self._planned: Mapping[str, float] = {}
+        self._grows = False
+        self._held: Mapping[str, float] = {}  # by type
         self._since = 0.0
-        self._seconds, self._cost, self._is_unpriced = 0.0, 0.0, False  # until `_since`
+        self._seconds: defaultdict[str, float] = defaultdict(float)  # by type, until `_since`
         self._lock = threading.Lock()
         self._time = GpuTime()
 
-    def start(self, reserved: Mapping[str, Reserved], types: Mapping[str, float]) -> None:
-        """From here on the actors of each stage hold so many GPUs.
+    def start(
+        self, reserved: Mapping[str, Reserved], planned: Mapping[str, float], there: Mapping[str, float], *, grows: bool
+    ) -> None:
+        """From here on the actors of each stage hold GPUs.
 
-        `types`: the accelerator types of these, with how many of each; of a cluster that is to grow, none.
+        Args:
+            reserved: what they ask for.
+            planned: GPUs of each accelerator type that they are expected on.
+            there: GPUs of each type that the cluster has now.
+            grows: whether the cluster gets nodes for them: then the others of `reserved` may be of any type.
         """
-        self.reserved = self.held = sum(one.actors * one.gpus for one in reserved.values())
-        self.is_on, self._since, self._types = True, time.monotonic(), types
-        self._price = price_of(self._settings, types)
+        self.reserved = sum(one.actors * one.gpus for one in reserved.values())
+        self.is_on, self._since, self._planned, self._grows = True, time.monotonic(), planned, grows
         self._time.start(reserved)
+        self.see(there)
 
-    def see(self, types: Mapping[str, float]) -> None:
-        """So many GPUs of each type are there now: no more of those that were reserved are held."""
+    def see(self, there: Mapping[str, float]) -> None:
+        """So many GPUs of each type are there now: of these, no more than were reserved are held."""
         with self._lock:
             self._settle()
-            there = sum(count for name, count in types.items() if not self._types or name in self._types)
-            self.held = min(self.reserved, there) if self.is_on else 0.0
-            if not self._types:
-                self._price = price_of(self._settings, types)
+            self._held = self._held_of(there) if self.is_on else {}
+
+    def _held_of(self, there: Mapping[str, float]) -> dict[str, float]:
+        held = {name: min(count, there.get(name, 0.0)) for name, count in self._planned.items()}
+        if self._grows:
+            for name, count in there.items():
+                left = max(0.0, self.reserved - sum(held.values()))
+                held[name] = held.get(name, 0.0) + min(left, count - held.get(name, 0.0))
+        return {name: count for name, count in held.items() if count}
 
     def stop(self) -> None:
         """No more are held."""
         with self._lock:
+            self._settle()
             if self.is_on:
                 self._time.stop()
-            self._settle()
-            self.is_on, self.held = False, 0.0
+            self.is_on, self._held = False, {}
 
     def _settle(self) -> None:
-        seconds, now = self._running_s(), time.monotonic()
-        self._seconds, self._since = self._seconds + seconds, now
-        if seconds and self._price is None:
-            self._is_unpriced = True
-        self._cost += seconds / S_PER_HOUR * (self._price or 0.0)
+        """Count the seconds since this was called last."""
+        now = time.monotonic()
+        seconds, self._since = now - self._since, now
+        for name, count in self._held.items():
+            self._seconds[name] += count * seconds
+        self._time.tick(self._held_now(), seconds)
 
-    def _running_s(self) -> float:
-        """GPU-seconds since the number of GPUs changed last."""
-        return self.held * (time.monotonic() - self._since)
+    def _held_now(self) -> float:
+        return sum(self._held.values())
+
+    @property
+    def held(self) -> float:
+        """GPUs that are there now, of those that the run asks for."""
+        with self._lock:
+            return self._held_now()
 
     def add(self, ending: Ending) -> None:
         """A row has ended, after some seconds in each stage."""
@@ -78,7 +97,14 @@ class GpuClock:
 
     def following(self, take_spent: Callable[[], Spent]) -> AbstractContextManager[None]:
         """Within the block the ledger is asked now and then where the workers' other seconds went."""
-        return self._time.followed(take_spent)
+
+        def take() -> Spent:
+            spent = take_spent()
+            with self._lock:
+                self._settle()
+            return spent
+
+        return self._time.followed(take)
 
     def shares(self) -> dict[str, float]:
         """What the GPU-seconds went into: `SHARES`, each 0..1, together 1; nothing where no GPU was held."""
@@ -87,14 +113,22 @@ class GpuClock:
     def seconds(self) -> float:
         """GPU-seconds so far."""
         with self._lock:
-            return self._seconds + self._running_s()
+            self._settle()
+            return sum(self._seconds.values())
 
     def cost(self) -> float | None:
-        """What they come to; None without a price."""
+        """What they come to; None without a price, or where GPUs were held that have none."""
+        if self._settings.gpu_hour is None and not self._settings.gpu_hours:
+            return None
         with self._lock:
-            if self._is_unpriced or self._price is None:
-                return None
-            return self._cost + self._running_s() / S_PER_HOUR * self._price
+            self._settle()
+            total = 0.0
+            for name, seconds in self._seconds.items():
+                price = self._settings.gpu_hours.get(name, self._settings.gpu_hour)
+                if price is None and seconds:
+                    return None
+                total += seconds / S_PER_HOUR * (price or 0.0)
+            return total
 
     def described(self, clips: int) -> dict[str, Any]:
         """What `summary.json` says of it; `clips` were made."""
@@ -119,8 +153,8 @@ def price_of(settings: CostSettings, types: Mapping[str, float]) -> float | None
     """The price of one GPU for an hour, on average over the GPUs of a cluster; None where one has no price."""
     if not any(types.values()):
         return settings.gpu_hour
-    prices = {name: settings.gpu_hours.get(name, settings.gpu_hour) for name in types}
+    prices = {name: settings.gpu_hours.get(name, settings.gpu_hour) for name, count in types.items() if count}
     if any(price is None for price in prices.values()):
         return None
     total = sum(types.values())
-    return sum((prices[name] or 0.0) * count for name, count in types.items()) / total
+    return sum((price or 0.0) * types[name] for name, price in prices.items()) / total

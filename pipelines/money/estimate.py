@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 from actors.counting import counted
 from pipelines.config import Config
@@ -20,6 +21,7 @@ from pipelines.dataset.speeds import PastRun, Seconds
 from pipelines.money import measured
 from pipelines.money.bill import S_PER_HOUR, per_1000
 from pipelines.money.cost import price_of
+from pipelines.placement.nodes import UNKNOWN_TYPE
 from pipelines.planning.planner import Plan
 from pipelines.pools import Pools, pools_without_cluster
 
@@ -129,7 +131,7 @@ def _seconds(
         named = [name for name in {**config.cost.gpu_hours, **(types or {})} if _is(name, one.device)]
         return one, f"from {counted(one.clips, 'clip')} of this dataset ({one.device})", named[0] if named else None
     asked = {_reference(config.cost): 1.0} if types is None else types
-    if not pools.generate_gpus or not asked:
+    if not pools.generate_gpus or not asked or not measured.is_alike(config):
         return None, "", None
     each = {name: measured.seconds_on(name, config) for name in asked}
     if any(one is None for one in each.values()):
@@ -150,7 +152,8 @@ def _pace(seconds: Seconds, runs: Sequence[PastRun], pools: Pools) -> tuple[floa
     could = _bottleneck(seconds, actors)
     if not runs:
         return None, could
-    start_s = sum(run.elapsed_s - run.making_s for run in runs) / len(runs)
+    # Not the mean: one run that had to wait for its machines says nothing of the next.
+    start_s = median_low([run.elapsed_s - run.making_s for run in runs])
     if same := [run for run in runs if run.actors == actors]:
         return start_s, sum(run.making_s for run in same) / sum(run.made - 1 for run in same)
     longest = max(runs, key=lambda run: run.made)
@@ -166,7 +169,9 @@ def _bottleneck(seconds: Seconds, actors: Mapping[str, int]) -> float:
 
 
 def _is(accelerator: str, device: str) -> bool:
-    """Whether a device, as PyTorch calls it (NVIDIA H100 80GB HBM3), is of a type as Ray calls it (H100)."""
+    """Whether a device, as PyTorch calls it (NVIDIA H100 80GB HBM3), may be of a type as Ray calls it (H100)."""
+    if accelerator == UNKNOWN_TYPE:
+        return True
     name = "[- ]".join(map(re.escape, accelerator.split("-")))
     return re.search(rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])", device) is not None
 

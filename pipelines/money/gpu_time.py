@@ -33,6 +33,8 @@ class GpuTime:
         self._made, self._failed, self._started, self._waited, self._lost = (
             defaultdict[str, float](float) for _ in range(5)
         )
+        self._first_started: defaultdict[str, float] = defaultdict(float)  # of `_started`, those that were the first
+        self._unready_s = 0.0  # of GPUs, while no worker that is ready held them
         self._under_way: Mapping[str, float] = {}
         self._ready: Counter[str] = Counter()
         self._since = 0.0
@@ -41,6 +43,11 @@ class GpuTime:
     def start(self, reserved: Mapping[str, Reserved]) -> None:
         """From here on these actors are reserved."""
         self._reserved, self._since, self._ended = reserved, time.monotonic(), None
+
+    def tick(self, gpus: float, seconds: float) -> None:
+        """For so long so many GPUs were held."""
+        ready = self._weighed(self._ready)
+        self._unready_s += max(0.0, gpus - ready) * seconds
 
     def stop(self) -> None:
         """No more are: what is under way now has come to nothing."""
@@ -63,6 +70,7 @@ class GpuTime:
             new = min(count, max(0, self._reserved[stage].actors - self._ready[stage]))
             self._ready[stage] += new
             self._started[stage] += spent["first_start_s"][stage]
+            self._first_started[stage] += spent["first_start_s"][stage]
             self._waited[stage] += (spent["first_wait_s"][stage] + count * before_ledger_s) * new / count
         for stage in self._reserved:
             self._started[stage] += spent["restart_s"].get(stage, 0.0)
@@ -100,7 +108,8 @@ class GpuTime:
         }
         # Who waits for a node that is not there yet holds no GPU.
         waited = self._weighed(self._waited) + self._weighed(waiting)
-        parts["starting"] += min(waited, max(0.0, gpu_s - sum(parts.values())))
+        with_gpu = self._unready_s - self._weighed(self._first_started)
+        parts["starting"] += max(0.0, min(waited, with_gpu, gpu_s - sum(parts.values())))
         whole = max(gpu_s, sum(parts.values()))  # which were measured in different places
         return {name: part / whole for name, part in parts.items()} | {"idling": 1 - sum(parts.values()) / whole}
 

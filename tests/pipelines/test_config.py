@@ -77,11 +77,12 @@ def test_later_files_and_overrides_win(tmp_path: Path) -> None:
 def test_all_mistakes_are_reported_at_once_with_origin_and_nearest_name(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("manifest: a.csv\nmodel:\n  source: m\n  precison: fp16\ngeneration:\n  num_frames: lots\n")
-    text = mistakes([str(file)], ["image.widht=512", "image.fit=squeeze", "oops", "video.crf=30"])
-    assert text.startswith("6 mistakes in the configuration:")
+    text = mistakes([str(file)], ["image.widht=512", "image.fit=squeeze", "oops", "workers.generate={actors:1}"])
+    assert text.startswith("7 mistakes in the configuration:")
     assert f"model.precison: no such setting; did you mean 'precision'? ({file}:4)" in text
     assert f"({file}:6)" in text
     assert "image.widht: no such setting; did you mean 'width'? (override 'image.widht')" in text
+    assert "workers.generate.actors:1: no such setting; between braces a blank follows the colon: {actors: ...}" in text
     assert "image.fit: input should be 'crop', 'pad' or 'stretch' (override 'image.fit')" in text
     assert "override number 3: an override looks like key=value" in text
     assert "output: is required" in text

@@ -27,9 +27,25 @@ H100 = "NVIDIA H100 80GB HBM3"
 FOUR_GPUS = Pools(4, 1.0, 1, 0.0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def svd_xt(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What an estimate reads of SVD-XT."""
+    folder = tmp_path_factory.mktemp("svd-xt")
+    unet = {"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2}
+    (folder / "unet").mkdir()
+    (folder / "unet/config.json").write_text(json.dumps(unet))
+    CHECKPOINT.append(folder)
+
+
+CHECKPOINT: list[Path] = []
+
+
 def config_of(*overrides: str) -> Config:
     """SVD-XT as it was measured, and two settings more."""
-    return load_config(["conf/svd_xt.yaml"], ["manifest=m.csv", "output=out", *overrides])
+    source = f"model.source={CHECKPOINT[-1]}"
+    return load_config(
+        ["conf/svd_xt.yaml"], ["manifest=m.csv", "output=out", source, "model.revision=null", *overrides]
+    )
 
 
 def null_config(*overrides: str) -> Config:
@@ -121,6 +137,8 @@ def test_of_a_table_with_interpolation(rife_weights: Path) -> None:
         ({"H100": 4.0}, ("model.precision=fp32",)),
         ({"H100": 4.0}, ("model.tier=fast",)),
         ({"H100": 4.0}, ("model.memory=sequential",)),
+        ({"H100": 4.0}, ("model.source=checkpoints/svd-demo",)),
+        ({"H100": 4.0}, ("model.source=nowhere/at-all.safetensors",)),
         (None, ("workers.generate.num_gpus=0", "workers.finish.num_gpus=0")),
     ],
 )
@@ -132,9 +150,10 @@ def test_what_nobody_has_measured_is_unknown(types: dict[str, float] | None, ove
 
 def test_of_earlier_runs_on_as_many_actors() -> None:
     seconds = Seconds(0.01, 0.02, 300, "cpu")
-    runs = [past(101, 20.0, 10.0), past(301, 42.0, 30.0)]
+    waited_for_machines = past(101, 40_010.0, 10.0)
+    runs = [waited_for_machines, past(101, 20.0, 10.0), past(201, 31.0, 20.0)]
     told = estimated(plan_of(1000, seconds, runs=runs), null_config())
-    assert told.time_s == pytest.approx((10 + 12) / 2 + 1000 * 40 / 400)
+    assert told.time_s == pytest.approx(11 + 1000 * 40 / 400)
     assert told.lacks == ""
     assert told.lines()["would take"] == "111 s on 1 actor to generate and 1 actor to finish"
 
@@ -305,14 +324,14 @@ def test_what_changes_no_speed_is_the_same_setting() -> None:
 
 @pytest.mark.slow
 def test_a_second_run_is_estimated_from_the_first(head: Head, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", 30)
+    write_pictures(tmp_path / "pictures", 16)
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "pictures", tmp_path / "out")
     arguments = ["--config", config, f"ray.address={head.address}"]
     assert "unknown: no clip of these settings yet" in in_process("plan", *arguments).stdout
-    assert in_process("run", *arguments, "columns.limit=15").returncode == 0
-    assert "from 15 clips of this dataset (cpu): 0.0" in in_process("plan", *arguments).stdout
+    assert in_process("run", *arguments, "columns.limit=8").returncode == 0
+    assert "from 8 clips of this dataset (cpu): 0.0" in in_process("plan", *arguments).stdout
     done = in_process("run", *arguments, "run.profile=1")
-    assert "from 15 clips of this dataset (cpu): 0.0" in done.stdout
+    assert "from 8 clips of this dataset (cpu): 0.0" in done.stdout
     assert "this generator uses no PyTorch" in next((tmp_path / "out").rglob("warnings.log")).read_text()
     summaries = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").rglob("summary.json"))]
     assert [summary["estimated_s"] is None for summary in summaries] == [True, False]

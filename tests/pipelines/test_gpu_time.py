@@ -32,9 +32,9 @@ def row(**columns: float) -> Row:
     return Row("ab" * 32, 0, 0, "a.png", {}, columns)
 
 
-def clock() -> GpuClock:
+def clock(pools: dict[str, Reserved] = POOLS, there: float = 3.0) -> GpuClock:
     held = GpuClock(CostSettings())
-    held.start(POOLS, {})
+    held.start(pools, {}, {"H100": there}, grows=True)
     return held
 
 
@@ -96,10 +96,22 @@ def test_workers_that_a_new_ledger_does_not_know_have_not_waited_since_the_run_b
     assert held.shares()["starting"] == pytest.approx(30 / 3000)
 
 
+def test_who_waits_for_a_gpu_that_never_comes_does_not_start_on_one_that_idles(after: Pass) -> None:
+    held = clock({"generate": Reserved(8, 1.0)}, there=4)
+    after(60)
+    with held.following(lambda: spent(60, ready={"generate": 4}, first_start_s={"generate": 4 * 50.0})):
+        pass
+    after(540)
+    for _ in range(4):
+        held.add(Made(row(generate_s=270.0)))
+    shares = {name: round(share * 4 * 600) for name, share in held.shares().items()}
+    assert shares == {"making": 4 * 270, "starting": 4 * 60, "failing": 0, "retrying": 0, "idling": 4 * 270}
+
+
 def test_without_gpus_there_is_nothing_to_share(after: Pass) -> None:
     held = GpuClock(CostSettings())
     assert held.shares() == {}
-    held.start({"generate": Reserved(1, 0.0), "finish": Reserved(1, 0.0)}, {})
+    held.start({"generate": Reserved(1, 0.0), "finish": Reserved(1, 0.0)}, {}, {}, grows=False)
     after(10)
     held.stop()
     assert (held.shares(), held.lines(5), held.described(5)["gpu_time"]) == ({}, {}, {})

@@ -8,15 +8,18 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr
 
 from actors.checkpoints import lora_files
-from actors.checkpoints.checkpoint import revision_of
+from actors.checkpoints.checkpoint import headers_of, revision_of
 from actors.contracts import Value
 from actors.errors import ConfigError
+from actors.generators.base import Memory
 from actors.generators.checkpoints import CheckpointSettings, LoraSettings
 from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settling import problems_of, with_defaults
 from actors.hosting import shortcuts, sizes
 from actors.hosting.classes import KINDS
 from actors.hosting.index import Hosted, look
+from actors.hosting.memory import Clip, Held, memory_ways
+from actors.hosting.weights import parts_of
 from actors.secrets import public_uri
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
@@ -160,6 +163,28 @@ class DiffusersModelSettings(CheckpointSettings):
                 "\n  - ".join([f"{hosted.pipeline} cannot make what the configuration asks for:", *problems])
             )
         return parameters, image
+
+    def memory_needs(self, parameters: DiffusersParameters, image: ImageSettings, storage: Storage) -> Memory:
+        """As in `ModelSection`; the headers of the weights' files are read. Raises as `settled` and `locate` do."""
+        hosted = self.hosted(storage)
+        files = headers_of(
+            self.source,
+            revision=self.revision,
+            variant=self.variant,
+            cache_dir=self.cache_dir,
+            storage=storage,
+            wanted=hosted.wanted_files,
+        )
+        if files is None:
+            return Memory([], f"{self.source} is on the Hub, and not in this machine's cache")
+        parts = parts_of(files, hosted, precision=self.precision, in_8_bits=self.taken.weights is not None)
+        parameters, image = self.settled(parameters, image, storage)
+        assert parameters.num_frames is not None, "settled"
+        is_guided = parameters.guidance_scale is None or parameters.guidance_scale > 1
+        clip = Clip(image.width, image.height, parameters.num_frames, is_guided)
+        tightens = self.taken.weights is None  # 8-bit weights stay where they were made
+        ways = memory_ways(hosted, Held(parts, self.precision, self.memory, tightens, self.vae_tiling), clip)
+        return Memory(ways, "" if ways else "its transformer's config.json tells no width that is known here")
 
     def _needed(self, hosted: Hosted) -> list[str]:
         """Packages that not everybody has: diffusers reads LoRAs with PEFT, and Qwen's processor wants torchvision."""

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from actors.checkpoints.sources import is_file
 from actors.contracts import Value
-from actors.generators.base import MemoryWay
+from actors.generators.base import Memory
 from actors.generators.checkpoints import CheckpointSettings
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
 from actors.generators.svd.memory import memory_ways
@@ -118,9 +118,9 @@ class SvdModelSettings(CheckpointSettings):
             self.loras, lambda: unet_shapes(self.source, variant=self.variant, storage=storage), storage
         )
 
-    def memory_ways(self, parameters: Any, image: ImageSettings) -> list[MemoryWay]:
+    def memory_needs(self, parameters: Any, image: ImageSettings, storage: Storage) -> Memory:  # noqa: ARG002 - nothing is read
         """As in `ModelSection`."""
-        return memory_ways(
+        ways = memory_ways(
             (image.width, image.height),
             parameters.num_frames,
             first=self.memory,
@@ -128,6 +128,7 @@ class SvdModelSettings(CheckpointSettings):
             precision=self.precision,
             tightens=not (self.tier == "fast" and self.fast.fp8),  # 8-bit weights stay where they were made
         )
+        return Memory(ways)
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """As in `ModelSection`."""
