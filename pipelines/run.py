@@ -20,6 +20,7 @@ from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
 from pipelines.dataset.work import remove_work
 from pipelines.driver.cluster import Cluster, check_machine, connected
+from pipelines.driver.growth import Growth
 from pipelines.driver.heartbeat import Heartbeat
 from pipelines.driver.interruption import Interruption
 from pipelines.driver.nodes import NodeWatch
@@ -131,6 +132,7 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         NodeWatch(
             graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console, pools.where["generate"]
         ),
+        Growth(config, console),
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
         try:

@@ -227,7 +227,7 @@ def test_a_type_that_is_named_is_tried_and_a_growing_cluster_may_get_it() -> Non
     grown = config("workers.generate.accelerator_types=[A100]", "workers.generate.actors=3", "ray.autoscaling=true")
     placement = place(grown, nodes(1, 8, 1, "H100"))
     assert placement.pools.generate_actors == 3
-    assert "3 of 3 actors of workers.generate wait for nodes that are to come" in placement.notes
+    assert "3 of 3 actors of workers.generate wait for nodes with GPUs of type A100 that are to come" in placement.notes
 
 
 def test_nodes_without_gpus_load_and_encode_where_they_can_feed_the_others() -> None:
