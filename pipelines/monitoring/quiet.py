@@ -2,6 +2,8 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 from actors.contracts import Ending, Made
 from actors.records import STAGES
@@ -31,7 +33,8 @@ class Quiet:
         """A row has ended. What a clip takes, only those tell that were made: others may fail at once."""
         self._since = time.monotonic()
         if isinstance(ending, Made):
-            self._took_s.append(sum(ending.row.columns.get(column) or 0.0 for column in _COLUMNS))
+            columns: Mapping[str, Any] = ending.row.columns
+            self._took_s.append(sum(columns.get(column) or 0.0 for column in _COLUMNS))
 
     @property
     def seconds(self) -> float:
