@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from actors.contracts import Item, Planned, Stage
+from actors.contracts import Failed, Item, Planned, Stage, Unstarted
 from actors.runner.feed import rows_of
 from actors.runner.packing import pack, planned, unpack
 from actors.runner.profiling import Profiling
@@ -29,7 +29,11 @@ class StageInActor:
         """The batch's items, one after the other, each in a batch of its own."""
         # All before the first is given out: of generators Ray runs several at a time, and where one is run again after
         # its worker died, what it had given out is taken as given.
-        made = [self._runner(item) for item in unpack(batch, self._runner.takes)]
+        items = list(unpack(batch, self._runner.takes))
+        made, clips = [], len(items)
+        for item in items:
+            made.append(self._runner(item, clips=clips))
+            clips = clips if isinstance(item, Failed | Unstarted) else 0
         return (pack(item, self._runner.gives) for item in made)
 
 

@@ -27,14 +27,16 @@ class Runner(Generic[In, Out]):
         self.takes: type[In] = takes(type(stage))
         self.gives: type[Out] = gives(type(stage))
 
-    def __call__(self, item: In | Failed | Unstarted, answer: Answer | None = None) -> Out | Failed | Unstarted:
+    def __call__(
+        self, item: In | Failed | Unstarted, answer: Answer | None = None, *, clips: int = 1
+    ) -> Out | Failed | Unstarted:
         """The stage's item for this one; a row that came to its end before passes as it is.
 
-        `answer` is the ledger's, where it was asked before.
+        `answer` and `clips` as `Guard.call` has them.
         """
         if isinstance(item, Failed | Unstarted):
             return item
-        return self._guard.call(item.row, self.name, lambda: self._call(item), answer)
+        return self._guard.call(item.row, self.name, lambda: self._call(item), answer, clips=clips)
 
     def close(self) -> None:
         """Have the stage let go of what it has open."""

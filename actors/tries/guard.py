@@ -65,16 +65,23 @@ class Guard:
         answers = self.ledger.begin_together(clip_ids, stage)
         return {} if answers is None else dict(zip(clip_ids, answers, strict=True))
 
-    def call(self, row: Row, stage: str, make: Callable[[], T], answer: Answer | None = None) -> T | Failed | Unstarted:
+    def call(
+        self, row: Row, stage: str, make: Callable[[], T], answer: Answer | None = None, *, clips: int = 1
+    ) -> T | Failed | Unstarted:
         """`make()`, which is `stage` at work on this row; or how the row ends instead.
 
-        `answer` is the ledger's, where it was asked before.
+        Args:
+            row, stage: what is made, and where.
+            make: makes it.
+            answer: of the ledger, where it was asked before.
+            clips: that have to be made before any of them is given out; 0 for one after the first of these, which
+                stays although its node goes away: what was made before it would be lost.
 
         Whatever `make` raises for one clip must not end the job: it becomes the clip's failure. A call that takes
         longer than `clip_timeout_s`, and an error that breaks the GPU for all later calls, end the process.
         """
         clip_id = row.clip_id
-        answer = answer or self.ledger.begin(clip_id, stage, _took_s.get(stage, 0.0))
+        answer = answer or self.ledger.begin(clip_id, stage, clips * _took_s.get(stage, 0.0))
         if answer.verdict == "unstarted":
             return Unstarted(row)
         if answer.verdict == "give up":

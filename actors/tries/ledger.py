@@ -74,7 +74,7 @@ class Ledger(Protocol):
         """A warning of this process, for the driver (`actors.logs`)."""
 
     def claim(self, what: str) -> bool:
-        """Whether the caller is the first of the run to claim this, which one process alone is to do."""
+        """Whether this worker is to do what one alone is to do: the first that claims it, until its node is lost."""
 
     def worker_name(self) -> str:
         """Of the worker that asks; the same after it was started again."""
@@ -107,7 +107,7 @@ class LocalLedger:
         # Deaths of which Ray may yet say that their node was lost: when each was noticed, the node, the report.
         self._doubtful: list[tuple[float, str, Report]] = []
         self._spent = SpentTime()
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, tuple[str, str]] = {}  # by which worker, and its node
 
     def begin(self, key: str, stage: str, takes_s: float = 0.0, node: str = "") -> Answer:
         """As in `Ledger`."""
@@ -237,11 +237,14 @@ class LocalLedger:
         """Why no worker can start: the class of the error, by name, and its message."""
         return self._refusal
 
-    def claim(self, what: str) -> bool:
-        """As in `Ledger`."""
-        is_first = what not in self._claimed
-        self._claimed.add(what)
-        return is_first
+    def claim(self, what: str, worker: str = "", node: str = "") -> bool:
+        """As in `Ledger`. A worker that was started again, under its name, has the claim of the one before it."""
+        if what in self._claimed:
+            holder, home = self._claimed[what]
+            if (not worker or holder != worker) and not self._nodes.is_lost(home):
+                return False
+        self._claimed[what] = worker, node
+        return True
 
     def worker_name(self) -> str:
         """As in `Ledger`: without Ray, this process is the one worker."""

@@ -154,8 +154,8 @@ class RemoteLedger:
 
     def claim(self, what: str) -> bool:
         """As in `Ledger`."""
-        is_first: bool = self._wait_for("claim", what)
-        return is_first
+        is_ours: bool = self._wait_for("claim", what, self.worker_name(), self._here())
+        return is_ours
 
     def worker_name(self) -> str:
         """As in `Ledger`: Ray starts an actor again under its old id."""

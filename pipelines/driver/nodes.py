@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, Protocol, Self
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -36,7 +36,7 @@ class Gpus(Protocol):
         """So many of each type are there."""
 
 
-class NodeWatch:
+class NodeWatch(Repeating):
     """A context manager: a thread tells the user and the ledger, in a line each, what becomes of nodes."""
 
     def __init__(
@@ -56,23 +56,14 @@ class NodeWatch:
             console: where people read.
             generates_on: what tells Ray where generators may be (`Pools.where`); nothing: anywhere.
         """
-        self._tries, self._gpus, self._end, self._console = tries, gpus, end, console
+        super().__init__("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
+        self._tries, self._gpus, self._end_run, self._console = tries, gpus, end, console
         self._generates_on = generates_on
         self._own = ""  # the driver's node
         self._lacks = ""  # as it was said last
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
         self._goes_at: dict[str, float] = {}
         self._announced: set[str] = set()
-        self._looking = Repeating("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
-
-    def __enter__(self) -> Self:
-        self._looking.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._looking.stop()
 
     def _look_at_ray(self) -> None:
         import ray
@@ -99,7 +90,7 @@ class NodeWatch:
                 self._say_going(name, goes_at[node])
                 if node == self._own:
                     self._say("the run itself is on that node: it ends in good order, the same command continues it")
-                    self._end()
+                    self._end_run()
         reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
         for node in before.keys() - alive.keys():
             self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)

@@ -215,7 +215,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 def print_estimate(estimate: Estimate, console: Console) -> None:
     """What the clips of a plan will take."""
     if estimate.clips:
-        console.print(_table(estimate.shown()))
+        console.print(_table(estimate.lines()))
     if estimate.note:
         console.print(f"note: {estimate.note}", markup=False, highlight=False)
 
@@ -251,7 +251,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     for kind, count in summary.degradations.items():
         rows[f"{kind}, times"] = f"{count:,} (see warnings.log)"
     rows["whole run, seconds"] = f"{summary.elapsed_s:.1f}"
-    rows |= summary.gpus.shown(summary.made)
+    rows |= summary.gpus.lines(summary.made)
     rows["videos and metadata"] = summary.layout.data
     if summary.failed:
         rows["failures"] = summary.layout.failures

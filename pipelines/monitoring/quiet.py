@@ -2,8 +2,6 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
 from actors.contracts import Ending, Made
 from actors.records import STAGES
@@ -33,8 +31,7 @@ class Quiet:
         """A row has ended. What a clip takes, only those tell that were made: others may fail at once."""
         self._since = time.monotonic()
         if isinstance(ending, Made):
-            columns: Mapping[str, Any] = ending.row.columns
-            self._took_s.append(sum(columns.get(column) or 0.0 for column in _COLUMNS))
+            self._took_s.append(sum(float(ending.row.columns.get(column) or 0.0) for column in _COLUMNS))
 
     @property
     def seconds(self) -> float:

@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from actors.contracts import Generated, Loaded, Row, Stage
+from actors.contracts import Failed, Generated, Loaded, Row, Stage
 from actors.runner import actor
 from actors.runner.packing import pack, unpack
+from actors.tries import guard
 from actors.tries.guard import Guard
-from actors.tries.ledger import LocalLedger
+from actors.tries.ledger import Answer, LocalLedger
 
 ATTEMPTS = Guard(LocalLedger(max_deaths=3))
 IMAGE = Loaded(Row("a", 0, 0, "", {}), np.zeros((2, 2, 3), np.uint8))
@@ -67,3 +68,21 @@ def test_what_a_start_raises_reaches_the_caller(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("os._exit", end)
     with pytest.raises(Ended):
         actor.as_actor("generate")(partial(Threads, ""), ATTEMPTS, None)
+
+
+def test_a_batch_is_begun_where_all_of_it_can_be_made_and_stays_after_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, asked = LocalLedger(max_deaths=3), list[float]()
+
+    def begin(_clip: str, _stage: str, takes_s: float) -> Answer:
+        asked.append(takes_s)
+        return Answer("begin")
+
+    monkeypatch.setattr(guard, "_took_s", {"generate": 10.0})
+    stage = actor.StageInActor(partial(Threads, "a"), "generate", Guard(ledger))
+    monkeypatch.setattr(ledger, "begin", begin)
+    failed = Failed(IMAGE.row, "load", "ImageError", "no")
+    one_by_one = [pack(item, Loaded) for item in (failed, failed, IMAGE, IMAGE, IMAGE)]
+    names = one_by_one[0].keys()
+    batch = {name: [value for one in one_by_one for value in one[name]] for name in names}
+    assert len(list(stage(batch))) == 5
+    assert asked == [50.0, 0.0, 0.0]

@@ -228,6 +228,17 @@ def test_nothing_begins_that_takes_longer_than_its_node_is_there() -> None:
     assert ledger.begin("third", "generate", 60.0, "there").verdict == "begin"
 
 
+def test_what_one_worker_alone_is_to_do_another_takes_over_where_its_node_is_lost() -> None:
+    nodes = Nodes()
+    ledger = LocalLedger(max_deaths=3, nodes=nodes)
+    assert ledger.claim("profile", "first", "a")
+    assert not ledger.claim("profile", "second", "b")
+    assert ledger.claim("profile", "first", "a")  # it was started again
+    nodes.announce({"a": time.time() + 30})
+    assert ledger.claim("profile", "second", "b")
+    assert not ledger.claim("profile", "first", "c")
+
+
 def test_clips_are_under_way_at_a_node_until_somebody_else_has_their_frames(ledger: LocalLedger) -> None:
     ledger.begin_together([CLIP, OTHER], "load", "there")
     assert ledger.under_way("there") == 0
