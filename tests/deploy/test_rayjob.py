@@ -13,6 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from ray.util.state import list_nodes, list_tasks
 
 from tests.clusters import RAY, Head, environment
 from tests.deploy.fake_cluster import growing_cluster
@@ -35,6 +36,7 @@ def node_types() -> dict[str, dict[str, Any]]:
             held["GPU"] = gpus
         types[name] = {
             "resources": held,
+            "labels": group.get("labels", {}),
             "node_config": {},
             "min_workers": group["minReplicas"],
             "max_workers": group["maxReplicas"],
@@ -65,10 +67,16 @@ def test_a_cluster_without_a_node_grows_for_the_run(tmp_path: Path) -> None:
             if "No available agent" not in done.stderr:
                 break
             time.sleep(1)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        loads = list_tasks(head.dashboard, filters=[("name", "=", "MapBatches(Load)")])
+        with_gpu = {node.node_id for node in list_nodes(head.dashboard) if node.resources_total.get("GPU")}
         grown = [process for process in psutil.process_iter() if is_below(process, head) and "raylet" in process.name()]
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 6
     assert len(grown) >= 2
+    # Nothing was known of the nodes when the run decided where it loads, and images have room beside the generator.
+    assert with_gpu
+    assert {task.node_id for task in loads} - {None}
+    assert not {task.node_id for task in loads} & with_gpu
 
 
 def runtime_env() -> str:
