@@ -60,10 +60,10 @@ def metered_head() -> Iterator[tuple[Head, Path]]:
 
 
 @contextmanager
-def head_alone() -> Iterator[Head]:
-    """A cluster without a node that could make anything, and without a dashboard."""
+def head_alone(**variables: str) -> Iterator[Head]:
+    """A cluster without a node that could make anything, and without a dashboard; `variables` are in its environment."""
     port = free_port()
-    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0") as process:
+    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", **variables) as process:
         _wait_until_it_listens(port, process)
         yield Head(f"127.0.0.1:{port}", "", process.pid)
 
@@ -136,7 +136,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+def _node(*arguments: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
     """`--block` makes all processes of the node end with the one that is started here."""
     # Unix sockets live in there, and their paths may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -147,7 +147,7 @@ def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
         place = [] if has_place else [f"--temp-dir={folder}"]  # other nodes take the head's
         process = subprocess.Popen(
             [*command, *place],
-            env=environment(),
+            env=environment() | variables,
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
