@@ -61,7 +61,7 @@ def metered_head() -> Iterator[tuple[Head, Path]]:
 
 @contextmanager
 def head_alone(**variables: str) -> Iterator[Head]:
-    """A cluster without a node that could make anything, and without a dashboard; `variables` are in its environment."""
+    """A cluster without a node that could make anything, or a dashboard; `variables` are added to its environment."""
     port = free_port()
     with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", **variables) as process:
         _wait_until_it_listens(port, process)

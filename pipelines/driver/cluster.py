@@ -1,7 +1,6 @@
 """The Ray cluster of a run: the job's own, one that the configuration names, or a local one."""
 
 import logging
-import os
 import signal
 import subprocess
 import sys

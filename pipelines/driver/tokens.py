@@ -11,7 +11,7 @@ import secrets
 from actors.errors import ConfigError
 from pipelines.driver.address import Address
 
-_MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - names
+_MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _FILE = "~/.ray/auth_token"
 _TOKEN_BYTES = 32
 _ASKS = "token"
@@ -40,9 +40,8 @@ def token_refused(error: BaseException | None, address: Address) -> ConfigError 
     lack = "no token is here" if _NONE_FOUND in said else "the token given is not its own"
     mode = "" if gives_one else f"set {_MODE}={_ASKS}, and "
     have = f"have the cluster's token in {_FILE} or {_TOKEN} (`ray get-auth-token` on its head shows it)"
-    return ConfigError(
-        f"the Ray cluster at {address.said} asks for a token, and {lack if gives_one else 'none was given'}: {mode}{have}"
-    )
+    lack = lack if gives_one else "none was given"
+    return ConfigError(f"the Ray cluster at {address.said} asks for a token, and {lack}: {mode}{have}")
 
 
 def _chain(error: BaseException | None) -> list[str]:
