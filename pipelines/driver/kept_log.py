@@ -44,10 +44,8 @@ class KeptLog:
             self._copy(size, with_last_line=False)
 
     def finish(self) -> None:
-        """Copy all that is there now, if it is not. Raises StorageError."""
-        size = self._path.stat().st_size
-        if size != self._copied_bytes:
-            self._copy(size, with_last_line=True)
+        """Copy all that there is, a last line without an end, too. Raises StorageError."""
+        self._copy(self._path.stat().st_size, with_last_line=True)
 
     def _copy(self, size: int, *, with_last_line: bool) -> None:
         masked = self._path.with_name(f"{self._path.name}.masked")
