@@ -86,7 +86,7 @@ class NodeWatch:
                     self._end()
         reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
         for node in before.keys() - alive.keys():
-            self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)
+            self._is_gone(node, before[node], reasons.get(node))
         self._alive, self._goes_at = alive, goes_at
         self._gpus.see(gpus_of(nodes_of(nodes)))
         self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in goes_at])
@@ -103,9 +103,14 @@ class NodeWatch:
         logs.logger.warning(said)
         self._say(said)
 
-    def _is_gone(self, name: str, reason: int | None, *, was_announced: bool) -> None:
+    def _is_gone(self, node: str, name: str, reason: int | None) -> None:
         if reason == ray_private.WAS_IDLE:
             self._say(f"node {name} was idle and was given back")
+            return
+        was_announced = node in self._announced or reason == ray_private.WAS_ANNOUNCED
+        # Before its time Ray ends it only where it is idle. Where no look has found the notice, it ended at once.
+        if reason == ray_private.WAS_ANNOUNCED and time.time() < self._goes_at.get(node, math.inf):
+            self._say(f"node {name} has gone away, as was announced: nothing was under way there")
             return
         how = "has gone away, as was announced" if was_announced else "was lost without notice"
         logs.degraded("node lost", f"node {name} {how}: what it had is made again elsewhere, and counts as no death")

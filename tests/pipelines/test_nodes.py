@@ -147,3 +147,23 @@ def test_a_node_that_was_idle_is_no_loss(
     watch.look([node("a"), node("b", alive=False, reason=4)], {})
     assert screen.getvalue() == "Node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) was idle and was given back\n"
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_node_that_was_drained_and_had_nothing_to_do_is_no_loss(
+    watch: NodeWatch, screen: io.StringIO, caplog: pytest.LogCaptureFixture, *, is_seen: bool
+) -> None:
+    watch.look([node("a"), node("b")], {"b" * 8: time.time() + 100} if is_seen else {})
+    caplog.clear()
+    watch.look([node("a"), node("b", alive=False, reason=3)], {})
+    said = "Node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) has gone away, as was announced: nothing was under way there"
+    assert screen.getvalue().splitlines()[-1] == said
+    assert caplog.messages == []
+
+
+def test_a_node_that_was_drained_and_had_clips_when_its_time_was_up_is_a_degradation(
+    watch: NodeWatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.look([node("a"), node("b")], {"b" * 8: time.time() - 1})
+    watch.look([node("a"), node("b", alive=False, reason=3)], {})
+    assert "has gone away, as was announced: what it had is made again elsewhere" in caplog.messages[-1]
