@@ -10,6 +10,7 @@
     |-- GpuMemoryError        a clip needs more memory than the GPU has to give
     |-- VideoError            encoding or probing a video failed
     `-- RunError              the run broke off before its end (exit code 1); what is finished is kept
+        |-- BusyError         another run writes to the dataset (exit code 75); nothing was begun
         `-- WorkerDiedError   a worker died each time that it had the clip, or each time that it started
 
 What a single row raises becomes that row's failure record; what the configuration, the manifest or a checkpoint raises
@@ -72,6 +73,10 @@ class VideoError(StillreelError):
 
 class RunError(StillreelError):
     """The run broke off before its end; what is finished is kept."""
+
+
+class BusyError(RunError):
+    """Another run writes to the dataset, so nothing was begun."""
 
 
 class WorkerDiedError(RunError):

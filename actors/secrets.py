@@ -1,12 +1,12 @@
 """Secrets in text and in URIs: what must not come out in messages, logs, saved files and metadata.
 
-`shown`    a URI without its login and its signature: what stands in metadata, and what an image is known by
-`hidden`   any text with `***` where a secret stands: logins and signatures of URLs, and the values that are known
-`remember` makes values known, such as those of `storage.options`, for the rest of the process
+`public_uri`  a URI without its login and its signature: what stands in metadata, and what an image is known by
+`hidden`      any text with `***` where a secret stands: logins and signatures of URLs, and the values that are known
+`remember`    makes values known, such as those of `storage.options`, for the rest of the process
 
 A *signature* is what a store puts into a URL to let its holder in for a while. A new one each hour makes it no other
-image, so it is left out of `shown` as a whole. Where it cannot be told whether such a value also says which image is
-meant (`/get?token=...`), its SHA-256 stands in its place.
+image, so it is left out of `public_uri` as a whole. Where it cannot be told whether such a value also says which image
+is meant (`/get?token=...`), its SHA-256 stands in its place.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ _GROUPS = (
 )  # Discord, Meta, nginx
 _IMAGE = re.compile(r"\.(?:jpe?g|jfif|png|webp|tiff?|bmp|gif|avif|heic|heif|jp2|jxl)$", re.IGNORECASE)
 _IS_SIGNATURE, _IS_AMBIGUOUS = re.compile(_SIGNATURES), re.compile(_AMBIGUOUS)
-# URIs that `shown` may change, and some that it does not: to look through millions of them in Arrow, whose expressions
-# have no look-ahead.
+# URIs that `public_uri` may change, and some that it does not: to look through millions of them in Arrow, whose
+# expressions have no look-ahead.
 MAY_CHANGE = (
     r"(?is)^[a-z][a-z0-9+.-]*://([^/?#]*@|[^?#]*(#|\?(.*&)?([^=&#]*%|("
     + "|".join([_SIGNATURES.replace("(?!process)", ""), _AMBIGUOUS, *(min(names) for names in _GROUPS)])
@@ -109,7 +109,7 @@ class _Known:
 _known = _Known()
 
 
-def shown(uri: str) -> str:
+def public_uri(uri: str) -> str:
     """A URI without login and signature, the rest of it as it stands; a path of this machine as it is."""
     match = _URI.fullmatch(uri)
     if match is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from actors.counting import counted
-from actors.errors import CheckpointError, ConfigError, ManifestError, StillreelError
+from actors.errors import BusyError, CheckpointError, ConfigError, ManifestError, StillreelError
 from actors.printable import printable
 from actors.secrets import hidden
 from actors.stages import FAILING_STAGES
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: it passes by itself
 EXIT_INTERRUPTED = 130
 # What the same command will meet again; anything else may pass.
 _USAGE = (ConfigError, ManifestError, CheckpointError)
@@ -33,8 +34,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Turn an image dataset into a video dataset. Exit codes: 0 done; 1 more rows failed than "
-    "run.max_failed_share, or the run broke off; 2 usage, configuration or manifest; 130 interrupted (the same command "
-    "continues).",
+    "run.max_failed_share, or the run broke off; 2 usage, configuration or manifest; 75 another run is writing to the "
+    "output, so nothing was begun; 130 interrupted (the same command continues).",
 )
 
 
@@ -206,7 +207,7 @@ def verify(
 ) -> None:
     """Say whether a dataset is whole: what it lists, what it holds, its columns.
 
-    Exit codes: 0 clean, or mended; 1 findings, a run writes where it is to repair, or the store failed; 2 no dataset.
+    Exit codes: 0 clean, or mended; 1 findings, or the store failed; 2 no dataset; 75 a run writes what it is to repair.
     """
     from pipelines.driver.screen import Screen
     from pipelines.upkeep import repairing, showing
@@ -231,7 +232,7 @@ def compact(
 ) -> None:
     """Merge small parts, which many small runs have left, into parts of up to 512 clips; no video changes.
 
-    Exit codes: 0 done, or nothing to do; 1 a run writes there, it is not whole, or the store failed; 2 no dataset.
+    Exit codes: 0 done, or nothing to do; 1 it is not whole, or the store failed; 2 no dataset; 75 a run writes there.
     """
     from pipelines.driver.screen import Screen
     from pipelines.upkeep import compacting, showing
@@ -294,9 +295,9 @@ def _dataset(output: str, config: list[str] | None) -> "tuple[Layout, Storage]":
 
     settings = StorageSettings()
     if config:
-        from pipelines.config import load_config
+        from pipelines.config import load_storage
 
-        settings = load_config(config, ["manifest=none", "output=none"]).storage
+        settings = load_storage(config)
     return Layout(Storage.absolute(output).rstrip("/") or "/"), Storage(settings.options, tries=settings.tries)
 
 
@@ -310,13 +311,19 @@ def _retry(retry_failed: bool, stage: str | None, error_type: str | None) -> "Re
     return None
 
 
+def _exit_code(error: StillreelError) -> int:
+    if isinstance(error, _USAGE):
+        return EXIT_USAGE
+    return EXIT_BUSY if isinstance(error, BusyError) else EXIT_FAILED
+
+
 def main() -> None:
     """Run the command line; what went wrong is one message on standard error."""
     try:
         app()
     except StillreelError as error:
         print(f"stillreel: {error}", file=sys.stderr)
-        sys.exit(EXIT_USAGE if isinstance(error, _USAGE) else EXIT_FAILED)
+        sys.exit(_exit_code(error))
     except Exception:  # noqa: BLE001 - a bug of ours, whose traceback may repeat what libraries say
         print(printable(hidden(traceback.format_exc()), keep="\n"), end="", file=sys.stderr)
         sys.exit(EXIT_FAILED)

@@ -1,6 +1,6 @@
 """What a run works on: the configuration with all that is to be looked up first, and the dataset."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,7 @@ class Job:
         run_id: of a run; of none, "-".
         credentials: what clips are signed with; None: they are not.
         licence: of the model; None: there is no model.
+        notes: what the plan says of the model.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Job:
     run_id: str = "-"
     credentials: Credentials | None = None
     licence: Licence | None = None
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(cls, config: Config) -> "Job":
@@ -63,13 +65,16 @@ class Job:
             weights = weights_file(interpolation.weights, storage)
             refuse_unsupported(weights, storage)
             interpolation = interpolation.model_copy(update={"weights": weights})
-        changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
+        model = config.model.with_absolute_paths()
+        changes = {"output": Storage.absolute(config.output), "model": model.opened(storage)}
         config = settled(config.model_copy(update=changes | {"interpolation": interpolation}), storage)
-        revisions = model_revisions(config, storage)
-        licence = config.model.pinned(revisions[0]).licence(storage)
-        config = config.model_copy(update={"model": config.model.with_licence(licence)})
+        revisions, notes = model_revisions(config, storage), config.model.notes(storage)
+        licence = model.pinned(revisions[0]).licence(storage)
+        config = config.model_copy(update={"model": model.with_licence(licence)})
         credentials = credentials_of(config, storage)
-        return cls(config, storage, Layout(config.output), revisions, credentials=credentials, licence=licence)
+        return cls(
+            config, storage, Layout(config.output), revisions, credentials=credentials, licence=licence, notes=notes
+        )
 
     @classmethod
     def to_run(cls, config: Config) -> "Job":
@@ -135,7 +140,7 @@ class Job:
         holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole, index=index)
         run = self.folder if with_work else None
         plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry, files=files)
-        plan.notes[:0] = [*self.config.model.notes(self.storage), *([self.licence.note] if self.licence else [])]
+        plan.notes[:0] = [*self.notes, *([self.licence.note] if self.licence else [])]
         if with_work:
             index.save()
             files.save()

@@ -128,7 +128,9 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         Metrics(summary, config, lease, pools, graph.ledger.counts) as metrics,
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
-        NodeWatch(graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console),
+        NodeWatch(
+            graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console, pools.where["generate"]
+        ),
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):
         try:

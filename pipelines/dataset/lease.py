@@ -33,9 +33,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from actors.errors import RunError, StorageError
+from actors.errors import BusyError, RunError, StorageError
 from actors.repeating import Repeating
 from actors.storage import NotFound, Storage
+from pipelines.dataset import processes
 from pipelines.dataset.generations import LOOKS, Entry, Generations, all_highest
 from pipelines.dataset.layout import Layout, is_upkeep
 from pipelines.dataset.shard import WHOLE, Shard
@@ -108,7 +109,7 @@ class Lease:
         except StorageError:
             pass  # the next renewal may succeed; `check` counts the seconds
         else:
-            self._renewed = started
+            self._renewed, self._entry = started, entry
 
     def _check_owner(self) -> None:
         highest = self._generations.highest()
@@ -137,7 +138,8 @@ def held(
     `check`. With `tell`, which is told of it once, this waits for a lease that is overdue; without, it is refused.
 
     Raises:
-        RunError: another run holds it; the message says who, since when, until when, and what to do.
+        BusyError: another run holds it; the message says who, since when, until when, and what to do.
+        RunError: it changed hands all the time, or is none that this version can read.
         StorageError: the store failed, or cannot create an object only where there is none.
     """
     own = Generations(layout, storage, shard)
@@ -160,6 +162,7 @@ class Holder:
     renewed_at: datetime
     is_released: bool
     is_over: bool  # another run may take over
+    is_gone: bool  # it ran on this machine, where its process is no more
     was_ended: bool  # by another run, when it was
 
 
@@ -200,6 +203,7 @@ def _holder(entry: Entry) -> Holder:
         renewed_at=entry.renewed_at,
         is_released=entry.released,
         is_over=entry.is_over(),
+        is_gone=processes.is_gone(entry.pid, entry.process),
         was_ended=entry.ended_by is not None,
     )
 
@@ -223,7 +227,7 @@ def _acquire(own: Generations, run_id: str, lease_s: float, *, break_lease: bool
             _withdraw(own, number, entry)
         is_settled = datetime.now(UTC) - rival[1].since > _RACE
         if is_settled or not tries_left:
-            raise RunError(_refusal(own, run_id, *rival))
+            raise BusyError(_refusal(own, run_id, *rival))
         time.sleep(random.uniform(0, _RACE_WAIT_S))  # noqa: S311 - so that not both come again at once
     raise AssertionError  # the last try returns, or raises
 
@@ -259,13 +263,13 @@ def _is_overdue(entry: Entry) -> bool:
 
 
 def _claim(own: Generations, run_id: str, lease_s: float, broken: int) -> tuple[int, Entry]:
-    """Create the next generation of this share's lease; raise RunError where another run holds one above `broken`."""
+    """Create the next generation of this share's lease; raise BusyError where another run holds one above `broken`."""
     for _ in range(LOOKS):
         highest = own.highest()
         if highest > broken:
             highest, last = own.last(highest)
             if last is not None and not last.is_over():
-                raise RunError(_refusal(own, run_id, own.shard, last))
+                raise BusyError(_refusal(own, run_id, own.shard, last))
         number, entry = highest + 1, Entry.of_this_process(run_id, lease_s)
         if own.add(number, entry):
             return number, entry

@@ -3,15 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from rich.console import Console
 
 from actors import logs
 from actors.repeating import Repeating
 from pipelines.driver import ray_private
-from pipelines.placement.nodes import gpus_of, nodes_of
+from pipelines.placement.nodes import TYPE_LABEL, Node, gpus_of, nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
 _LOOK_INTERVAL_S = 2.0
@@ -36,27 +36,34 @@ class Gpus(Protocol):
         """So many of each type are there."""
 
 
-class NodeWatch:
+class NodeWatch(Repeating):
     """A context manager: a thread tells the user and the ledger, in a line each, what becomes of nodes."""
 
-    def __init__(self, tries: Tries, gpus: Gpus, end: Callable[[], None], console: Console) -> None:
-        """`end`: what ends the run in good order; called where the driver's own node is to go away."""
-        self._tries, self._gpus, self._end, self._console = tries, gpus, end, console
+    def __init__(
+        self,
+        tries: Tries,
+        gpus: Gpus,
+        end: Callable[[], None],
+        console: Console,
+        generates_on: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """A watch on all nodes.
+
+        Args:
+            tries: the ledger.
+            gpus: the clock of GPUs.
+            end: what ends the run in good order; called where the driver's own node is to go away.
+            console: where people read.
+            generates_on: what tells Ray where generators may be (`Pools.where`); nothing: anywhere.
+        """
+        super().__init__("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
+        self._tries, self._gpus, self._end_run, self._console = tries, gpus, end, console
+        self._generates_on = generates_on
         self._own = ""  # the driver's node
-        self._has_gpus = True
+        self._lacks = ""  # as it was said last
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
         self._goes_at: dict[str, float] = {}
         self._announced: set[str] = set()
-        self._looking = Repeating("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
-
-    def __enter__(self) -> Self:
-        self._looking.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._looking.stop()
 
     def _look_at_ray(self) -> None:
         import ray
@@ -83,7 +90,7 @@ class NodeWatch:
                 self._say_going(name, goes_at[node])
                 if node == self._own:
                     self._say("the run itself is on that node: it ends in good order, the same command continues it")
-                    self._end()
+                    self._end_run()
         reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
         for node in before.keys() - alive.keys():
             self._is_gone(node, before[node], reasons.get(node))
@@ -92,10 +99,13 @@ class NodeWatch:
         self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in goes_at])
 
     def _say_if_no_gpu(self, staying: list[dict[str, Any]]) -> None:
-        has_gpus = any(node.gpus for node in nodes_of(staying))
-        if self._has_gpus and not has_gpus and self._gpus.reserved:
-            self._say("no node with a GPU is there: the run waits for one")
-        self._has_gpus = has_gpus
+        with_gpus = [node for node in nodes_of(staying) if node.gpus]
+        lacks = "" if with_gpus else "no node with a GPU is there"
+        if with_gpus and not any(_may_be_on(node, self._generates_on) for node in with_gpus):
+            lacks = "no GPU is there that the generator may be on"
+        if lacks and lacks != self._lacks and self._gpus.reserved:
+            self._say(f"{lacks}: the run waits for one")
+        self._lacks = lacks
 
     def _say_going(self, name: str, at: float) -> None:
         when = "soon" if math.isinf(at) else f"in {max(0.0, at - time.time()):.0f} s"
@@ -117,6 +127,16 @@ class NodeWatch:
 
     def _say(self, text: str) -> None:
         self._console.print(text[0].upper() + text[1:], markup=False, highlight=False)
+
+
+def _may_be_on(node: Node, options: Mapping[str, Any]) -> bool:
+    """Whether Ray may put there what has these options: `in(H100,A100)` of types, `!in(T4)`, or anywhere."""
+    rule = options.get("label_selector", {}).get(TYPE_LABEL, "")
+    if not rule or options.get("fallback_strategy"):
+        return True
+    negation, _, types = rule.rstrip(")").partition("in(")
+    is_of_types = node.is_labelled and node.accelerator in types.split(",")
+    return is_of_types != bool(negation)
 
 
 def _name(node: Mapping[str, Any]) -> str:

@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 from actors.contracts import PLACE_SCHEMA
 from actors.errors import ManifestError, StorageError
 from actors.generators.parameters import Parameters
-from actors.secrets import shown as shown_uri
+from actors.secrets import public_uri
 from actors.storage import Storage
 from pipelines.manifest import licences
 from pipelines.manifest.chunks import Chunk, limited, regrouped
-from pipelines.manifest.column_names import shown
+from pipelines.manifest.column_names import short_name
 from pipelines.manifest.columns import (
     CONTENT,
     URI,
@@ -166,7 +166,7 @@ class ManifestReader:
     ) -> None:
         self._templates, self._named = templates, columns_of(templates)
         for source in sources if templates else ():
-            check_columns(templates, source.first.schema.names, shown_uri(source.first.uri))
+            check_columns(templates, source.first.schema.names, public_uri(source.first.uri))
         self._storage, self._max_image_bytes = storage, max_image_bytes
         self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
         varying = parameters.varying()
@@ -194,8 +194,8 @@ class ManifestReader:
         ]
         by_name = (source.roles.license for source in sources if columns.license_column is None)
         self.notes += [
-            f"column {shown(name)} of the manifest has the images' licences, which become {licences.COLUMN} of the "
-            "metadata; columns.license_column can name another one"
+            f"column {short_name(name)} of the manifest has the images' licences, which become {licences.COLUMN} of "
+            "the metadata; columns.license_column can name another one"
             for name in dict.fromkeys(filter(None, by_name))
             if name != licences.COLUMN
         ]

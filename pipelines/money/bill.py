@@ -5,7 +5,9 @@ from collections.abc import Mapping
 S_PER_HOUR = 3600.0
 
 
-def shown(gpu_s: float, cost: float | None, currency: str, clips: int, shares: Mapping[str, float]) -> dict[str, str]:
+def bill_lines(
+    gpu_s: float, cost: float | None, currency: str, clips: int, shares: Mapping[str, float]
+) -> dict[str, str]:
     """GPU-seconds, what they came to and what they went into, as lines of a table."""
     lines = {"GPU-hours": f"{gpu_s / S_PER_HOUR:.2f}"} if gpu_s else {}
     if gpu_s and cost is not None:

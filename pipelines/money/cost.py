@@ -10,7 +10,7 @@ from typing import Any
 from actors.contracts import Ending
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
-from pipelines.money.bill import S_PER_HOUR, per_1000, shown
+from pipelines.money.bill import S_PER_HOUR, bill_lines, per_1000
 from pipelines.money.gpu_time import GpuTime
 from pipelines.pools import Reserved
 
@@ -140,9 +140,9 @@ class GpuClock:
             "gpu_time": {name: round(share, 4) for name, share in self.shares().items()},
         }
 
-    def shown(self, clips: int) -> dict[str, str]:
+    def lines(self, clips: int) -> dict[str, str]:
         """The same as lines of a table; nothing where no GPU was held."""
-        return shown(self.seconds(), self.cost(), self.currency, clips, self.shares())
+        return bill_lines(self.seconds(), self.cost(), self.currency, clips, self.shares())
 
 
 def _rounded(amount: float | None) -> float | None:

@@ -62,7 +62,7 @@ class Estimate:
         """None where nothing is known, or no GPU is held."""
         return None if self.time_s is None or not self.gpus else self.time_s * self.gpus / S_PER_HOUR
 
-    def shown(self) -> dict[str, str]:
+    def lines(self) -> dict[str, str]:
         """As lines of a table."""
         if self.seconds is None or self.time_s is None:
             return {"estimate": self.source}
@@ -131,7 +131,7 @@ def _seconds(
         named = [name for name in {**config.cost.gpu_hours, **(types or {})} if _is(name, one.device)]
         return one, f"from {counted(one.clips, 'clip')} of this dataset ({one.device})", named[0] if named else None
     asked = {_reference(config.cost): 1.0} if types is None else types
-    if not pools.generate_gpus or not asked:
+    if not pools.generate_gpus or not asked or not measured.is_alike(config):
         return None, "", None
     each = {name: measured.seconds_on(name, config) for name in asked}
     if any(one is None for one in each.values()):

@@ -15,32 +15,14 @@ from actors.rife.memory import needed_bytes
 from actors.rife.peek import counted_bytes_per_pixel
 from actors.storage import Storage
 from pipelines.config import Config
-from pipelines.placement import fitting, loading, refusals
+from pipelines.placement import fitting, loading, memory, refusals
 from pipelines.placement.fitting import Site
 from pipelines.placement.nodes import Node, listed
 from pipelines.placement.rooms import Room, spread
+from pipelines.placement.shares import Share
 from pipelines.pools import Pools, divide
 
 _GB = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one node gets.
-
-    Attributes:
-        generate, finish: actors.
-        loads: tasks at a time.
-        idle_gpus: that nobody has a share of.
-        way: in which clips are expected to be made on its GPUs; "" where memory does not matter, or none are.
-    """
-
-    node: Node
-    generate: int
-    finish: int
-    loads: int
-    idle_gpus: int
-    way: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +60,7 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
             cluster that grows on demand (`ray.autoscaling`).
     """
     generate, finish = config.workers.generate, config.workers.finish
-    ways = config.model.memory_ways(config.generation, config.image)
+    ways, unknown = memory.needed(config)
     for_generate, notes = fitting.for_generator(config, nodes, ways)
     for_finish = fitting.for_finish(config, nodes)
     pools = _numbers(config, nodes, for_generate, for_finish)
@@ -106,7 +88,8 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
         for index, room in enumerate(rooms)
     ]
     each = [replace(one, way=fitting.way_name(one.node, ways, gpu_shares)) if one.generate else one for one in each]
-    return Placement(placed, each, [*notes, *short, *_tighter(config, each, ways, gpu_shares), *_idle(each)])
+    said = [*unknown, *notes, *short, *_tighter(config, each, ways, gpu_shares), *memory.too_little(each, ways)]
+    return Placement(placed, each, [*said, *_idle(each)])
 
 
 def _numbers(config: Config, nodes: Sequence[Node], for_generate: Site, for_finish: Site) -> Pools:

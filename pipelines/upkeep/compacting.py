@@ -97,7 +97,8 @@ def compact(layout: Layout, storage: Storage, *, dry_run: bool) -> Merges:
 
     Raises:
         ConfigError: there is no dataset.
-        RunError: another run writes to it, or `verify` finds something wrong with it.
+        BusyError: another run writes to it.
+        RunError: `verify` finds something wrong with it.
     """
     if dry_run:
         return _merges(look_at(layout, storage, deep=False), layout, storage)

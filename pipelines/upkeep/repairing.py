@@ -62,7 +62,8 @@ def repair(layout: Layout, storage: Storage, *, deep: bool) -> tuple[Whole, Coun
 
     Raises:
         ConfigError: there is no dataset.
-        RunError: another run writes to it, or a newer version has written to it.
+        BusyError: another run writes to it.
+        RunError: a newer version has written to it.
         StorageError: the store failed.
     """
     if not storage.exists(layout.lease):

@@ -16,7 +16,9 @@ import kubernetes_validate
 import pytest
 import typer
 import yaml
-from ray._private import ray_constants
+from ray._common import utils as ray_common_utils
+from ray._private import ray_constants, services
+from ray._private import utils as ray_utils
 from ray.autoscaler._private.kuberay.autoscaling_config import _get_labels_from_group_spec
 from ray.job_submission import JobStatus
 from ray.util.accelerators import accelerators
@@ -32,6 +34,7 @@ from tests.deploy.manifests import FOLDER, ROOT, documents, groups, ray_job
 SCHEMAS = Path(os.environ.get("KUBERAY_SCHEMAS", ROOT.parent / "shared" / "kuberay"))
 JOB = ray_job()
 GROUPS = groups(JOB)
+SUBMITTER = JOB["submitterPodTemplate"]
 DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 TYPES_OF_RAY = {value for name, value in vars(accelerators).items() if name.isupper()}
 ENTRYPOINT = shlex.split(JOB["entrypoint"])
@@ -46,6 +49,12 @@ def held(group: dict[str, Any], what: str) -> int:
     (container,) = group["template"]["spec"]["containers"]
     resources = container["resources"]
     return int(resources["requests"]["cpu"] if what == "cpu" else resources["limits"].get("nvidia.com/gpu", 0))
+
+
+def bytes_of(memory: str) -> int:
+    """Of a quantity in Kubernetes' way, such as 40Gi."""
+    assert memory.endswith("Gi")
+    return int(memory.removesuffix("Gi")) * 2**30
 
 
 def closed(schema: Any) -> Any:
@@ -84,9 +93,11 @@ def test_the_others_are_what_kubernetes_takes(document: dict[str, Any]) -> None:
 
 
 def test_the_pods_of_the_run_are_what_kubernetes_takes() -> None:
-    for name, group in GROUPS.items():
-        pod = {"apiVersion": "v1", "kind": "Pod", **group["template"]}
-        kubernetes_validate.validate(pod | {"metadata": {"name": name, **pod["metadata"]}}, "1.34", strict=True)
+    templates = {name: group["template"] for name, group in GROUPS.items()} | {"submitter": SUBMITTER}
+    for name, template in templates.items():
+        metadata = {"name": name, **template.get("metadata", {})}
+        pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
+        kubernetes_validate.validate(pod, "1.34", strict=True)
 
 
 def test_the_configmap_holds_the_run() -> None:
@@ -95,7 +106,11 @@ def test_the_configmap_holds_the_run() -> None:
     (schedule,) = (document for _, document in documents() if document["kind"] == "CronJob")
     pod = schedule["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert pod["volumes"][0]["configMap"]["name"] == generator["name"]
-    assert pod["containers"][0]["command"][-1] == "/job/" + generator["files"][0]
+    assert pod["containers"][0]["image"] == container_of({"template": SUBMITTER})["image"]
+    python, script, manifest = pod["containers"][0]["command"]
+    assert python == "python"
+    assert (ROOT / script.removeprefix("/opt/stillreel/")).is_file()  # the image holds conf/ there
+    assert manifest == "/job/" + generator["files"][0]
     assert all((FOLDER / name).is_file() for name in [*kustomization["resources"], *generator["files"]])
 
 
@@ -197,7 +212,7 @@ def test_the_command_is_one_that_stillreel_takes_and_that_fits_the_cluster() -> 
 
 
 def test_every_node_is_of_one_image_and_offers_its_metrics() -> None:
-    images = set()
+    images = {container_of({"template": SUBMITTER})["image"]}
     for group in GROUPS.values():
         (container,) = group["template"]["spec"]["containers"]
         images.add(container["image"])
@@ -205,6 +220,24 @@ def test_every_node_is_of_one_image_and_offers_its_metrics() -> None:
         assert group["template"]["metadata"]["annotations"]["prometheus.io/port"] == port
         assert int(port) in [one["containerPort"] for one in container["ports"]]
     assert len(images) == 1
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_object_store_of_a_pod_lies_in_its_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Ray's own functions, with all of the pod's memory to begin with: the store is never larger."""
+    pod = GROUPS[name]["template"]["spec"]
+    (container,) = pod["containers"]
+    memory = bytes_of(container["resources"]["limits"]["memory"])
+    mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    own = [one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if one["name"] == mounted.get("/dev/shm")]  # noqa: S108
+    # Where the pod mounts none, the operator mounts one of the size of the memory that is asked for.
+    shm = bytes_of(own[0] if own else container["resources"]["requests"]["memory"])
+    monkeypatch.setattr(ray_utils, "get_shared_memory_bytes", lambda: shm)
+    monkeypatch.setattr(ray_common_utils, "get_system_memory", lambda: memory)
+    given = GROUPS[name]["rayStartParams"].get("object-store-memory")
+    store = ray_utils.resolve_object_store_memory(memory, int(given) if given else None)
+    assert store > 2**30
+    assert services.determine_plasma_store_config(store, "/tmp/ray")[0] == "/dev/shm"  # noqa: S108
 
 
 def test_the_head_makes_no_clips_and_stands_on_no_spot_machine() -> None:
@@ -224,6 +257,14 @@ def test_the_head_makes_no_clips_and_stands_on_no_spot_machine() -> None:
     }
 
 
+def test_a_submitter_that_is_lost_is_followed_by_another_beside_the_head() -> None:
+    assert JOB["submitterConfig"]["backoffLimit"] >= 2
+    pod = SUBMITTER["spec"]
+    assert pod["affinity"] == GROUPS["head"]["template"]["spec"]["affinity"]
+    assert pod["restartPolicy"] == "Never"
+    assert "command" not in container_of({"template": SUBMITTER})  # the operator's own, which asks for the job first
+
+
 def test_the_group_of_spot_machines_stands_on_those_that_the_head_refuses() -> None:
     selector = GROUPS["gpu-spot"]["template"]["spec"]["nodeSelector"]
     (term,) = GROUPS["head"]["template"]["spec"]["affinity"]["nodeAffinity"][
@@ -236,8 +277,10 @@ def test_the_group_of_spot_machines_stands_on_those_that_the_head_refuses() -> N
 def test_no_file_holds_a_secret_or_runs_as_root() -> None:
     for name, document in documents():
         assert document["kind"] != "Secret", name
-    for group in GROUPS.values():
-        assert group["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+    for template in [SUBMITTER, *(group["template"] for group in GROUPS.values())]:
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+    for group in GROUPS.values():  # which mount the cache, of a hundred GB
+        assert group["template"]["spec"]["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
     assert re.search(r"^USER 1000$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 

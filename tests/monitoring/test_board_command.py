@@ -17,7 +17,7 @@ from pipelines.monitoring.board import read_queries
 from tests.clusters import free_port
 from tests.jobs import in_process
 from tests.prometheus import MONITORING, running_prometheus
-from tests.web import serving
+from tests.web import send, serving
 
 NUMBER = len(read_queries(str(MONITORING)))
 
@@ -196,12 +196,7 @@ def _server(answer: Any, headers: Mapping[str, str] = {}) -> Iterator[str]:
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers["Content-Length"])).decode()
             status, body = answer(parse_qs(text)["query"][0], self.headers.get("Authorization", ""))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            send(self, status, body, headers)
 
     with serving(Handler) as address:
         yield address

@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,15 @@ from tests.prometheus import MONITORING, program
 
 BOARD = json.loads((MONITORING / "grafana.json").read_text())
 PANELS: list[dict[str, Any]] = BOARD["panels"]
-RULES: list[dict[str, Any]] = [
-    rule for group in yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
-]
-TESTS = ROOT / "tests/monitoring/alerts_test.yaml"
+
+
+def rules_of(name: str) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load((MONITORING / name).read_text())["groups"] for rule in group["rules"]]
+
+
+RULES = rules_of("alerts.yaml")
+OF_KUBERNETES = rules_of("alerts_kubernetes.yaml")
+TESTS = ROOT / "tests/monitoring"
 
 
 def test_every_metric_is_on_the_board() -> None:
@@ -72,31 +78,34 @@ def test_variables_are_the_source_of_data_and_the_run() -> None:
 
 
 def test_alerts_say_what_to_do() -> None:
-    for rule in RULES:
+    for rule in [*RULES, *OF_KUBERNETES]:
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in ("warning", "critical")
-        assert "{{ $labels.run }}" in rule["annotations"]["summary"]
+        whose = "{{ $labels.run }}" if rule in RULES else "{{ $labels.namespace }}"
+        assert whose in rule["annotations"]["summary"]
         assert len(rule["annotations"]["description"]) > 150, rule["alert"]
 
 
 def test_rules_and_configuration_are_valid() -> None:
-    for command in (["check", "rules", "alerts.yaml"], ["check", "config", "prometheus.yml"]):
+    for command in (["check", "rules", "alerts.yaml", "alerts_kubernetes.yaml"], ["check", "config", "prometheus.yml"]):
         done = subprocess.run(
             [program("promtool"), *command], cwd=MONITORING, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_fires_where_it_should_and_nowhere_else() -> None:
+@pytest.mark.parametrize("name", ["alerts", "alerts_kubernetes"])
+def test_every_alert_fires_where_it_should_and_nowhere_else(name: str) -> None:
+    path = TESTS / f"{name}_test.yaml"
     done = subprocess.run(
-        [program("promtool"), "test", "rules", str(TESTS)], capture_output=True, text=True, check=False
+        [program("promtool"), "test", "rules", str(path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert set(_shown_to_fire()) == {rule["alert"] for rule in RULES}
+    assert set(_shown_to_fire(path)) == {rule["alert"] for rule in rules_of(f"{name}.yaml")}
 
 
-def _shown_to_fire() -> Iterator[str]:
-    for test in yaml.safe_load(TESTS.read_text())["tests"]:
+def _shown_to_fire(path: Path) -> Iterator[str]:
+    for test in yaml.safe_load(path.read_text())["tests"]:
         for expected in test["promql_expr_test"]:
             for sample in expected.get("exp_samples", []):
                 yield sample["labels"].partition('alertname="')[2].partition('"')[0]

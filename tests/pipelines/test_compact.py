@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import RunError, StorageError
+from actors.errors import BusyError, RunError, StorageError
 from actors.storage import Storage
 from benchmarks.damages.dataset import clip_id, make_dataset, new_row, store_video, write_work
 from benchmarks.damages.kills import kill_after_each_change
@@ -102,7 +102,7 @@ def test_no_part_is_merged_while_a_run_writes_or_has_left_work(root: Path) -> No
     layout = Layout(str(root))
     with (
         held(layout, STORAGE, run_id="r", lease_s=60),
-        pytest.raises(RunError, match=r"is being written by run r.* until its lease has ended, and call this again"),
+        pytest.raises(BusyError, match=r"is being written by run r.* until its lease has ended, and call this again"),
     ):
         compact(layout, STORAGE, dry_run=False)
     store_video(root, 900, 0)

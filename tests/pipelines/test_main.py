@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from actors.errors import ConfigError, RunError
+from actors.errors import BusyError, ConfigError, RunError
 from pipelines import __main__ as cli
 from pipelines import run as runs
 from tests.jobs import ROOT, in_process, write_null_config, write_pictures
@@ -76,6 +76,8 @@ def test_mistakes_end_with_exit_code_2_and_no_traceback(arguments: list[str], ex
     [
         (KeyboardInterrupt(), 130, "stillreel: interrupted; what is finished is kept, the same command continues.\n"),
         (ConfigError("all is wrong"), 2, "stillreel: all is wrong\n"),
+        (RunError("it broke off"), 1, "stillreel: it broke off\n"),
+        (BusyError("another run writes"), 75, "stillreel: another run writes\n"),
     ],
 )
 def test_what_ends_a_run_early_is_one_sentence(

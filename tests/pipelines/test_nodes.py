@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from pipelines.driver.nodes import NodeWatch
+from pipelines.placement.fitting import Site
+from pipelines.placement.nodes import TYPE_LABEL
 
 
 class Tries:
@@ -84,6 +86,32 @@ def test_gpus_are_counted_where_nodes_stay_and_it_is_said_when_none_is_left(
     watch.look([node("c")], {})
     watch.look([node("c", alive=False)], {})
     assert screen.getvalue().count("No node with a GPU is there") == 2
+
+
+@pytest.mark.parametrize(
+    ("site", "is_said"),
+    [
+        (Site(("H100", "A100")), True),
+        (Site(("L4", "T4"), is_without=True), True),
+        (Site(("H100",), is_soft=True), False),
+        (Site(("T4",), is_without=True), False),
+        (Site(), False),
+    ],
+)
+def test_it_is_said_when_no_gpu_of_the_generators_types_is_left(
+    tries: Tries, gpus: Gpus, screen: io.StringIO, site: Site, *, is_said: bool
+) -> None:
+    watch = NodeWatch(tries, gpus, gpus.end, Console(file=screen, width=200), site.options())
+
+    def of_type(name: str, accelerator: str, *, alive: bool = True) -> dict[str, Any]:
+        return node(name, alive=alive) | {"Labels": {TYPE_LABEL: accelerator}}
+
+    watch.look([of_type("a", "H100"), of_type("b", "L4")], {})
+    assert screen.getvalue() == ""
+    for _ in range(2):
+        watch.look([of_type("a", "H100", alive=False), of_type("b", "L4")], {})
+    said = "No GPU is there that the generator may be on: the run waits for one\n"
+    assert screen.getvalue() == (said if is_said else "")
 
 
 def test_a_run_whose_own_node_goes_away_ends_in_good_order(watch: NodeWatch, gpus: Gpus, screen: io.StringIO) -> None:

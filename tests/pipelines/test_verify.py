@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import ConfigError, RunError, StorageError
+from actors.errors import BusyError, ConfigError, RunError, StorageError
 from actors.storage import Storage
 from benchmarks.damages.dataset import clip_id, make_dataset, new_row, store_video, write_work
 from benchmarks.damages.kills import DAMAGES, kill_after_each_change
@@ -132,8 +132,10 @@ def test_what_a_run_is_doing_is_its_own(root: Path) -> None:
     with held(layout, STORAGE, run_id="r", lease_s=60):
         whole = look_at(layout, STORAGE, deep=False)
         assert (names(whole), whole.of_runs, whole.writers.runs) == ({}, 3, ["r"])
-        with pytest.raises(RunError, match="is being written by run r"):
+        with pytest.raises(BusyError, match="is being written by run r"):
             repair(layout, STORAGE, deep=False)
+        refused = in_process("verify", root, "--repair")
+        assert refused.returncode == 75
         unexplained = store_video(root, 902, 1)
         assert seen(root) == {"unlisted": 1}
         unexplained.unlink()
