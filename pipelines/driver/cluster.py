@@ -1,7 +1,6 @@
 """The Ray cluster of a run: the job's own, one that the configuration names, or a local one."""
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from pipelines.config import Config
 from pipelines.driver import ray_private
 from pipelines.driver.address import Address, address_of
 from pipelines.driver.refusals import check_temporary_folder, not_connected, not_started
+from pipelines.driver.screen import standard_error_into
+from pipelines.driver.tokens import set_own_token
 from pipelines.own_code import search_path
 from pipelines.placement.nodes import Node, nodes_of
 
@@ -110,7 +111,7 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
     with (
         scratch.folder() as links,
         _last_words(),
-        _standard_error_into(log),
+        standard_error_into(log),
         ray_private.reports_into(log),
         ray_private.command_line_hidden(),
     ):
@@ -145,6 +146,7 @@ def _init(config: Config, address: Address | None, code: str) -> None:
         return
     check_temporary_folder()
     ray_private.set_flags()
+    set_own_token()
     store = config.ray.object_store_mb
     with _explained(not_started):
         ray.init(
@@ -188,20 +190,3 @@ def _no_gpu(lack: str, config: Config) -> ConfigError:
         f"workers.finish.num_gpus={workers.finish.num_gpus:g}) and {lack}: run it on a GPU machine or "
         "cluster, or see it work on the CPU with --config conf/demo.yaml"
     )
-
-
-@contextmanager
-def _standard_error_into(log: Path) -> Iterator[None]:
-    """Send file descriptor 2 into a file; Python's own `sys.stderr` keeps writing where it did."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    python_stderr = sys.stderr
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        sys.stderr = python_stderr

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ from actors.tries.remote_ledger import NAMESPACE
 from pipelines.driver import ray_private
 from pipelines.driver.address import ADDRESS_VARIABLE, Address
 from pipelines.driver.refusals import not_connected
+from pipelines.driver.screen import standard_error_into
+from pipelines.driver.tokens import token_refused
 
 _LOOK_INTERVAL_S = 1.0
 # Between two clips of a worker, and before the driver has heard of the notice, none may be under way.
@@ -110,9 +113,10 @@ def _connected(address: Address) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
         try:
-            ray.init(address=address.text, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
+            with standard_error_into(Path(os.devnull)):  # what Ray's C++ side says of each try
+                ray.init(address=address.text, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
         except ConnectionError as error:
-            if address.text == "auto":
+            if address.text == "auto" and not token_refused(error, address):
                 raise ConfigError(
                     "no Ray runs on this machine: call this on a node of the cluster, or name the cluster by --address "
                     "and the node by --node"

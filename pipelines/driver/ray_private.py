@@ -233,8 +233,9 @@ def give_notice(node: str, goes_at: float) -> str | None:
 
 
 # Of `ray.nodes()`, whose fields are not documented: why a node is gone (NodeDeathInfo.Reason in Ray's common.proto). It
-# was idle, and the autoscaler gave it back. Without it: a node that was given back is said to be lost.
-WAS_IDLE = 4
+# was idle, and the autoscaler gave it back; or there was a notice, after which Ray ends an idle node at once, and
+# another when the time is up. Without it: a node that was given back, or ended between two looks, is said to be lost.
+WAS_IDLE, WAS_ANNOUNCED = 4, 3
 
 
 def accelerator_type(device: str) -> str | None:

@@ -5,6 +5,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from actors.contracts import Ending
@@ -15,12 +17,21 @@ from pipelines.money.gpu_time import GpuTime
 from pipelines.pools import Reserved
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For `what` (a clause such as `no node with a GPU is there`) a run has waited `since` then."""
+
+    what: str
+    since: datetime
+
+
 class GpuClock:
     """Counts GPU-seconds from when a run holds GPUs until it lets them go; several threads ask it.
 
     Attributes:
         is_on: whether it counts, also where there is no GPU.
         reserved: GPUs that the run asks for.
+        waiting: what is not there, without which no clip can be made; None where none is lacking.
         currency: of `cost`.
     """
 
@@ -28,6 +39,7 @@ class GpuClock:
         self.currency = settings.currency
         self._settings = settings
         self.is_on, self.reserved = False, 0.0
+        self.waiting: Waiting | None = None
         self._planned: Mapping[str, float] = {}
         self._grows = False
         self._held: Mapping[str, float] = {}  # by type
@@ -57,6 +69,10 @@ class GpuClock:
         with self._lock:
             self._settle()
             self._held = self._held_of(there) if self.is_on else {}
+
+    def lack(self, what: str) -> None:
+        """This is lacking from now on; "": nothing is."""
+        self.waiting = Waiting(what, datetime.now(UTC)) if what else None
 
     def _held_of(self, there: Mapping[str, float]) -> dict[str, float]:
         held = {name: min(count, there.get(name, 0.0)) for name, count in self._planned.items()}

@@ -62,6 +62,7 @@ def test_ray_tells_and_is_told_which_nodes_go_away() -> None:
     assert callable(vars(ray._raylet)["InnerGcsClient"].drain_node)  # to which GcsClient hands on
     assert autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION
     assert common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE == ray_private.WAS_IDLE
+    assert common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED == ray_private.WAS_ANNOUNCED
     assert b"DeathReason" in Path(ray._raylet.__file__).read_bytes()
 
 

@@ -69,6 +69,24 @@ def test_a_run_at_work(tmp_path: Path) -> None:
         assert (code, told["state"], told["run"]["made"], told["run"]["clips_per_s"]) == (3, "running", 30, 20 / 60)
 
 
+def test_a_run_that_waits_for_a_gpu_says_since_when_and_promises_no_end(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    since = datetime(2026, 11, 27, 12, 54, tzinfo=UTC)
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        counts = {"to_do": 100, "made": 30, "recent_s": 60.0, "recent_ended": 20}
+        beat_of(layout, "r", waits_for="no node with a GPU is there", waits_since=since, **counts)
+        code, said = status(tmp_path)
+        assert code == 3
+        waits = "waits no node with a GPU is there: the run waits for one, since 2026-11-27 12:54:00 UTC"
+        assert waits in " ".join(said.split())
+        assert "ETA" not in said
+        assert "clips/min" not in said
+        told = json.loads(status(tmp_path, "--json")[1])["run"]
+        assert (told["waits_for"], told["clips_per_s"]) == ("no node with a GPU is there", None)
+        assert told["waits_since"] == "2026-11-27T12:54:00Z"
+    assert "waits for one" not in status(tmp_path)[1]  # it has ended
+
+
 @pytest.mark.parametrize(
     ("phase", "word", "code"),
     [("done", "done", 0), ("interrupted", "failed", 1), ("stopped", "failed", 1), ("broke off", "failed", 1)],
