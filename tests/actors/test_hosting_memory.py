@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actors.checkpoints.checkpoint import locate
 from actors.generators.base import Memory
 from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settings import DiffusersModelSettings
@@ -13,7 +14,6 @@ from actors.hosting.classes import KINDS
 from actors.hosting.source_text import doubles_batch
 from actors.settings import ImageSettings
 from actors.storage import Storage
-from actors.svd.checkpoint import locate
 from tests.hub_models import COMMIT, MODEL, Hub
 
 GB = 10**9
