@@ -43,6 +43,8 @@ _WAITING_PER_LOADING = 100.0
 # ends the driver wherever that is, without a word; until then there is time to commit.
 VITAL_PROCESSES = ("raylet", "gcs_server")
 _DATA_LOGGER = "ray.data"
+# How the names of Ray Data's own threads begin. Without it: `ending.wait_for_threads` does not wait for them.
+EXECUTION_THREAD = "StreamingExecutor-"
 _OPTIONS = re.compile(r"(storage\.options[\w.]*=)(\{.*\}|\S+)")
 
 
