@@ -19,6 +19,7 @@ from actors.secrets import hidden
 from pipelines.config import Config
 from pipelines.driver import ray_private
 from pipelines.driver.address import Address, address_of
+from pipelines.driver.ending import wait_for_threads
 from pipelines.driver.refusals import check_temporary_folder, not_connected, not_started
 from pipelines.driver.screen import standard_error_into
 from pipelines.driver.tokens import set_own_token
@@ -127,7 +128,10 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
             with ray_private.data_logs_into(log):
                 yield Cluster(nodes, ray_private.own_processes() if address is None else [])
         finally:
-            ray.shutdown()
+            try:
+                wait_for_threads()
+            finally:
+                ray.shutdown()
 
 
 def _init(config: Config, address: Address | None, code: str) -> None:

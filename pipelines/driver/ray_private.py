@@ -46,6 +46,8 @@ VITAL_PROCESSES = ("raylet", "gcs_server")
 _DATA_LOGGER = "ray.data"
 # A head that does not answer in that time is asked again.
 _STATUS_TIMEOUT_S = 5
+# How the names of Ray Data's own threads begin. Without it: `ending.wait_for_threads` does not wait for them.
+EXECUTION_THREAD = "StreamingExecutor-"
 _OPTIONS = re.compile(r"(storage\.options[\w.]*=)(\{.*\}|\S+)")
 
 

@@ -50,6 +50,11 @@ def test_rays_own_settings_are_still_called_so(flag: str) -> None:
     assert flag.removeprefix("RAY_").encode() in library
 
 
+def test_the_threads_of_ray_data_are_still_called_so() -> None:
+    source = (Path(ray.__file__).parent / "data/_internal/execution/streaming_executor.py").read_text()
+    assert f'thread_name = f"{ray_private.EXECUTION_THREAD}{{self._dataset_id}}"' in source
+
+
 def test_ray_data_reads_its_log_level_and_logs_under_its_name() -> None:
     source = (Path(ray.__file__).parent / "data/_internal/logging.py").read_text()
     assert "RAY_DATA_LOG_LEVEL" in source
