@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors.secrets import MASK, hidden
+from pipelines.placement.nodes import TYPE_LABEL
 
 logger = logging.getLogger("stillreel.driver")
 
@@ -43,6 +44,8 @@ _WAITING_PER_LOADING = 100.0
 # ends the driver wherever that is, without a word; until then there is time to commit.
 VITAL_PROCESSES = ("raylet", "gcs_server")
 _DATA_LOGGER = "ray.data"
+# A head that does not answer in that time is asked again.
+_STATUS_TIMEOUT_S = 5
 _OPTIONS = re.compile(r"(storage\.options[\w.]*=)(\{.*\}|\S+)")
 
 
@@ -178,6 +181,38 @@ def _draining_nodes() -> Callable[[], dict[str, int]]:
         _note("state.get_draining_nodes", "nobody hears that a node is about to go away")
         return dict
     return found
+
+
+def gpus_not_to_be_had() -> list[tuple[str, ...]]:
+    """The types of each GPU that somebody waits for and the cluster's autoscaler has no node for, sorted; (): of any.
+
+    Of Ray's second autoscaler, that of KubeRay, where none of its groups has such a GPU, or all are at their most.
+    Without it: such a run waits without a word.
+    """
+    try:
+        import ray._private.worker
+        from ray.core.generated import autoscaler_pb2, common_pb2
+
+        reply = ray._private.worker.global_worker.gcs_client.get_cluster_status(timeout_s=_STATUS_TIMEOUT_S)
+        asked = autoscaler_pb2.GetClusterStatusReply.FromString(reply).autoscaling_state.infeasible_resource_requests
+        is_one_of = common_pb2.LABEL_OPERATOR_IN
+        found = {
+            tuple(
+                sorted(
+                    value
+                    for selector in request.label_selectors[:1]
+                    for rule in selector.label_constraints
+                    if rule.label_key == TYPE_LABEL and rule.operator == is_one_of
+                    for value in rule.label_values
+                )
+            )
+            for request in asked
+            if request.resources_bundle.get("GPU")
+        }
+    except (ImportError, AttributeError):
+        _note_once("get_cluster_status", "nobody hears that a cluster cannot grow by what a run waits for")
+        return []
+    return sorted(found)
 
 
 def give_notice(node: str, goes_at: float) -> str | None:
@@ -366,6 +401,11 @@ _CONTEXT: dict[str, tuple[float | None, str]] = {
     "memory_usage_poll_interval_s": (None, "each row costs a little more"),
     "downstream_capacity_backpressure_ratio": (_WAITING_PER_LOADING, "work rows are read long before they are loaded"),
 }
+
+
+@functools.cache
+def _note_once(what: str, effect: str) -> None:
+    _note(what, effect)
 
 
 def _note(what: str, effect: str) -> None:

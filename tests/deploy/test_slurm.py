@@ -108,7 +108,7 @@ def assert_all_is_cleared(folder: Path, nodes: int) -> None:
 
 @pytest.mark.parametrize(
     ("ray", "begun"),
-    [("exit 1", "ray health-check"), ("exit 0", "python -")],
+    [("exit 1", "ray health-check"), ("exit 0", "python - 127.0.0.1")],
     ids=["it waits for the head", "it waits for the nodes"],
 )
 def test_an_end_before_the_run_begins_is_one(ray: str, begun: str, tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def test_ray_tells_and_is_told_which_nodes_go_away() -> None:
     assert b"DeathReason" in Path(ray._raylet.__file__).read_bytes()
 
 
+def test_the_autoscaler_tells_what_it_cannot_bring() -> None:
+    """What is made of it: `tests/pipelines/test_growth.py`."""
+    assert callable(vars(ray._raylet)["InnerGcsClient"].get_cluster_status)  # to which GcsClient hands on
+    state = autoscaler_pb2.GetClusterStatusReply().autoscaling_state
+    assert len(state.infeasible_resource_requests) == 0
+    assert {"resources_bundle", "label_selectors"} <= set(autoscaler_pb2.ResourceRequest.DESCRIPTOR.fields_by_name)
+
+
 def test_when_nodes_go_away_is_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_private, "_draining_nodes", lambda: lambda: {"a": 1_700_000_000_500, "b": 0})
     assert ray_private.nodes_going_away() == {"a": 1_700_000_000.5, "b": float("inf")}
