@@ -100,7 +100,7 @@ def _counts(one: Totals) -> dict[str, str]:
         rows[f"failed at {stage} ({error_type})"] = f"{count:,}"
     if one.gpus:
         rows["GPUs now"] = f"{one.gpus:g}"
-    return rows | bill_lines(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time)
+    return rows | bill_lines(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time, one.unpriced)
 
 
 def print_status(states: States, layout: Layout, console: Console) -> None:

@@ -42,6 +42,7 @@ class Beat(BaseModel):
         cost: of these, in `currency`; None where no price is set.
         waits_for: what is not there, as a clause, without which no clip can be made now; None where none is lacking.
         waits_since: when that was seen first.
+        unpriced: types of GPUs that were held and have no price, where others have one.
         gpu_time: what they went into (`pipelines.money.gpu_time`), each 0..1; none where no GPU was held.
     """
 
@@ -65,6 +66,7 @@ class Beat(BaseModel):
     gpu_s: float = 0.0
     cost: float | None = None
     currency: str = "USD"
+    unpriced: list[str] = Field(default=[])
     gpu_time: dict[str, float] = Field(default={})
     waits_for: str | None = None
     waits_since: AwareDatetime | None = None

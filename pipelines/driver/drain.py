@@ -140,20 +140,24 @@ def _chosen(given: str | None) -> str:
     """The node's id."""
     import ray
 
-    nodes = _alive()
+    nodes, context = _alive(), ray.get_runtime_context()
+    cluster = f"the cluster at {context.gcs_address}"  # on a machine with several it may be another than was meant
     if given is None:
-        here = ray.get_runtime_context().get_node_id()
+        here = context.get_node_id()
         if here not in nodes:
             raise ConfigError("this machine's node of Ray has ended: there is nothing to tell, or name one by --node")
         host = nodes[here]["NodeManagerHostname"]
         found = [name for name, node in nodes.items() if node["NodeManagerHostname"] == host]
-        where = f"this machine ({host}) has"
+        where = f"this machine ({host}) has {len(found)} nodes of Ray in {cluster}"
     else:
         found = [name for name in nodes if name.startswith(given)]
-        where = f"--node={given} means"
-    if len(found) != 1:
-        which = ", ".join(name[:8] for name in found) or "none"
-        raise ConfigError(f"{where} {len(found)} nodes of Ray ({which}): choose one by --node")
+        where = f"--node={given} means {len(found)} nodes of Ray in {cluster}"
+    if not found:
+        raise ConfigError(
+            f"--node={given} is no node that lives in {cluster}: it has ended, or name its cluster by --address"
+        )
+    if len(found) > 1:
+        raise ConfigError(f"{where} ({', '.join(name[:8] for name in found)}): choose one by --node")
     if _HEAD in nodes[found[0]]["Resources"]:
         raise ConfigError(
             f"node {found[0][:8]} is the cluster's head, and all that runs on it ends with that: stop the run instead"

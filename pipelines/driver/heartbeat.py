@@ -81,6 +81,7 @@ class Heartbeat:
                 "gpu_s": gpus.seconds(),
                 "cost": gpus.cost(),
                 "currency": gpus.currency,
+                "unpriced": gpus.unpriced(),
                 "gpu_time": gpus.shares(),
                 "waits_for": None if waiting is None else waiting.what,
                 "waits_since": None if waiting is None else waiting.since,

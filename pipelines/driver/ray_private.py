@@ -166,6 +166,20 @@ def own_processes() -> list[Any]:
         return []
 
 
+def session_logs() -> str:
+    """The folder of Ray's logs on this machine, of the Ray that this process is connected to.
+
+    Without it (""): who looks for them is told the usual place.
+    """
+    import ray
+
+    try:
+        return f"{ray._private.worker._global_node.get_session_dir_path()}/logs"
+    except AttributeError:
+        _note("_global_node.get_session_dir_path", "a message that tells where Ray's logs are names the usual place")
+        return ""
+
+
 def nodes_going_away() -> dict[str, float]:
     """The nodes that are about to go away, by id, and when they do: seconds as `time.time` has them, inf: not said.
 

@@ -146,6 +146,14 @@ class GpuClock:
                 total += seconds / S_PER_HOUR * (price or 0.0)
             return total
 
+    def unpriced(self) -> list[str]:
+        """The types that GPUs were held of and that have no price, where others have one: then no cost is told."""
+        if self._settings.gpu_hour is not None or not self._settings.gpu_hours:
+            return []
+        with self._lock:
+            self._settle()
+            return [name for name, seconds in self._seconds.items() if seconds and name not in self._settings.gpu_hours]
+
     def described(self, clips: int) -> dict[str, Any]:
         """What `summary.json` says of it; `clips` were made."""
         return {
@@ -153,12 +161,13 @@ class GpuClock:
             "cost": _rounded(self.cost()),
             "cost_per_1000_clips": _rounded(per_1000(self.cost(), clips)),
             "currency": self.currency,
+            "unpriced": self.unpriced(),
             "gpu_time": {name: round(share, 4) for name, share in self.shares().items()},
         }
 
     def lines(self, clips: int) -> dict[str, str]:
         """The same as lines of a table; nothing where no GPU was held."""
-        return bill_lines(self.seconds(), self.cost(), self.currency, clips, self.shares())
+        return bill_lines(self.seconds(), self.cost(), self.currency, clips, self.shares(), self.unpriced())
 
 
 def _rounded(amount: float | None) -> float | None:

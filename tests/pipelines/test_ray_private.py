@@ -37,6 +37,7 @@ def test_reports_of_rays_processes_can_be_sent_into_a_file(tmp_path: Path) -> No
 
 def test_the_processes_of_a_local_ray_are_known() -> None:
     assert hasattr(worker, "_global_node")
+    assert callable(Node.get_session_dir_path)
     assert "all_processes" in vars(Node) or "all_processes" in Node.__init__.__code__.co_names
     source = Path(Node.start_raylet.__code__.co_filename).read_text() + Path(worker.__file__).read_text()
     constants = Path(ray.__file__).with_name("_private") / "ray_constants.py"

@@ -491,6 +491,25 @@ def test_each_type_of_gpu_is_counted_for_itself_at_its_own_price(monkeypatch: py
     assert (grown.held, grown.cost()) == (8, 2 * 4.0 + 6 * 2.0)
 
 
+def test_a_type_without_a_price_is_named_where_others_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = GpuClock(CostSettings(gpu_hours={"H100": 2.5}))
+    clock.start({"generate": Reserved(2, 1.0)}, {"L4": 2.0}, {"L4": 2.0}, grows=False)
+    now += 3600
+    assert clock.unpriced() == clock.described(1)["unpriced"] == ["L4"]
+    assert clock.lines(1)["cost"] == "unknown: cost.gpu_hours has no price for L4"
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r", gpu_s=clock.seconds(), cost=clock.cost(), unpriced=clock.unpriced())
+        assert "cost unknown: cost.gpu_hours has no price for L4" in " ".join(status(tmp_path)[1].split())
+    clock = GpuClock(CostSettings())  # who gives no price wants no cost
+    clock.start({"generate": Reserved(2, 1.0)}, {"L4": 2.0}, {"L4": 2.0}, grows=False)
+    now += 3600
+    assert clock.unpriced() == []
+    assert "cost" not in clock.lines(1)
+
+
 def test_nodes_without_gpus_need_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
