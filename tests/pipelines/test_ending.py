@@ -41,6 +41,6 @@ def test_nobody_looks_for_clips_under_way_any_more() -> None:
         end.ask("stopped")
         time.sleep(0.05)
     ending.wait_for_threads()
-    looks = stages.drained
+    looks = stages.winding_down
     time.sleep(0.1)
-    assert stages.drained == looks > 0
+    assert stages.winding_down == looks > 0
