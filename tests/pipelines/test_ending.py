@@ -39,7 +39,10 @@ def test_nobody_looks_for_clips_under_way_any_more() -> None:
     end: Interruption
     with interruption_of(stages) as end, end.drawing():
         end.ask("stopped")
-        time.sleep(0.05)
+        deadline = time.monotonic() + 30
+        while not stages.winding_down:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     ending.wait_for_threads()
     looks = stages.winding_down
     time.sleep(0.1)
