@@ -204,15 +204,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         before = before.__cause__ or before.__context__
 
 
-def hide_in_file(path: Path) -> None:
-    """Mask the secrets in a text file."""
-    masked = path.with_name(f"{path.name}.masked")
+def copy_hidden(path: Path, copy: Path, *, with_last_line: bool) -> bool:
+    """Copy a text file, secrets masked; whether there was anything to copy.
+
+    Without `with_last_line` a line that has not come to its end, because somebody still writes it, is left out.
+    """
     with (
         path.open(encoding="utf-8", errors="surrogateescape") as lines,
-        masked.open("w", encoding="utf-8", errors="surrogateescape") as kept,
+        copy.open("w", encoding="utf-8", errors="surrogateescape") as kept,
     ):
-        kept.writelines(map(hidden, lines))
-    masked.replace(path)
+        kept.writelines(hidden(line) for line in lines if with_last_line or line.endswith("\n"))
+    return copy.stat().st_size > 0
 
 
 def _is_login(scheme: str, login: str) -> bool:

@@ -47,6 +47,7 @@ def rows_of(state: State) -> dict[str, str]:
         return rows
     if state.word == "running":
         rows["phase"] = beat.phase
+        rows |= {"waits": _waiting(beat)} if beat.waits_for else {}
     rows["last sign of life"] = _seen(state, beat, now)
     rows |= _counts(Totals.of([state]))
     return rows | ({"since then": _idle(holder)} if state.found_nothing else {})
@@ -60,6 +61,12 @@ def _seen(state: State, beat: Beat, now: datetime) -> str:
         apart = f"{_span(abs(ago))} {'behind' if ago > skew else 'ahead of'} this machine's"
         return f"a moment ago ({_clock(beat.beaten_at)} by its own clock, which is {apart})"
     return f"{_clock(beat.beaten_at)} ({_span(ago)} ago)"
+
+
+def _waiting(beat: Beat) -> str:
+    """For what a run waits that has not ended."""
+    since = "" if beat.waits_since is None else f", since {_clock(beat.waits_since)}"
+    return f"{beat.waits_for}: the run waits for one{since}"
 
 
 def _said(state: State) -> str:
@@ -93,7 +100,7 @@ def _counts(one: Totals) -> dict[str, str]:
         rows[f"failed at {stage} ({error_type})"] = f"{count:,}"
     if one.gpus:
         rows["GPUs now"] = f"{one.gpus:g}"
-    return rows | bill_lines(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time)
+    return rows | bill_lines(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time, one.unpriced)
 
 
 def print_status(states: States, layout: Layout, console: Console) -> None:
@@ -109,6 +116,8 @@ def print_status(states: States, layout: Layout, console: Console) -> None:
         for shard, state in states.by_shard.items():
             if state is not None:
                 console.print(f"{shard}: {_run_of(state)}", highlight=False, markup=False)
+                if state.word == "running" and state.beat is not None and state.beat.waits_for:
+                    console.print(f"{shard}: {_waiting(state.beat)}", highlight=False, markup=False)
                 if state.problem:
                     console.print(f"{shard}: {state.problem}", highlight=False, markup=False)
 

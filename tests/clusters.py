@@ -65,10 +65,10 @@ def metered_head() -> Iterator[tuple[Head, Path]]:
 
 
 @contextmanager
-def head_alone() -> Iterator[Head]:
-    """A cluster without a node that could make anything, and without a dashboard."""
+def head_alone(**variables: str) -> Iterator[Head]:
+    """A cluster without a node that could make anything, or a dashboard; `variables` are added to its environment."""
     port = free_port()
-    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0") as process:
+    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", **variables) as process:
         yield Head(f"127.0.0.1:{port}", "", process.pid)
 
 
@@ -139,7 +139,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+def _node(*arguments: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
     """One that is up; `--block` makes all processes of the node end with the one that is started here."""
     is_head = "--head" in arguments
     command: Sequence[str | Path] = [
@@ -154,7 +154,7 @@ def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
             with said.open("wb") as out:
                 process = subprocess.Popen(
                     [*command, *([] if has_place else [f"--temp-dir={folder}"])],
-                    env=environment() | {"PYTHONUNBUFFERED": "1"},
+                    env=environment() | {"PYTHONUNBUFFERED": "1"} | variables,
                     start_new_session=True,
                     stdout=out,
                     stderr=subprocess.STDOUT,

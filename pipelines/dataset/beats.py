@@ -40,6 +40,9 @@ class Beat(BaseModel):
         gpus: that the run has reserved and that are there now.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
         cost: of these, in `currency`; None where no price is set.
+        waits_for: what is not there, as a clause, without which no clip can be made now; None where none is lacking.
+        waits_since: when that was seen first.
+        unpriced: types of GPUs that were held and have no price, where others have one.
         gpu_time: what they went into (`pipelines.money.gpu_time`), each 0..1; none where no GPU was held.
     """
 
@@ -63,7 +66,10 @@ class Beat(BaseModel):
     gpu_s: float = 0.0
     cost: float | None = None
     currency: str = "USD"
+    unpriced: list[str] = Field(default=[])
     gpu_time: dict[str, float] = Field(default={})
+    waits_for: str | None = None
+    waits_since: AwareDatetime | None = None
 
     @property
     def ended(self) -> int:
@@ -82,8 +88,9 @@ class Beat(BaseModel):
 
     @property
     def rate(self) -> float | None:
-        """Rows a second of late; None where too little is known."""
-        return self.recent_ended / self.recent_s if self.recent_s > 0 and self.recent_ended else None
+        """Rows a second of late; None where too little is known, or where it waits: then nobody knows when it ends."""
+        is_known = self.recent_s > 0 and self.recent_ended and self.waits_for is None
+        return self.recent_ended / self.recent_s if is_known else None
 
 
 def read_beat(uri: str, storage: Storage) -> Beat | None:

@@ -64,6 +64,7 @@ class Heartbeat:
         if summary is None or rate is None:
             return beat
         recent_s, recent_ended = rate.look()
+        waiting = None if self._has_ended else summary.gpus.waiting
         plan, gpus, kinds = summary.plan, summary.gpus, summary.failures.most_common()
         return beat.model_copy(
             update={
@@ -80,6 +81,9 @@ class Heartbeat:
                 "gpu_s": gpus.seconds(),
                 "cost": gpus.cost(),
                 "currency": gpus.currency,
+                "unpriced": gpus.unpriced(),
                 "gpu_time": gpus.shares(),
+                "waits_for": None if waiting is None else waiting.what,
+                "waits_since": None if waiting is None else waiting.since,
             }
         )

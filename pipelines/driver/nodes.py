@@ -15,6 +15,9 @@ from pipelines.placement.nodes import TYPE_LABEL, Node, gpus_of, nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
 _LOOK_INTERVAL_S = 2.0
+# A run that waits says so again: who looks into the job's log hours later is to find it at its end.
+_SAY_AGAIN_S = 300.0
+_S_PER_MINUTE = 60.0
 
 
 class Tries(Protocol):
@@ -34,6 +37,9 @@ class Gpus(Protocol):
 
     def see(self, types: Mapping[str, float]) -> None:
         """So many of each type are there."""
+
+    def lack(self, what: str) -> None:
+        """The run waits for this, as a clause, from now on; "": for nothing."""
 
 
 class NodeWatch(Repeating):
@@ -60,7 +66,8 @@ class NodeWatch(Repeating):
         self._tries, self._gpus, self._end_run, self._console = tries, gpus, end, console
         self._generates_on = generates_on
         self._own = ""  # the driver's node
-        self._lacks = ""  # as it was said last
+        self._lacks = ""  # what the run waits for
+        self._lacks_since = self._lacks_said = 0.0
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
         self._goes_at: dict[str, float] = {}
         self._announced: set[str] = set()
@@ -93,7 +100,7 @@ class NodeWatch(Repeating):
                     self._end_run()
         reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
         for node in before.keys() - alive.keys():
-            self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)
+            self._is_gone(node, before[node], reasons.get(node))
         self._alive, self._goes_at = alive, goes_at
         self._gpus.see(gpus_of(nodes_of(nodes)))
         self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in goes_at])
@@ -103,9 +110,20 @@ class NodeWatch(Repeating):
         lacks = "" if with_gpus else "no node with a GPU is there"
         if with_gpus and not any(_may_be_on(node, self._generates_on) for node in with_gpus):
             lacks = "no GPU is there that the generator may be on"
-        if lacks and lacks != self._lacks and self._gpus.reserved:
-            self._say(f"{lacks}: the run waits for one")
-        self._lacks = lacks
+        if not self._gpus.reserved:
+            return
+        now = time.monotonic()
+        if lacks != self._lacks:
+            self._lacks, self._lacks_since = lacks, now
+            self._gpus.lack(lacks)
+            if lacks:
+                self._say_waiting(now, "")
+        elif lacks and now - self._lacks_said >= _SAY_AGAIN_S:
+            self._say_waiting(now, f", since {(now - self._lacks_since) / _S_PER_MINUTE:.0f} minutes")
+
+    def _say_waiting(self, now: float, since: str) -> None:
+        self._lacks_said = now
+        self._say(f"{self._lacks}: the run waits for one{since}")
 
     def _say_going(self, name: str, at: float) -> None:
         when = "soon" if math.isinf(at) else f"in {max(0.0, at - time.time()):.0f} s"
@@ -113,9 +131,14 @@ class NodeWatch(Repeating):
         logs.logger.warning(said)
         self._say(said)
 
-    def _is_gone(self, name: str, reason: int | None, *, was_announced: bool) -> None:
+    def _is_gone(self, node: str, name: str, reason: int | None) -> None:
         if reason == ray_private.WAS_IDLE:
             self._say(f"node {name} was idle and was given back")
+            return
+        was_announced = node in self._announced or reason == ray_private.WAS_ANNOUNCED
+        # Before its time Ray ends it only where it is idle. Where no look has found the notice, it ended at once.
+        if reason == ray_private.WAS_ANNOUNCED and time.time() < self._goes_at.get(node, math.inf):
+            self._say(f"node {name} has gone away, as was announced: nothing was under way there")
             return
         how = "has gone away, as was announced" if was_announced else "was lost without notice"
         logs.degraded("node lost", f"node {name} {how}: what it had is made again elsewhere, and counts as no death")

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors.secrets import MASK, hidden
+from pipelines.placement.nodes import TYPE_LABEL
 
 logger = logging.getLogger("stillreel.driver")
 
@@ -43,6 +44,10 @@ _WAITING_PER_LOADING = 100.0
 # ends the driver wherever that is, without a word; until then there is time to commit.
 VITAL_PROCESSES = ("raylet", "gcs_server")
 _DATA_LOGGER = "ray.data"
+# A head that does not answer in that time is asked again.
+_STATUS_TIMEOUT_S = 5
+# How the names of Ray Data's own threads begin. Without it: `ending.wait_for_threads` does not wait for them.
+EXECUTION_THREAD = "StreamingExecutor-"
 _OPTIONS = re.compile(r"(storage\.options[\w.]*=)(\{.*\}|\S+)")
 
 
@@ -161,6 +166,20 @@ def own_processes() -> list[Any]:
         return []
 
 
+def session_logs() -> str:
+    """The folder of Ray's logs on this machine, of the Ray that this process is connected to.
+
+    Without it (""): who looks for them is told the usual place.
+    """
+    import ray
+
+    try:
+        return f"{ray._private.worker._global_node.get_session_dir_path()}/logs"
+    except AttributeError:
+        _note("_global_node.get_session_dir_path", "a message that tells where Ray's logs are names the usual place")
+        return ""
+
+
 def nodes_going_away() -> dict[str, float]:
     """The nodes that are about to go away, by id, and when they do: seconds as `time.time` has them, inf: not said.
 
@@ -178,6 +197,38 @@ def _draining_nodes() -> Callable[[], dict[str, int]]:
         _note("state.get_draining_nodes", "nobody hears that a node is about to go away")
         return dict
     return found
+
+
+def gpus_not_to_be_had() -> list[tuple[str, ...]]:
+    """The types of each GPU that somebody waits for and the cluster's autoscaler has no node for, sorted; (): of any.
+
+    Of Ray's second autoscaler, that of KubeRay, where none of its groups has such a GPU, or all are at their most.
+    Without it: such a run waits without a word.
+    """
+    try:
+        import ray._private.worker
+        from ray.core.generated import autoscaler_pb2, common_pb2
+
+        reply = ray._private.worker.global_worker.gcs_client.get_cluster_status(timeout_s=_STATUS_TIMEOUT_S)
+        asked = autoscaler_pb2.GetClusterStatusReply.FromString(reply).autoscaling_state.infeasible_resource_requests
+        is_one_of = common_pb2.LABEL_OPERATOR_IN
+        found = {
+            tuple(
+                sorted(
+                    value
+                    for selector in request.label_selectors[:1]
+                    for rule in selector.label_constraints
+                    if rule.label_key == TYPE_LABEL and rule.operator == is_one_of
+                    for value in rule.label_values
+                )
+            )
+            for request in asked
+            if request.resources_bundle.get("GPU")
+        }
+    except (ImportError, AttributeError):
+        _note_once("get_cluster_status", "nobody hears that a cluster cannot grow by what a run waits for")
+        return []
+    return sorted(found)
 
 
 def give_notice(node: str, goes_at: float) -> str | None:
@@ -198,8 +249,9 @@ def give_notice(node: str, goes_at: float) -> str | None:
 
 
 # Of `ray.nodes()`, whose fields are not documented: why a node is gone (NodeDeathInfo.Reason in Ray's common.proto). It
-# was idle, and the autoscaler gave it back. Without it: a node that was given back is said to be lost.
-WAS_IDLE = 4
+# was idle, and the autoscaler gave it back; or there was a notice, after which Ray ends an idle node at once, and
+# another when the time is up. Without it: a node that was given back, or ended between two looks, is said to be lost.
+WAS_IDLE, WAS_ANNOUNCED = 4, 3
 
 
 def accelerator_type(device: str) -> str | None:
@@ -365,6 +417,11 @@ _CONTEXT: dict[str, tuple[float | None, str]] = {
     "memory_usage_poll_interval_s": (None, "each row costs a little more"),
     "downstream_capacity_backpressure_ratio": (_WAITING_PER_LOADING, "work rows are read long before they are loaded"),
 }
+
+
+@functools.cache
+def _note_once(what: str, effect: str) -> None:
+    _note(what, effect)
 
 
 def _note(what: str, effect: str) -> None:

@@ -87,7 +87,8 @@ def estimated_or_unknown(
         return estimated(plan, config, pools, types, generating_on)
     except Exception as error:  # noqa: BLE001 - it reads what earlier runs have left, and nothing depends on it
         logger.warning("what this run takes is not known: the estimate failed (%s)", type(error).__name__)
-        return Estimate(plan.to_do - plan.spoilt, "unknown: the estimate failed")
+        note = _missing_price(config.cost, types) if pools.gpus else ""
+        return Estimate(plan.to_do - plan.spoilt, "unknown: the estimate failed", note=note)
 
 
 def estimated(
@@ -105,19 +106,19 @@ def estimated(
     on = _named(pools, config)
     if pools is None:
         pools = pools_without_cluster(config)
+    note = _missing_price(config.cost, types or {}) if pools.gpus else ""
     runs = [run for run in history.runs if types is None or {*run.gpu_types} == {*types}]
     at_work = types if generating_on is None else generating_on
     seconds, source, accelerator = _seconds(config, history.clips, pools, at_work)
     if seconds is None and runs:  # whose rows somebody has taken away
         seconds, source = runs[0].seconds, f"from {counted(sum(run.made for run in runs), 'clip')} of earlier runs"
     if seconds is None:
-        return Estimate(clips, _UNKNOWN)
+        return Estimate(clips, _UNKNOWN, note=note)
     start_s, interval_s = _pace(seconds, runs, pools)
     time_s = (start_s or 0.0) + clips * interval_s
     price = price_of(config.cost, types if types is not None else ({accelerator: 1.0} if accelerator else {}))
     cost = None if price is None else time_s * pools.gpus / S_PER_HOUR * price
     lacks = "" if start_s is not None else ", without the start: no run of these settings yet"
-    note = _missing_price(config.cost, types or {}) if pools.gpus else ""
     return Estimate(clips, source, seconds, time_s, lacks, pools.gpus, cost, config.cost.currency, on, note)
 
 

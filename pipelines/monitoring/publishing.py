@@ -21,6 +21,7 @@ from pipelines.dataset.lease import Lease
 from pipelines.driver import ray_private
 from pipelines.driver.rate import Rate
 from pipelines.driver.report import Status, Summary
+from pipelines.money.gpu_time import SHARES
 from pipelines.monitoring import names
 from pipelines.monitoring.at_work import AtWork
 from pipelines.monitoring.names import METRICS, RUN_LABELS, STAGE_BUCKETS_S, Metric
@@ -155,7 +156,7 @@ class Metrics:
         if (left_s := self._rate.left_s()) is not None:
             yield names.TIME_LEFT, {}, left_s
         yield names.GPUS, {}, gpus.held
-        for into, share in gpus.shares().items():
+        for into, share in (gpus.shares() or dict.fromkeys(SHARES, 0.0)).items():
             yield names.GPU_TIME_SHARE, {"into": into}, share
         yield names.COST, {"currency": "no price set" if cost is None else gpus.currency}, cost or 0.0
         yield names.LEASE_AGE, {}, self._lease.age_s

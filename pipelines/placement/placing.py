@@ -18,7 +18,7 @@ from pipelines.config import Config
 from pipelines.placement import fitting, loading, memory, refusals
 from pipelines.placement.fitting import Site
 from pipelines.placement.nodes import Node, listed
-from pipelines.placement.rooms import Room, spread
+from pipelines.placement.rooms import Room, held_together, spread, spread_together
 from pipelines.placement.shares import Share
 from pipelines.pools import Pools, divide
 
@@ -69,9 +69,8 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
     rooms = [Room(node) for node in nodes]
     generating = _put(rooms, pools.generate_actors, pools.generate_gpus, generate.num_cpus, for_generate)
     apart = fitting.apart_from(for_generate, for_finish, nodes) if pools.finish_gpus else None
-    for_finish, finishing = _first_that_holds(
-        rooms, pools.finish_actors, pools.finish_gpus, finish.num_cpus, [apart, for_finish]
-    )
+    for_finish, finishing, together = _finishing(rooms, pools, finish.num_cpus, apart, for_finish)
+    pools = replace(pools, together=together)
     placed, short = refusals.as_placed(config, pools, nodes, sum(generating), sum(finishing))
     for_load, load_tasks, loads = loading.divide(config, placed, rooms)
     if not config.ray.autoscaling:
@@ -123,18 +122,24 @@ def _put(rooms: Sequence[Room], actors: int, gpus: float, cpus: float, site: Sit
     return counts
 
 
-def _first_that_holds(
-    rooms: list[Room], actors: int, gpus: float, cpus: float, sites: Sequence[Site | None]
-) -> tuple[Site, list[int]]:
-    """The first of the sites that has room for all, else the last; and how many each node gets."""
-    *tried, last = [site for site in sites if site is not None]
-    for site in tried:
+def _finishing(
+    rooms: list[Room], pools: Pools, cpus: float, apart: Site | None, site: Site
+) -> tuple[Site, list[int], int]:
+    """Where the actors of `finish` go, how many each node gets, and how many are held together on a GPU.
+
+    The first way in which all have room: apart from the generators, together, anyhow.
+    """
+    actors, gpus = pools.finish_actors, pools.finish_gpus
+    together = held_together(pools.generate_gpus, gpus)
+    ways = [(apart, 1)] if apart is not None else []
+    ways += [(site, together)] if together > 1 and actors > 1 else []
+    for where, each in ways:
         trial = copy.deepcopy(rooms)
-        counts = _put(trial, actors, gpus, cpus, site)
+        counts = spread_together(trial, actors, each, gpus=gpus, cpus=cpus, may_take=where.holds)
         if sum(counts) == actors:
             rooms[:] = trial
-            return site, counts
-    return last, _put(rooms, actors, gpus, cpus, last)
+            return where, counts, each
+    return site, _put(rooms, actors, gpus, cpus, site), 1
 
 
 def _gpu_shares(config: Config, pools: Pools, *, needs_memory: bool) -> GpuShares | None:

@@ -68,7 +68,8 @@ def as_placed(
         each = f"{counted(gpus, 'GPU')}{types} and {cpus}" if gpus else cpus
         if config.ray.autoscaling:
             notes.append(
-                f"{actors - placed} of {counted(actors, 'actor')} of workers.{stage} wait for nodes that are to come"
+                f"{actors - placed} of {counted(actors, 'actor')} of workers.{stage} wait for nodes"
+                f"{' with GPUs' + types if types else ''} that are to come"
             )
         elif pool.actors == "auto" and placed:
             notes.append(

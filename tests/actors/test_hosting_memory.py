@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actors.checkpoints.checkpoint import locate
 from actors.generators.base import Memory
 from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settings import DiffusersModelSettings
@@ -13,6 +14,7 @@ from actors.hosting.classes import KINDS
 from actors.hosting.source_text import doubles_batch
 from actors.settings import ImageSettings
 from actors.storage import Storage
+from tests.hub_models import COMMIT, MODEL, Hub
 
 GB = 10**9
 WAN = {
@@ -32,13 +34,13 @@ WAN_PARTS = {
 _BYTES = {"F32": 4, "BF16": 2}
 
 
-def wan(folder: Path, **transformer: object) -> Path:
+def wan(folder: Path, billions: float | None = None, **transformer: object) -> Path:
     """Its small files, and files of weights that are as long as they say and hold nothing."""
     index: dict[str, Any] = {"_class_name": "WanImageToVideoPipeline"}
-    for name, (billions, dtype, kind) in WAN_PARTS.items():
+    for name, (usual, dtype, kind) in WAN_PARTS.items():
         (folder / name).mkdir(parents=True)
         index[name] = kind
-        write_empty(folder / name / "model.safetensors", dtype, round(billions * 10**9) // 40)
+        write_empty(folder / name / "model.safetensors", dtype, round((billions or usual) * 10**9) // 40)
         config = {"transformer": WAN | transformer, "vae": VAE}.get(name, {})
         (folder / name / "config.json").write_text(json.dumps(config))
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -102,6 +104,21 @@ def test_a_longer_or_larger_clip_needs_more_and_8_bits_less(tmp_path: Path) -> N
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     memory = needs(wan(tmp_path / "wan", num_attention_heads=None))
     assert memory == Memory([], "its transformer's config.json tells no width that is known here")
+
+
+def test_a_checkpoint_of_the_hub_is_known_once_it_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = wan(tmp_path / "wan", billions=0.004)
+    settings = DiffusersModelSettings(source=MODEL, revision=COMMIT, cache_dir=str(tmp_path / "cache"))
+
+    def memory() -> Memory:
+        return settings.memory_needs(DiffusersParameters(), ImageSettings(), Storage())
+
+    with Hub(folder).serving() as hub:
+        hub.stand_in(tmp_path / "hub", monkeypatch)
+        assert memory() == Memory([], f"{MODEL} is on the Hub, and not in this machine's cache")
+        wanted = settings.hosted(Storage()).wanted_files
+        locate(MODEL, revision=COMMIT, cache_dir=settings.cache_dir, wanted=wanted)
+        assert [way.name for way in memory().ways] == ["resident", "offload", "group"]
 
 
 def test_the_classes_whose_guidance_is_a_batch_of_two() -> None:

@@ -60,12 +60,14 @@ def growing_cluster(
         command: list[str | Path] = [
             RAY, "start", "--head", "--block", f"--autoscaling-config={path}", f"--temp-dir={folder}",
             f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}",
+            f"--ray-client-server-port={free_port()}",
             "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}",
             *given,
         ]  # fmt: skip
         fakes = {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_FAKE_CLUSTER": "1",
+            "RAY_raylet_start_wait_time_s": "120",  # on a machine that has much to do
             "RAY_enable_autoscaler_v2": "1",
             "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,

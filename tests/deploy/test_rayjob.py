@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from ray.util.state import list_nodes, list_tasks
 
 from tests.clusters import RAY, Head, environment
 from tests.deploy.fake_cluster import growing_cluster
@@ -35,6 +37,7 @@ def node_types() -> dict[str, dict[str, Any]]:
             held["GPU"] = gpus
         types[name] = {
             "resources": held,
+            "labels": group.get("labels", {}),
             "node_config": {},
             "min_workers": group["minReplicas"],
             "max_workers": group["maxReplicas"],
@@ -49,26 +52,69 @@ def entrypoint(config: Path, *overrides: str) -> list[str]:
     return [str(config) if one.startswith("/opt/") else one for one in kept] + list(overrides)
 
 
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with growing_cluster(GROUPS["head"]["rayStartParams"], node_types(), idle_s=300) as started:
+        yield started
+
+
 @pytest.mark.slow
-def test_a_cluster_without_a_node_grows_for_the_run(tmp_path: Path) -> None:
+def test_a_cluster_without_a_node_grows_for_the_run(tmp_path: Path, head: Head) -> None:
     write_pictures(tmp_path / "pictures", 6)
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "pictures", tmp_path / "out")
-    environ = environment() | {"PYTHONPATH": str(ROOT)}
-    command: list[str | Path] = [
-        RAY, "job", "submit", f"--runtime-env-json={runtime_env()}", "--",
-        *entrypoint(config, "workers.generate.num_gpus=1", "workers.generate.actors=1"),
-    ]  # fmt: skip
-    with growing_cluster(GROUPS["head"]["rayStartParams"], node_types(), idle_s=300) as head:
-        for _ in range(30):  # the operator waits, too, until a job can be submitted
-            here = environ | {"RAY_ADDRESS": head.dashboard}
-            done = subprocess.run(command, env=here, capture_output=True, text=True, timeout=250, check=False)
-            if "No available agent" not in done.stderr:
-                break
-            time.sleep(1)
-        grown = [process for process in psutil.process_iter() if is_below(process, head) and "raylet" in process.name()]
+    given = entrypoint(config, "workers.generate.num_gpus=1", "workers.generate.actors=1")
+    for _ in range(30):  # the operator waits, too, until a job can be submitted
+        done = subprocess.run(
+            submission(*given), env=environ(head), capture_output=True, text=True, timeout=250, check=False
+        )
+        if "No available agent" not in done.stderr:
+            break
+        time.sleep(1)
+    grown = [process for process in psutil.process_iter() if is_below(process, head) and "raylet" in process.name()]
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    loads = list_tasks(head.dashboard, filters=[("name", "=", "MapBatches(Load)")])
+    with_gpu = {node.node_id for node in list_nodes(head.dashboard) if node.resources_total.get("GPU")}
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 6
     assert len(grown) >= 2
+    # Nothing was known of the nodes when the run decided where it loads, and images have room beside the generator.
+    assert with_gpu
+    assert {task.node_id for task in loads} - {None}
+    assert not {task.node_id for task in loads} & with_gpu
+
+
+@pytest.mark.slow
+def test_a_run_that_asks_for_gpus_of_no_group_says_so(tmp_path: Path, head: Head) -> None:
+    """On the cluster that has grown; and `ray job stop` ends it."""
+    write_pictures(tmp_path / "pictures", 1)
+    config = write_null_config(tmp_path / "job.yaml", tmp_path / "pictures", tmp_path / "out")
+    asks = ["workers.generate.num_gpus=1", "workers.generate.actors=1", "workers.generate.accelerator_types=[A100]"]
+    command = submission(*entrypoint(config, *asks), name="asks")
+    with subprocess.Popen(
+        command, env=environ(head), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as job:
+        assert job.stdout is not None
+        said = list(until(job.stdout, "No node with a GPU of type A100 can come"))
+        subprocess.run([RAY, "job", "stop", "asks"], env=environ(head), capture_output=True, check=True, timeout=120)
+        job.communicate(timeout=120)
+    assert any("wait for nodes with GPUs of type A100 that are to come" in line for line in said)
+
+
+def until(lines: Iterable[str], last: str) -> Iterator[str]:
+    """Up to one that begins so."""
+    for line in lines:
+        yield line
+        if line.startswith(last):
+            return
+    raise AssertionError(last)
+
+
+def submission(*given: str, name: str = "") -> list[str | Path]:
+    named = [f"--submission-id={name}"] if name else []
+    return [RAY, "job", "submit", f"--runtime-env-json={runtime_env()}", *named, "--", *given]
+
+
+def environ(head: Head) -> dict[str, str]:
+    return environment() | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": head.dashboard}
 
 
 def runtime_env() -> str:

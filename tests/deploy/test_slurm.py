@@ -74,11 +74,13 @@ def batch(
 
 
 def job_id() -> str:
-    """One whose port is free."""
+    """One whose ports are free."""
     while True:
         number = random.randrange(100_000, 900_000)
-        with socket.socket() as one, suppress(OSError):
-            one.bind(("127.0.0.1", 20_000 + number % 12_000))
+        port = 20_000 + number % 6_000 * 2
+        with socket.socket() as one, socket.socket() as other, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 1))
             return str(number)
 
 
@@ -108,7 +110,7 @@ def assert_all_is_cleared(folder: Path, nodes: int) -> None:
 
 @pytest.mark.parametrize(
     ("ray", "begun"),
-    [("exit 1", "ray health-check"), ("exit 0", "python -")],
+    [("exit 1", "ray health-check"), ("exit 0", "python - 127.0.0.1")],
     ids=["it waits for the head", "it waits for the nodes"],
 )
 def test_an_end_before_the_run_begins_is_one(ray: str, begun: str, tmp_path: Path) -> None:

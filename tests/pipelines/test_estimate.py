@@ -208,6 +208,19 @@ def test_prices_that_leave_out_a_gpu_of_the_cluster_are_told(cost: str, note: st
     assert bool(with_usual.note) == ("H10:" in cost)
 
 
+def test_a_missing_price_is_told_where_no_clip_is_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = ("cost.gpu_hours={H100: 2.5}", "generation.num_frames=3")
+    told = estimated(plan_of(10), config_of(*cost), FOUR_GPUS, {"UNHEARD": 4.0})
+    assert told.seconds is None
+    assert told.note.startswith("no cost is told: cost.gpu_hours has no price for UNHEARD, which this cluster has; add")
+
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("pipelines.money.estimate.estimated", fail)
+    assert estimated_or_unknown(plan_of(10), config_of(*cost), FOUR_GPUS, {"UNHEARD": 4.0}, {}).note == told.note
+
+
 def test_lengths_of_time() -> None:
     assert [span(seconds) for seconds in (0.4, 119, 600, 9000, 400_000)] == [
         "0 s", "119 s", "10.0 minutes", "2.5 hours", "4.6 days",

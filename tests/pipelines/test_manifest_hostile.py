@@ -222,7 +222,7 @@ def test_memory_of_cells_of_100_megabytes(tmp_path: Path, kind: str) -> None:
     # By the kernel's record of this program alone: `ru_maxrss` begins with the peak of the process that started it.
     program = (
         "import re, sys; from actors.storage import Storage; from pipelines.manifest.columns import *\n"
-        "from pipelines.manifest.reader import *\n"
+        "from pipelines.manifest.read import *\n"
         "reader = read_manifest([sys.argv[1]], columns=ManifestColumns(), parameters=Parameters, storage=Storage())\n"
         "rows = sum(len(chunk) for chunk in reader.chunks())\n"
         "print(rows, int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]) >> 10)"

@@ -35,6 +35,10 @@ class Gpus:
     def __init__(self) -> None:
         self.seen: list[dict[str, float]] = []
         self.ends = 0
+        self.lacks: list[str] = []
+
+    def lack(self, what: str) -> None:
+        self.lacks.append(what)
 
     def see(self, types: Mapping[str, float]) -> None:
         self.seen.append(dict(types))
@@ -175,3 +179,49 @@ def test_a_node_that_was_idle_is_no_loss(
     watch.look([node("a"), node("b", alive=False, reason=4)], {})
     assert screen.getvalue() == "Node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) was idle and was given back\n"
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_node_that_was_drained_and_had_nothing_to_do_is_no_loss(
+    watch: NodeWatch, screen: io.StringIO, caplog: pytest.LogCaptureFixture, *, is_seen: bool
+) -> None:
+    watch.look([node("a"), node("b")], {"b" * 8: time.time() + 100} if is_seen else {})
+    caplog.clear()
+    watch.look([node("a"), node("b", alive=False, reason=3)], {})
+    said = "Node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) has gone away, as was announced: nothing was under way there"
+    assert screen.getvalue().splitlines()[-1] == said
+    assert caplog.messages == []
+
+
+def test_a_node_that_was_drained_and_had_clips_when_its_time_was_up_is_a_degradation(
+    watch: NodeWatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.look([node("a"), node("b")], {"b" * 8: time.time() - 1})
+    watch.look([node("a"), node("b", alive=False, reason=3)], {})
+    assert "has gone away, as was announced: what it had is made again elsewhere" in caplog.messages[-1]
+
+
+def test_a_run_that_waits_says_so_again_and_its_status_knows(
+    watch: NodeWatch, gpus: Gpus, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("pipelines.driver.nodes.time.monotonic", lambda: clock[-1])
+    waits = "No node with a GPU is there: the run waits for one"
+    watch.look([node("a")], {})
+    for now in (1010.0, 1012.0, 1309.0):
+        clock.append(now)
+        watch.look([node("a", alive=False)], {})
+    assert screen.getvalue().splitlines().count(waits) == 1
+    for now in (1310.0, 1312.0, 1610.0):
+        clock.append(now)
+        watch.look([node("a", alive=False)], {})
+    said = screen.getvalue().splitlines()
+    assert said[-2:] == [f"{waits}, since 5 minutes", f"{waits}, since 10 minutes"]
+    watch.look([node("b")], {})
+    assert gpus.lacks == ["no node with a GPU is there", ""]
+
+
+def test_a_run_without_gpus_waits_for_none(watch: NodeWatch, gpus: Gpus, screen: io.StringIO) -> None:
+    gpus.reserved = 0.0
+    watch.look([node("a", alive=False)], {})
+    assert (gpus.lacks, screen.getvalue()) == ([], "")

@@ -15,7 +15,7 @@ from actors.errors import ConfigError
 from pipelines.config import Config, load_config
 from pipelines.placement.nodes import TYPE_LABEL, Node, nodes_of
 from pipelines.placement.placing import Placement, place
-from pipelines.placement.rooms import Room, spread
+from pipelines.placement.rooms import Room, held_together, spread
 from pipelines.placement.showing import print_line, print_placement
 from tests.actors.test_hosting_memory import wan
 
@@ -135,6 +135,29 @@ def test_fractions_share_a_gpu_as_ray_packs_them() -> None:
     assert [room.take(0.25, 0), room.take(1, 0), room.take(1, 0), room.take(0.5, 0)] == [True, True, False, True]
 
 
+@pytest.mark.parametrize(("gpus", "together"), [((1, 0.25), 4), ((0.5, 0.25), 2), ((2, 0.5), 2), ((0.5, 0.5), 1)])
+def test_actors_that_would_split_what_a_generator_needs_are_held_together(
+    gpus: tuple[float, float], together: int
+) -> None:
+    assert held_together(*gpus) == together
+
+
+def test_where_one_node_carries_all_of_rife_the_others_generate() -> None:
+    """As on Kubernetes: eight nodes of one GPU."""
+    asked = ["workers.generate.actors=7", "workers.finish.actors=4"]
+    placement = place(config(*RIFE, *asked), nodes(8, 8, 1, "H100"))
+    assert placement.pools.together == 4
+    assert Counter((share.generate, share.finish) for share in placement.shares) == {(1, 0): 7, (0, 4): 1}
+    # Six and what is over; and where no node has the CPUs for four, each by itself.
+    placement = place(config(*RIFE, "workers.generate.actors=6", "workers.finish.actors=6"), nodes(8, 8, 1, "H100"))
+    assert Counter((share.generate, share.finish) for share in placement.shares) == {(1, 0): 6, (0, 4): 1, (0, 2): 1}
+    placement = place(config(*RIFE, *asked), nodes(8, 3, 2, "H100"))
+    assert placement.pools.together == 1
+    # Apart from the generators nothing is split.
+    told = ["workers.generate.accelerator_types=[H100]", "workers.finish.accelerator_types=[L4]"]
+    assert place(config(*RIFE, *told), nodes(2, 8, 1, "H100") + nodes(2, 8, 1, "L4")).pools.together == 1
+
+
 def test_actors_are_spread() -> None:
     rooms = [Room(node) for node in [*nodes(2, 8, 2, "H100"), *nodes(1, 8, 1, "H100")]]
     assert spread(rooms, 4, gpus=1, cpus=1, may_take=lambda _: True) == [2, 1, 1]
@@ -227,7 +250,7 @@ def test_a_type_that_is_named_is_tried_and_a_growing_cluster_may_get_it() -> Non
     grown = config("workers.generate.accelerator_types=[A100]", "workers.generate.actors=3", "ray.autoscaling=true")
     placement = place(grown, nodes(1, 8, 1, "H100"))
     assert placement.pools.generate_actors == 3
-    assert "3 of 3 actors of workers.generate wait for nodes that are to come" in placement.notes
+    assert "3 of 3 actors of workers.generate wait for nodes with GPUs of type A100 that are to come" in placement.notes
 
 
 def test_nodes_without_gpus_load_and_encode_where_they_can_feed_the_others() -> None:

@@ -45,6 +45,7 @@ def test_a_killed_run_is_continued_and_nothing_stored_is_made_again(tmp_path: Pa
         running.kill()
         _, errors = running.communicate(timeout=60)
     assert errors.startswith("stillreel: the run was ended from outside (it was killed, or ")
+    assert "/session_20" in errors  # its own, not the last one that was begun on this machine
     assert errors.endswith("; what is finished is kept, the same command continues\n")
     assert not list(data.rglob("metadata.parquet"))  # the first commit would have come after ten minutes
     _, alive = psutil.wait_procs(workers, timeout=60)  # they notice that their driver is gone

@@ -69,6 +69,24 @@ def test_a_run_at_work(tmp_path: Path) -> None:
         assert (code, told["state"], told["run"]["made"], told["run"]["clips_per_s"]) == (3, "running", 30, 20 / 60)
 
 
+def test_a_run_that_waits_for_a_gpu_says_since_when_and_promises_no_end(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    since = datetime(2026, 11, 27, 12, 54, tzinfo=UTC)
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        counts = {"to_do": 100, "made": 30, "recent_s": 60.0, "recent_ended": 20}
+        beat_of(layout, "r", waits_for="no node with a GPU is there", waits_since=since, **counts)
+        code, said = status(tmp_path)
+        assert code == 3
+        waits = "waits no node with a GPU is there: the run waits for one, since 2026-11-27 12:54:00 UTC"
+        assert waits in " ".join(said.split())
+        assert "ETA" not in said
+        assert "clips/min" not in said
+        told = json.loads(status(tmp_path, "--json")[1])["run"]
+        assert (told["waits_for"], told["clips_per_s"]) == ("no node with a GPU is there", None)
+        assert told["waits_since"] == "2026-11-27T12:54:00Z"
+    assert "waits for one" not in status(tmp_path)[1]  # it has ended
+
+
 @pytest.mark.parametrize(
     ("phase", "word", "code"),
     [("done", "done", 0), ("interrupted", "failed", 1), ("stopped", "failed", 1), ("broke off", "failed", 1)],
@@ -471,6 +489,25 @@ def test_each_type_of_gpu_is_counted_for_itself_at_its_own_price(monkeypatch: py
     grown.see({"H100": 2.0, "A100": 16.0})
     now += 3600
     assert (grown.held, grown.cost()) == (8, 2 * 4.0 + 6 * 2.0)
+
+
+def test_a_type_without_a_price_is_named_where_others_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = GpuClock(CostSettings(gpu_hours={"H100": 2.5}))
+    clock.start({"generate": Reserved(2, 1.0)}, {"L4": 2.0}, {"L4": 2.0}, grows=False)
+    now += 3600
+    assert clock.unpriced() == clock.described(1)["unpriced"] == ["L4"]
+    assert clock.lines(1)["cost"] == "unknown: cost.gpu_hours has no price for L4"
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r", gpu_s=clock.seconds(), cost=clock.cost(), unpriced=clock.unpriced())
+        assert "cost unknown: cost.gpu_hours has no price for L4" in " ".join(status(tmp_path)[1].split())
+    clock = GpuClock(CostSettings())  # who gives no price wants no cost
+    clock.start({"generate": Reserved(2, 1.0)}, {"L4": 2.0}, {"L4": 2.0}, grows=False)
+    now += 3600
+    assert clock.unpriced() == []
+    assert "cost" not in clock.lines(1)
 
 
 def test_nodes_without_gpus_need_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
