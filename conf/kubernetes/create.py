@@ -62,7 +62,7 @@ def create(api: Api, job: dict[str, Any], now: datetime) -> str:
     at_work = [run["metadata"]["name"] for run in runs if run not in ended]
     if at_work:
         return f"nothing created: {', '.join(at_work)} is still at work"
-    return "created " + api.ask("POST", body=job)["metadata"]["name"]
+    return f"created {api.ask('POST', body=job)['metadata']['name']}"
 
 
 def _moment(run: dict[str, Any]) -> datetime:
