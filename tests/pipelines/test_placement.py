@@ -13,10 +13,12 @@ from rich.console import Console
 from actors import accelerators
 from actors.errors import ConfigError
 from pipelines.config import Config, load_config
+from pipelines.driver.bundles import Bundles, _in_turn
 from pipelines.placement.nodes import TYPE_LABEL, Node, nodes_of
 from pipelines.placement.placing import Placement, place
 from pipelines.placement.rooms import Room, held_together, spread
 from pipelines.placement.showing import print_line, print_placement
+from pipelines.pools import Pools
 from tests.actors.test_hosting_memory import wan
 
 RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2")
@@ -156,6 +158,15 @@ def test_where_one_node_carries_all_of_rife_the_others_generate() -> None:
     # Apart from the generators nothing is split.
     told = ["workers.generate.accelerator_types=[H100]", "workers.finish.accelerator_types=[L4]"]
     assert place(config(*RIFE, *told), nodes(2, 8, 1, "H100") + nodes(2, 8, 1, "L4")).pools.together == 1
+
+
+def test_each_actor_gets_the_group_of_its_own() -> None:
+    of_next = _in_turn(["first", "second"], Pools(6, 1.0, 6, 0.25, together=4))
+    asked = [of_next()["scheduling_strategy"].placement_group for _ in range(7)]
+    assert asked == ["first"] * 4 + ["second"] * 2 + ["first"]
+    # Without a need each goes where Ray puts it.
+    alone = Pools(1, 1.0, 1, 0.25, where={"finish": {"label_selector": {TYPE_LABEL: "in(T4)"}}})
+    assert Bundles(alone, 1.0).options() == {"label_selector": {TYPE_LABEL: "in(T4)"}}
 
 
 def test_actors_are_spread() -> None:
