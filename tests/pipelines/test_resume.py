@@ -103,7 +103,7 @@ def interrupted(folder: Path, stop: signal.Signals, *command: object) -> int:
     assert running.returncode == 130, errors
     assert errors == "stillreel: interrupted; what is finished is kept, the same command continues.\n"
     metadata = folder / "out/data/part-00000/metadata.parquet"
-    kept = pq.read_table(metadata).num_rows
+    kept: int = pq.read_table(metadata).num_rows
     assert 2 <= kept < 12
     assert kept == len(list(metadata.parent.glob("*.mp4")))  # what was under way came to its end and was committed
     (summary,) = (folder / "out/_runs").rglob("summary.json")
