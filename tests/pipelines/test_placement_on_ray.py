@@ -231,17 +231,19 @@ def test_where_nodes_are_lost_and_others_have_joined_all_actors_get_a_place() ->
     """Of two nodes that are free Ray would give quarters to both, and no whole GPU would be left for the generator."""
     pools = Pools(2, 1.0, 4, 0.25, together=4)
 
-    @ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0, scheduling_strategy="SPREAD")
     class Actor:
         def where(self) -> str:
             return str(ray.get_runtime_context().get_node_id())
+
+    spread = {"max_restarts": -1, "max_task_retries": -1, "num_cpus": 0, "scheduling_strategy": "SPREAD"}
+    remote: Any = ray.remote(**spread)(Actor)
 
     with pretended_cluster() as (head, start), ray_connected(head):
         nodes = [start(cpus=1, gpus=1, accelerator="H100") for _ in range(3)]
         bundles = Bundles(pools, 0.1)
         of_next = bundles.options()["ray_remote_args_fn"]
-        finish = [Actor.options(num_gpus=0.25, num_cpus=0.1, **of_next()).remote() for _ in range(4)]
-        generate = [Actor.options(num_gpus=1).remote() for _ in range(2)]
+        finish = [remote.options(num_gpus=0.25, num_cpus=0.1, **of_next()).remote() for _ in range(4)]
+        generate = [remote.options(num_gpus=1).remote() for _ in range(2)]
 
         def places() -> tuple[set[str], set[str]]:
             answers = [actor.where.remote() for actor in (*finish, *generate)]
