@@ -95,8 +95,9 @@ def test_a_longer_or_larger_clip_needs_more_and_8_bits_less(tmp_path: Path) -> N
     usual = gb(needs(folder))["resident"]
     assert gb(needs(folder, {"num_frames": 161}))["resident"] > usual
     assert gb(needs(folder, precision="fp32"))["resident"] == pytest.approx(usual + 2 * 16.4 + 2 * 5.68, rel=0.01)
-    tier: dict[str, Any] = {"tier": "fast", "fast": {"weights": "int8"}}
-    assert gb(needs(folder, **tier)) == {"resident": pytest.approx(usual - 16.4, rel=0.01)}
+    assert gb(needs(folder, tier="fast", fast={"weights": "int8"})) == {
+        "resident": pytest.approx(usual - 16.4, rel=0.01)
+    }
     assert gb(needs(folder, vae_tiling=True))["resident"] < usual
     assert list(gb(needs(folder, memory="offload"))) == ["offload", "group"]
 

@@ -235,8 +235,8 @@ def test_where_nodes_are_lost_and_others_have_joined_all_actors_get_a_place() ->
         def where(self) -> str:
             return str(ray.get_runtime_context().get_node_id())
 
-    usual = {"max_restarts": -1, "max_task_retries": -1, "num_cpus": 0, "scheduling_strategy": "SPREAD"}
-    remote: Any = ray.remote(**usual)(Actor)
+    spread = {"max_restarts": -1, "max_task_retries": -1, "num_cpus": 0, "scheduling_strategy": "SPREAD"}
+    remote: Any = ray.remote(**spread)(Actor)
 
     with pretended_cluster() as (head, start), ray_connected(head):
         nodes = [start(cpus=1, gpus=1, accelerator="H100") for _ in range(3)]
