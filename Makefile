@@ -31,6 +31,7 @@ install: $(VENV)/dev.installed
 # torch comes first and by its exact version: whatever asks for it later is satisfied and fetches no other build.
 $(VENV)/torch.installed: constraints.txt
 	command -v $(BASE_PYTHON) > /dev/null || { echo "stillreel needs Python 3.11 ($(BASE_PYTHON) is not on the PATH); set BASE_PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into $(VENV): some minutes, 2 to 7 GB; pip says nothing meanwhile"
 	$(BASE_PYTHON) -m venv $(VENV)
 	$(PIP) "$$(grep -E '^torch==' constraints.txt)"
 	touch $@

@@ -59,6 +59,11 @@ _BRANDS = re.compile(r"^(nvidia|tesla)+")
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
+def names() -> Iterable[str]:
+    """All types that are known."""
+    return _MEMORY_GB.keys()
+
+
 def memory_bytes(accelerator: str) -> int | None:
     """Of one GPU; None where it is not known."""
     memory_gb = _MEMORY_GB.get(accelerator)

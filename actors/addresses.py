@@ -60,13 +60,13 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 def host_of(url: str) -> str | None:
     """The host of an http(s) URL, every spelling of it made one; None where clients could read it differently."""
     match = _AUTHORITY.match(url)
-    return match and one_spelling(match[2])
+    return match and canonical_host(match[2])
 
 
 def server_of(url: str) -> str | None:
     """The scheme, host and port of an http(s) URL in one spelling, such as `https://example.com`; None as above."""
     match = _AUTHORITY.match(url)
-    if match is None or (host := one_spelling(match[2])) is None:
+    if match is None or (host := canonical_host(match[2])) is None:
         return None
     scheme, port = url.partition(":")[0].lower(), (match[3] or ":")[1:].lstrip("0")
     bracketed = f"[{host}]" if ":" in host else host
@@ -74,7 +74,7 @@ def server_of(url: str) -> str | None:
 
 
 @lru_cache(maxsize=10_000)
-def one_spelling(host: str) -> str | None:
+def canonical_host(host: str) -> str | None:
     """A name in lower case and ASCII, an address as Python writes it; None for what is neither."""
     try:
         if ":" in host:
@@ -92,7 +92,7 @@ def one_spelling(host: str) -> str | None:
 
 @lru_cache(maxsize=10_000)
 def reach(host: str) -> Reach:
-    """Where a host, spelt as by `one_spelling`, leads; a name is judged as such and not looked up."""
+    """Where a host, spelt as by `canonical_host`, leads; a name is judged as such and not looked up."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from actors import video
 from actors.errors import VideoError
-from actors.rates import SLOWEST, shown
+from actors.rates import SLOWEST, rate_text
 from actors.settings import InterpolationSettings, VideoSettings
 
 
@@ -16,14 +16,16 @@ def clip_rates(fps: int, interpolation: InterpolationSettings, encoding: VideoSe
     target = interpolation.target_fps
     if target is not None:
         if target < fps:
-            raise VideoError(f"fps {fps} is above interpolation.target_fps {shown(target)}")
+            raise VideoError(f"fps {fps} is above interpolation.target_fps {rate_text(target)}")
         factor, rate, source = target / fps, target, "interpolation.target_fps"
     else:
         assert interpolation.factor is not None
         factor, own = interpolation.factor, encoding.fps
         rate = fps * factor if own is None else own
-        source = f"fps {fps} times interpolation.factor {shown(factor)}" if own is None else "video.fps"
+        source = f"fps {fps} times interpolation.factor {rate_text(factor)}" if own is None else "video.fps"
     limit = video.fastest(encoding.codec)
     if not SLOWEST <= rate <= limit:
-        raise VideoError(f"{source} is {shown(rate)} frames a second, and {encoding.codec} takes {SLOWEST} to {limit}")
+        raise VideoError(
+            f"{source} is {rate_text(rate)} frames a second, and {encoding.codec} takes {SLOWEST} to {limit}"
+        )
     return factor, rate

@@ -32,7 +32,7 @@ class Row:
     Attributes:
         part: number of the part of the dataset that it will lie in.
         attempts: how many runs have tried it before, and failed.
-        image_uri: what the image is called; of a URI, without login and signature (`actors.secrets.shown`).
+        image_uri: what the image is called; of a URI, without login and signature (`actors.secrets.public_uri`).
         parameters: all of the clip's own, by name (`actors.generators.parameters`).
         columns: values of the clip's record that are known by now, by name.
     """

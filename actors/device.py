@@ -7,6 +7,8 @@ import torch
 
 from actors.errors import ConfigError, first_line
 
+# By the names of `model.precision`.
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Ada; Hopper has 9.0. Older GPUs have no matrix product of 8-bit floats.
 FP8_CAPABILITY = (8, 9)
 

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from actors.addresses import one_spelling
+from actors.addresses import canonical_host
 from actors.web import WebAccess
 
 
@@ -38,8 +38,8 @@ class _Resolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """As in `AbstractResolver`. Raises StorageError where no address is allowed."""
         found = await self._inner.resolve(host, port, family)
-        if one_spelling(host) in self._access.hosts:
-            self._granted.update(str(one_spelling(one["host"])) for one in found)
+        if canonical_host(host) in self._access.hosts:
+            self._granted.update(str(canonical_host(one["host"])) for one in found)
             return found
         allowed = [one for one in found if self._access.why_not("", one["host"]) is None]
         if found and not allowed:
@@ -54,6 +54,6 @@ class _Resolver(AbstractResolver):
         """The socket of a connection that is about to be made: an address that a URL itself names is never resolved."""
         family, kind, protocol, _, place = info
         address = str(place[0])
-        if one_spelling(address) not in self._granted and self._access.why_not("", address) is not None:
+        if canonical_host(address) not in self._granted and self._access.why_not("", address) is not None:
             raise self._access.refusal(address, address)
         return socket.socket(family, kind, protocol)

@@ -42,6 +42,6 @@ def to_rate(value: object) -> Fraction:
     return next((one for one in _STANDARD if abs(rate - one) <= one * _NEARNESS), rate)
 
 
-def shown(number: Fraction) -> str:
+def rate_text(number: Fraction) -> str:
     """For people: `30000/1001 (29.97)`, `24`."""
     return str(number) if number.denominator == 1 else f"{number} ({float(number):.6g})"

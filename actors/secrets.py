@@ -1,12 +1,12 @@
 """Secrets in text and in URIs: what must not come out in messages, logs, saved files and metadata.
 
-`shown`    a URI without its login and its signature: what stands in metadata, and what an image is known by
-`hidden`   any text with `***` where a secret stands: logins and signatures of URLs, and the values that are known
-`remember` makes values known, such as those of `storage.options`, for the rest of the process
+`public_uri`  a URI without its login and its signature: what stands in metadata, and what an image is known by
+`hidden`      any text with `***` where a secret stands: logins and signatures of URLs, and the values that are known
+`remember`    makes values known, such as those of `storage.options`, for the rest of the process
 
 A *signature* is what a store puts into a URL to let its holder in for a while. A new one each hour makes it no other
-image, so it is left out of `shown` as a whole. Where it cannot be told whether such a value also says which image is
-meant (`/get?token=...`), its SHA-256 stands in its place.
+image, so it is left out of `public_uri` as a whole. Where it cannot be told whether such a value also says which image
+is meant (`/get?token=...`), its SHA-256 stands in its place.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ _GROUPS = (
 )  # Discord, Meta, nginx
 _IMAGE = re.compile(r"\.(?:jpe?g|jfif|png|webp|tiff?|bmp|gif|avif|heic|heif|jp2|jxl)$", re.IGNORECASE)
 _IS_SIGNATURE, _IS_AMBIGUOUS = re.compile(_SIGNATURES), re.compile(_AMBIGUOUS)
-# URIs that `shown` may change, and some that it does not: to look through millions of them in Arrow, whose expressions
-# have no look-ahead.
+# URIs that `public_uri` may change, and some that it does not: to look through millions of them in Arrow, whose
+# expressions have no look-ahead.
 MAY_CHANGE = (
     r"(?is)^[a-z][a-z0-9+.-]*://([^/?#]*@|[^?#]*(#|\?(.*&)?([^=&#]*%|("
     + "|".join([_SIGNATURES.replace("(?!process)", ""), _AMBIGUOUS, *(min(names) for names in _GROUPS)])
@@ -109,7 +109,7 @@ class _Known:
 _known = _Known()
 
 
-def shown(uri: str) -> str:
+def public_uri(uri: str) -> str:
     """A URI without login and signature, the rest of it as it stands; a path of this machine as it is."""
     match = _URI.fullmatch(uri)
     if match is None:
@@ -204,15 +204,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         before = before.__cause__ or before.__context__
 
 
-def hide_in_file(path: Path) -> None:
-    """Mask the secrets in a text file."""
-    masked = path.with_name(f"{path.name}.masked")
+def copy_hidden(path: Path, copy: Path, *, with_last_line: bool) -> bool:
+    """Copy a text file, secrets masked; whether there was anything to copy.
+
+    Without `with_last_line` a line that has not come to its end, because somebody still writes it, is left out.
+    """
     with (
         path.open(encoding="utf-8", errors="surrogateescape") as lines,
-        masked.open("w", encoding="utf-8", errors="surrogateescape") as kept,
+        copy.open("w", encoding="utf-8", errors="surrogateescape") as kept,
     ):
-        kept.writelines(map(hidden, lines))
-    masked.replace(path)
+        kept.writelines(hidden(line) for line in lines if with_last_line or line.endswith("\n"))
+    return copy.stat().st_size > 0
 
 
 def _is_login(scheme: str, login: str) -> bool:

@@ -56,7 +56,7 @@ class WebAccess:
     It is checked when a connection is made: what a name resolves to may change between a look and the connection.
 
     Attributes:
-        hosts: spelt as by `actors.addresses.one_spelling`; these may be anywhere, because the user named them.
+        hosts: spelt as by `actors.addresses.canonical_host`; these may be anywhere, because the user named them.
         private_networks: whether addresses of private networks are allowed, too.
     """
 

@@ -295,9 +295,9 @@ def _dataset(output: str, config: list[str] | None) -> "tuple[Layout, Storage]":
 
     settings = StorageSettings()
     if config:
-        from pipelines.config import load_config
+        from pipelines.config import load_storage
 
-        settings = load_config(config, ["manifest=none", "output=none"]).storage
+        settings = load_storage(config)
     return Layout(Storage.absolute(output).rstrip("/") or "/"), Storage(settings.options, tries=settings.tries)
 
 

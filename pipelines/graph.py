@@ -25,6 +25,7 @@ from actors.tries.guard import Guard
 from actors.tries.remote_ledger import RemoteLedger
 from pipelines.dataset.work import WorkFile
 from pipelines.driver import ray_private
+from pipelines.driver.bundles import Bundles
 from pipelines.job import Job
 from pipelines.pools import Pools
 
@@ -47,12 +48,14 @@ class Graph:
         run = job.config.run
         self.ledger = RemoteLedger(run.max_deaths, job.run_id)
         self._guard = Guard(self.ledger, run.clip_timeout_s, job.run_id, secrets.known())
+        self._bundles = Bundles(pools, self._config.workers.finish.num_cpus)
         self._wired: list[str] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._bundles.remove()
         self.ledger.stop()
 
     def endings(self, work: Sequence[WorkFile]) -> Iterator[Ending]:
@@ -139,7 +142,7 @@ class Graph:
             num_gpus=self._pools.finish_gpus,
             num_cpus=config.workers.finish.num_cpus,
             **_pool(self._pools.finish_actors),
-            **self._pools.where.get("finish", {}),
+            **self._bundles.options(),
         )
 
     def _explained(self, error: RayError) -> StillreelError:

@@ -1,11 +1,10 @@
 """What a run works on: the configuration with all that is to be looked up first, and the dataset."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from actors import scratch
 from actors.errors import ConfigError
 from actors.generators import GENERATORS
 from actors.licences.licence import Licence
@@ -14,7 +13,6 @@ from actors.records import clip_schema
 from actors.rife.peek import refuse_unsupported
 from actors.rife.place import weights_file
 from actors.runner.profiling import Profiling
-from actors.secrets import hide_in_file
 from actors.storage import Storage
 from pipelines.config import Config, settled
 from pipelines.dataset.card_licences import Licences
@@ -22,6 +20,7 @@ from pipelines.dataset.commit import Committer
 from pipelines.dataset.layout import Layout, RunFolder, new_run_id
 from pipelines.dataset.lease import Lease, held
 from pipelines.dataset.shard import Shard
+from pipelines.driver.kept_log import kept_log
 from pipelines.manifest.image_uris import AllowedImages
 from pipelines.money.history import read_history
 from pipelines.planning.holdings import read_holdings
@@ -41,6 +40,7 @@ class Job:
         run_id: of a run; of none, "-".
         credentials: what clips are signed with; None: they are not.
         licence: of the model; None: there is no model.
+        notes: what the plan says of the model.
     """
 
     config: Config
@@ -50,6 +50,7 @@ class Job:
     run_id: str = "-"
     credentials: Credentials | None = None
     licence: Licence | None = None
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(cls, config: Config) -> "Job":
@@ -64,13 +65,16 @@ class Job:
             weights = weights_file(interpolation.weights, storage)
             refuse_unsupported(weights, storage)
             interpolation = interpolation.model_copy(update={"weights": weights})
-        changes = {"output": Storage.absolute(config.output), "model": config.model.with_absolute_paths()}
+        model = config.model.with_absolute_paths()
+        changes = {"output": Storage.absolute(config.output), "model": model.opened(storage)}
         config = settled(config.model_copy(update=changes | {"interpolation": interpolation}), storage)
-        revisions = model_revisions(config, storage)
-        licence = config.model.pinned(revisions[0]).licence(storage)
-        config = config.model_copy(update={"model": config.model.with_licence(licence)})
+        revisions, notes = model_revisions(config, storage), config.model.notes(storage)
+        licence = model.pinned(revisions[0]).licence(storage)
+        config = config.model_copy(update={"model": model.with_licence(licence)})
         credentials = credentials_of(config, storage)
-        return cls(config, storage, Layout(config.output), revisions, credentials=credentials, licence=licence)
+        return cls(
+            config, storage, Layout(config.output), revisions, credentials=credentials, licence=licence, notes=notes
+        )
 
     @classmethod
     def to_run(cls, config: Config) -> "Job":
@@ -136,7 +140,7 @@ class Job:
         holdings = read_holdings(self.layout, self.storage, beside_others=not self.shard.is_whole, index=index)
         run = self.folder if with_work else None
         plan = make_plan(self.config, self.storage, holdings, self.revisions, run=run, retry=retry, files=files)
-        plan.notes[:0] = [*self.config.model.notes(self.storage), *([self.licence.note] if self.licence else [])]
+        plan.notes[:0] = [*self.notes, *([self.licence.note] if self.licence else [])]
         if with_work:
             index.save()
             files.save()
@@ -171,18 +175,9 @@ class Job:
         schema = clip_schema(GENERATORS[self.config.generator])
         return Committer(self.layout, self.storage, schema, plan.extras, plan.rows_per_part, lease.check)
 
-    @contextmanager
-    def log(self, name: str) -> Iterator[Path]:
-        """A local file that ends up in the run's folder, where anything was written into it."""
-        with scratch.folder() as temporary:
-            log = temporary / name
-            log.touch()
-            try:
-                yield log
-            finally:
-                if log.stat().st_size:
-                    hide_in_file(log)  # Ray writes there, too
-                    self.storage.put_file(self.folder.log(name), log)
+    def log(self, name: str) -> AbstractContextManager[Path]:
+        """A local file to write into; the run's folder gets it meanwhile and at the end."""
+        return kept_log(name, self.folder.log(name), self.storage)
 
 
 def _check_output(output: str, storage: Storage) -> None:

@@ -30,6 +30,7 @@ class Pools:
         where: arguments of Ray Data's stages, by stage, that say which nodes their workers may be on.
         load_tasks: images are loaded by so many tasks at a time; None: by as many as Ray Data finds room for.
         shares: how actors share GPUs; None where none does, or they need no memory of it.
+        together: so many actors of `finish` are held together on one GPU (`pipelines.driver.bundles`).
     """
 
     generate_actors: int
@@ -39,6 +40,7 @@ class Pools:
     where: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     load_tasks: int | None = None
     shares: GpuShares | None = None
+    together: int = 1
 
     @property
     def gpus(self) -> float:

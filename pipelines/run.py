@@ -19,6 +19,7 @@ from pipelines.dataset.commit import Committer
 from pipelines.dataset.lease import Lease
 from pipelines.dataset.recover import recover
 from pipelines.dataset.work import remove_work
+from pipelines.driver import scouts
 from pipelines.driver.cluster import Cluster, check_machine, connected
 from pipelines.driver.growth import Growth
 from pipelines.driver.heartbeat import Heartbeat
@@ -123,13 +124,16 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
     summary.hold(config, placement, console)
     with (
         job.log("warnings.log") as warnings,
+        scouts.sent_out(config, pools),
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(job, pools, stand_ins) as graph,
         summary.gpus.following(graph.ledger.take_spent),
         Metrics(summary, config, lease, pools, graph.ledger.counts) as metrics,
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
-        NodeWatch(graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console),
+        NodeWatch(
+            graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console, pools.where["generate"]
+        ),
         Growth(config, console),
         cluster.watched(lambda: interruption.end_now("broke off")),
     ):

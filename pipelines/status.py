@@ -13,19 +13,21 @@ from rich.text import Text
 from actors.errors import StorageError
 from actors.printable import printable
 from actors.storage import Storage
-from pipelines.dataset.beats import BEAT_S, ENDED
+from pipelines.dataset.beats import BEAT_S, ENDED, Beat
+from pipelines.dataset.generations import MAX_CLOCK_SKEW_S
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.lease import Holder
 from pipelines.dataset.states import State, States, read_states
-from pipelines.money.bill import shown
+from pipelines.money.bill import bill_lines
 from pipelines.totals import Totals
 
 # By `States.word`. 2 stays usage, as everywhere.
-EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stale": 4, "missing": 4}
+EXIT_CODES = {"done": 0, "failed": 1, "unreadable": 1, "running": 3, "stale": 4, "missing": 4}
 
 _SAID = {
     "done": "done",
     "running": "running",
+    "unreadable": "unreadable: of some shards it is not known how they are",
     "stale": "stale: it gives no sign of life; the same command continues it",
     "missing": "missing: of some shards no run has begun",
 }
@@ -45,9 +47,26 @@ def rows_of(state: State) -> dict[str, str]:
         return rows
     if state.word == "running":
         rows["phase"] = beat.phase
-    rows["last sign of life"] = f"{_clock(beat.beaten_at)} ({_span(now - beat.beaten_at)} ago)"
+        rows |= {"waits": _waiting(beat)} if beat.waits_for else {}
+    rows["last sign of life"] = _seen(state, beat, now)
     rows |= _counts(Totals.of([state]))
     return rows | ({"since then": _idle(holder)} if state.found_nothing else {})
+
+
+def _seen(state: State, beat: Beat, now: datetime) -> str:
+    """When it was last heard of, as far as the clocks tell."""
+    ago = now - beat.beaten_at
+    skew = timedelta(seconds=MAX_CLOCK_SKEW_S)
+    if state.word == "running" and (ago < -skew or (state.holder.is_over and ago > skew)):
+        apart = f"{_span(abs(ago))} {'behind' if ago > skew else 'ahead of'} this machine's"
+        return f"a moment ago ({_clock(beat.beaten_at)} by its own clock, which is {apart})"
+    return f"{_clock(beat.beaten_at)} ({_span(ago)} ago)"
+
+
+def _waiting(beat: Beat) -> str:
+    """For what a run waits that has not ended."""
+    since = "" if beat.waits_since is None else f", since {_clock(beat.waits_since)}"
+    return f"{beat.waits_for}: the run waits for one{since}"
 
 
 def _said(state: State) -> str:
@@ -81,7 +100,7 @@ def _counts(one: Totals) -> dict[str, str]:
         rows[f"failed at {stage} ({error_type})"] = f"{count:,}"
     if one.gpus:
         rows["GPUs now"] = f"{one.gpus:g}"
-    return rows | shown(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time)
+    return rows | bill_lines(one.gpu_s, one.cost, one.currency, one.made, one.gpu_time, one.unpriced)
 
 
 def print_status(states: States, layout: Layout, console: Console) -> None:
@@ -97,6 +116,10 @@ def print_status(states: States, layout: Layout, console: Console) -> None:
         for shard, state in states.by_shard.items():
             if state is not None:
                 console.print(f"{shard}: {_run_of(state)}", highlight=False, markup=False)
+                if state.word == "running" and state.beat is not None and state.beat.waits_for:
+                    console.print(f"{shard}: {_waiting(state.beat)}", highlight=False, markup=False)
+                if state.problem:
+                    console.print(f"{shard}: {state.problem}", highlight=False, markup=False)
 
 
 def _table_of_shards(states: States) -> Table:
@@ -167,6 +190,7 @@ def _tree_of(state: State) -> dict[str, Any]:
         "lease_renewed_at": holder.renewed_at.isoformat(),
         "lease_released": holder.is_released,
         "found_nothing": state.found_nothing,
+        "problem": state.problem or None,
         "run": None if beat is None else beat.model_dump(mode="json") | {"clips_per_s": beat.rate},
     }
 

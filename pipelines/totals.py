@@ -18,6 +18,7 @@ class Totals:
         left_s: until the last of those at work is done; None where one does not know its rate yet.
         failures: rows by stage and error_type.
         cost: None where a run knows no price, or another currency.
+        unpriced: types of GPUs that have no price in one of them, where others have one.
         gpu_time: what the GPU-seconds went into, each 0..1.
     """
 
@@ -31,6 +32,7 @@ class Totals:
     gpu_s: float = 0.0
     cost: float | None = None
     currency: str = "USD"
+    unpriced: list[str] = field(default_factory=list)
     gpu_time: dict[str, float] = field(default_factory=dict)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -56,6 +58,7 @@ class Totals:
             gpu_s=gpu_s,
             cost=sum(costs) if has_cost else None,
             currency=beats[0].currency,
+            unpriced=sorted({name for beat in beats for name in beat.unpriced}),
             gpu_time=_gpu_time(beats, gpu_s),
             failures=_failures(beats),
         )

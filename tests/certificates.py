@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.web import serving
+from tests.web import send, serving
 
 NOW = datetime.now(UTC)
 YEAR = timedelta(days=365)
@@ -138,11 +138,7 @@ def time_stamping_service(folder: Path) -> Iterator[str]:
                 str(folder / "query"),
             ]
             answer = subprocess.run(command, check=True, capture_output=True).stdout
-            self.send_response(200)
-            self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            send(self, 200, answer, {"Content-Type": "application/timestamp-reply"})
 
     with serving(Answering) as url:
         yield url

@@ -22,6 +22,11 @@ RAY = Path(sys.executable).with_name("ray")
 _START_TIMEOUT_S = 90
 _STORE_BYTES = 150_000_000
 _NODE_ID = "--node_id="  # among the arguments of a node's raylet
+_IS_UP = "Ray runtime started."
+# On a busy machine Ray gives up a node that has not come up within half a minute (2.60).
+_TRIES_TO_START = 4
+# What sends the logs of workers to drivers: nobody here has a use for it, and it takes a twentieth of a core.
+_WITHOUT = "--include-log-monitor=false"
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,10 @@ def metered_head() -> Iterator[tuple[Head, Path]]:
 
 
 @contextmanager
-def head_alone() -> Iterator[Head]:
-    """A cluster without a node that could make anything, and without a dashboard."""
+def head_alone(**variables: str) -> Iterator[Head]:
+    """A cluster without a node that could make anything, or a dashboard; `variables` are added to its environment."""
     port = free_port()
-    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0") as process:
-        _wait_until_it_listens(port, process)
+    with _node("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", **variables) as process:
         yield Head(f"127.0.0.1:{port}", "", process.pid)
 
 
@@ -74,7 +78,6 @@ def simulated_head(*, cpus: int, gpus: int, store_bytes: int) -> Iterator[Head]:
     port = free_port()
     has = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={store_bytes}"]
     with _node("--head", f"--port={port}", "--include-dashboard=false", *has) as process:
-        _wait_until_it_listens(port, process)
         yield Head(f"127.0.0.1:{port}", "", process.pid)
 
 
@@ -136,47 +139,55 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def _node(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """`--block` makes all processes of the node end with the one that is started here."""
-    # Unix sockets live in there, and their paths may have 107 characters.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        command: Sequence[str | Path] = [
-            RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}", *arguments,
-        ]  # fmt: skip
-        has_place = "--head" not in arguments or any(one.startswith("--temp-dir=") for one in arguments)
-        place = [] if has_place else [f"--temp-dir={folder}"]  # other nodes take the head's
-        process = subprocess.Popen(
-            [*command, *place],
-            env=environment(),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield process
-        finally:
-            end(process)
+def _node(*arguments: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """One that is up; `--block` makes all processes of the node end with the one that is started here."""
+    is_head = "--head" in arguments
+    command: Sequence[str | Path] = [
+        RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--object-store-memory={_STORE_BYTES}", _WITHOUT,
+        *arguments,
+    ]  # fmt: skip
+    has_place = not is_head or any(one.startswith("--temp-dir=") for one in arguments)  # other nodes take the head's
+    for _ in range(_TRIES_TO_START):
+        # Unix sockets live in there, and their paths may have 107 characters.
+        with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+            said = Path(folder) / "said.txt"
+            with said.open("wb") as out:
+                process = subprocess.Popen(
+                    [*command, *([] if has_place else [f"--temp-dir={folder}"])],
+                    env=environment() | {"PYTHONUNBUFFERED": "1"} | variables,
+                    start_new_session=True,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                )
+            try:
+                if _comes_up(process, said):
+                    yield process
+                    return
+            finally:
+                end(process)
+    raise AssertionError(f"no node of Ray has come up, {_TRIES_TO_START} times")
+
+
+def _comes_up(process: "subprocess.Popen[bytes]", said: Path) -> bool:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        if _IS_UP in said.read_text():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """End a node of `ray start --block`, and all that it has started."""
-    process.send_signal(signal.SIGINT)
+    # What a shell has started in the background hears no SIGINT, nor does what that starts; by SIGTERM it takes longer.
+    is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    process.send_signal(signal.SIGTERM if is_deaf else signal.SIGINT)
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _wait_until_it_listens(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the cluster's head ended by itself"
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"nothing listens at {port} after {_START_TIMEOUT_S} s")
 
 
 def wait_for(dashboard: str, process: "subprocess.Popen[bytes]") -> None:

@@ -2,12 +2,24 @@
 
 import logging
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.servers", "tests.clusters", "tests.clock"]  # s3_server, s3_storage, s3_bucket; head; after
+# s3_server, s3_storage, s3_bucket; head; after; heavy files first
+pytest_plugins = ["tests.servers", "tests.clusters", "tests.clock", "tests.order"]
+
+# Tests start a thousand processes. Where an environment keeps no compiled modules, each of them compiles ours anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start: each of Ray's nodes,
+# which ends by it, would be waited for in vain, for half a minute.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests compute tiny tensors, where a second thread only waits for the first: on a busy machine that costs tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

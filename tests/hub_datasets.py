@@ -2,17 +2,18 @@
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.web import send, serving
+
 _SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Hub(http.server.ThreadingHTTPServer):
+class Hub:
     """Serves a folder as one dataset.
 
     Attributes:
@@ -21,45 +22,41 @@ class Hub(http.server.ThreadingHTTPServer):
     """
 
     def __init__(self, folder: Path, repo: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.repo = folder, repo
-        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+        self.endpoint = ""
         self.asked: list[str] = []
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Hub
+    hub: Hub
 
     def do_GET(self) -> None:
-        path, repo = unquote(urlsplit(self.path).path), self.server.repo
-        self.server.asked.append(f"{self.command} {path}")
+        path, repo = unquote(urlsplit(self.path).path), self.hub.repo
+        self.hub.asked.append(f"{self.command} {path}")
         api, files = f"/api/datasets/{repo}/", f"/datasets/{repo}/resolve/"
         if f"{path}/" == api or path.startswith(api + "revision/"):
             self._answer_json({"id": repo, "sha": _SHA, "private": False, "siblings": [], "tags": []})
         elif path.startswith(api + "tree/"):
             self._tree(path.removeprefix(api + "tree/"), is_deep="recursive=true" in self.path.lower())
         elif path.startswith(files):
-            self._file(self.server.folder / _without_revision(path.removeprefix(files)))
+            self._file(self.hub.folder / _without_revision(path.removeprefix(files)))
         else:
             self._missing("RepoNotFound")
 
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        self.server.asked.append(f"POST {self.path}")
+        self.hub.asked.append(f"POST {self.path}")
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_error(403)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
     def _tree(self, path: str, *, is_deep: bool) -> None:
-        root = self.server.folder / _without_revision(path)
+        root = self.hub.folder / _without_revision(path)
         if not root.is_dir():
             self._missing("EntryNotFound")
             return
         found = sorted(root.rglob("*") if is_deep else root.iterdir())
-        self._answer_json([_entry(path, self.server.folder) for path in found])
+        self._answer_json([_entry(path, self.hub.folder) for path in found])
 
     def _file(self, path: Path) -> None:
         if not path.is_file():
@@ -69,34 +66,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if asked_range := self.headers.get("Range"):
             first, _, last = asked_range.removeprefix("bytes=").partition("-")
             data, status = data[int(first) : int(last) + 1], 206
-        self._answer(status, data, {"X-Repo-Commit": _SHA, "ETag": '"x"'})
+        send(self, status, data, {"X-Repo-Commit": _SHA, "ETag": '"x"'})
 
     def _answer_json(self, content: object) -> None:
-        self._answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
+        send(self, 200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _missing(self, code: str) -> None:
-        self._answer(404, b"{}", {"X-Error-Code": code})
-
-    def _answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(data))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        send(self, 404, b"{}", {"X-Error-Code": code})
 
 
 @contextmanager
 def hub(folder: Path, repo: str) -> Iterator[Hub]:
     """Serve `folder` as the dataset `repo` for the length of a block."""
-    with Hub(folder, repo) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    made = Hub(folder, repo)
+    with serving(type("Handler", (_Handler,), {"hub": made})) as made.endpoint:
+        yield made
 
 
 def _entry(path: Path, folder: Path) -> dict[str, Any]:

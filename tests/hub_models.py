@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants, file_download
 
 from actors import retries
-from tests.web import serving
+from tests.web import send, serving
 
 MODEL = "someone/svd"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -64,41 +64,32 @@ class Hub:
         if self.answers:
             status = self.answers.popleft()
             if status:
-                _send(request, status, b"{}", {})
+                send(request, status, b"{}", {})
             else:
                 request.close_connection = True
             return
         if self.refusal is not None:
             status, code = self.refusal
-            _send(request, status, b'{"error": "no"}', {"X-Error-Code": code, "X-Error-Message": "no"})
+            send(request, status, b'{"error": "no"}', {"X-Error-Code": code, "X-Error-Message": "no"})
             return
         names = sorted(file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file())
         if path.startswith(f"/api/models/{MODEL}/tree/"):
             entries = [{"type": "file", "path": name, **self._entry(name)} for name in names]
-            _send(request, 200, json.dumps(entries).encode(), {})
+            send(request, 200, json.dumps(entries).encode(), {})
         elif path in (f"/api/models/{MODEL}", *(f"/api/models/{MODEL}/revision/{name}" for name in ("main", COMMIT))):
             model = {"id": MODEL, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
-            _send(request, 200, json.dumps(model).encode(), {})
+            send(request, 200, json.dumps(model).encode(), {})
         elif path.startswith(f"/{MODEL}/resolve/{COMMIT}/"):
             file = self.folder / path.partition(f"{COMMIT}/")[2]
             if not file.is_file():
-                _send(request, 404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+                send(request, 404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
                 return
             content = file.read_bytes()
             headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
-            _send(request, 200, content, headers)
+            send(request, 200, content, headers)
         else:
-            _send(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+            send(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
     def _entry(self, name: str) -> dict[str, object]:
         content = (self.folder / name).read_bytes()
         return {"size": len(content), "oid": hashlib.sha256(content).hexdigest()}
-
-
-def _send(request: http.server.BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:
-    request.send_response(status)
-    for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body))} | headers).items():
-        request.send_header(name, value)
-    request.end_headers()
-    if request.command != "HEAD":
-        request.wfile.write(body)

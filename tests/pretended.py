@@ -9,7 +9,7 @@ import psutil
 import ray
 
 from tests import clusters
-from tests.clusters import Head, free_port, wait_for
+from tests.clusters import Head
 
 _START_TIMEOUT_S = 240
 
@@ -25,12 +25,7 @@ class StartNode(Protocol):
 def pretended_cluster() -> Iterator[tuple[Head, StartNode]]:
     """A head without CPUs, and what starts its nodes."""
     with ExitStack() as stack:
-        port, dashboard_port = free_port(), free_port()
-        ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={free_port()}"]
-        process = stack.enter_context(clusters._node("--head", *ports, "--dashboard-host=127.0.0.1", "--num-cpus=0"))
-        dashboard = f"http://127.0.0.1:{dashboard_port}"
-        wait_for(dashboard, process)
-        head = Head(f"127.0.0.1:{port}", dashboard, process.pid)
+        head = stack.enter_context(clusters.head_alone())
 
         # One after the other: nodes that start at the same time take each other's ports.
         def start(*, cpus: int, gpus: int = 0, accelerator: str = "") -> psutil.Process:

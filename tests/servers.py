@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,9 +118,9 @@ def swift(folder: Path) -> Iterator[S3Server]:
     """Run Swift with all it keeps under `folder`; raise RuntimeError with its log where it does not start."""
     (folder / "swift.conf").write_text(_SWIFT_CONF)
     ports = dict(zip((*_BACKENDS, "proxy"), free_ports(len(_BACKENDS) + 1), strict=True))
+    _build_rings(folder, ports)
     with ExitStack() as stack:
         for kind in _BACKENDS:
-            _build_ring(folder, kind, ports[kind])
             config = _BACKEND_CONF.format(port=ports[kind], folder=folder, kind=kind)
             stack.enter_context(_server(folder, kind, config, ports[kind], "/recon/version"))
         config = _PROXY_CONF.format(port=ports["proxy"], folder=folder, secret=SECRET, page=LISTING_PAGE)
@@ -128,11 +128,23 @@ def swift(folder: Path) -> Iterator[S3Server]:
         yield S3Server(f"http://127.0.0.1:{ports['proxy']}")
 
 
-def _build_ring(folder: Path, kind: str, port: int) -> None:
-    (folder / "devices" / "d1").mkdir(parents=True, exist_ok=True)
-    for step in (["create", "1", "1", "0"], ["add", f"r1z1-127.0.0.1:{port}/d1", "1"], ["rebalance"]):
-        command = [_program("swift-ring-builder"), f"{kind}.builder", *step]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+# What `swift-ring-builder` does, which would be nine processes.
+_RINGS = """\
+import sys
+from swift.common.ring import RingBuilder
+for kind, port in (one.split("=") for one in sys.argv[1:]):
+    ring = RingBuilder(1, 1, 0)
+    place = {"ip": "127.0.0.1", "port": int(port), "device": "d1"}
+    ring.add_dev({"region": 1, "zone": 1, "weight": 1.0, "meta": "", **place})
+    ring.rebalance()
+    ring.get_ring().save(f"{kind}.ring.gz")
+"""
+
+
+def _build_rings(folder: Path, ports: Mapping[str, int]) -> None:
+    (folder / "devices" / "d1").mkdir(parents=True)
+    command = [sys.executable, "-c", _RINGS, *(f"{kind}={ports[kind]}" for kind in _BACKENDS)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -18,3 +18,21 @@ def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def send(
+    request: http.server.BaseHTTPRequestHandler,
+    status: int,
+    body: bytes = b"",
+    headers: Mapping[str, str] = {},
+    *,
+    promised: int | None = None,
+) -> None:
+    """Answer a request; `promised`: another length than the body has."""
+    request.send_response(status)
+    length = len(body) if promised is None else promised
+    for name, value in ({"Content-Length": str(length)} | dict(headers)).items():
+        request.send_header(name, value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body)

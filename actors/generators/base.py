@@ -21,15 +21,33 @@ from actors.licences.licence import MAX_CHARACTERS, UNKNOWN, Licence, one_line
 from actors.marks.source_types import MADE_BY_AI
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
-from actors.svd.checkpoint import is_on_hub
-from actors.svd.single_file import is_one
 
 
 class MemoryWay(NamedTuple):
-    """A way to make clips: the name that a clip's record has for it, and what it needs of the GPU, in torch's count."""
+    """A way to make clips.
+
+    Attributes:
+        name: that a clip's record has for it.
+        needed_bytes: what it needs of the GPU, in torch's count.
+        host_bytes: what a worker takes of its machine's memory; 0: little.
+    """
 
     name: str
     needed_bytes: int
+    host_bytes: int = 0
+
+
+class Memory(NamedTuple):
+    """What a generator needs of memory.
+
+    Attributes:
+        ways: from the one that the settings ask for to the tightest that a worker goes on to by itself; empty: it needs
+            none, or that is not known.
+        unknown: why it is not known, a clause; "" where it is.
+    """
+
+    ways: list[MemoryWay]
+    unknown: str = ""
 
 
 class AnyModel(Section):
@@ -47,6 +65,15 @@ class AnyModel(Section):
     def node_cache(self) -> str | None:
         """Where a node keeps what it has fetched or compiled; None: the usual place (`actors.node_cache`)."""
         return None
+
+    def opened(self, storage: Storage) -> Self:  # noqa: ARG002 - there is nothing to read
+        """The same settings, which hold what `settled`, `revision_of_content` and `notes` read of the checkpoint.
+
+        For as long as one plan asks these: who makes clips is given the plain settings.
+
+        Raises CheckpointError, ConfigError and StorageError.
+        """
+        return self
 
     def settled(self, parameters: Any, image: ImageSettings, storage: Storage) -> tuple[Any, ImageSettings]:  # noqa: ARG002 - nothing is open
         """The clips' parameters and size with the model's own values where none are given, known to be possible.
@@ -72,12 +99,9 @@ class AnyModel(Section):
         """Local paths made absolute: a worker's current folder is not ours."""
         return self
 
-    def memory_ways(self, parameters: Any, image: ImageSettings) -> list[MemoryWay]:  # noqa: ARG002 - none is needed
-        """How clips are made where there is ever less memory, from what the settings ask for to the tightest.
-
-        Empty: without a GPU's memory.
-        """
-        return []
+    def memory_needs(self, parameters: Any, image: ImageSettings, storage: Storage) -> Memory:  # noqa: ARG002 - none is needed
+        """What clips of these parameters and sizes need; settled or not."""
+        return Memory([])
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """What is wrong with settings taken together: where in the section, and a clause."""
@@ -118,20 +142,17 @@ class ModelSection(AnyModel):
     )
 
     def licence_place(self) -> ModelPlace | None:
-        """Where the weights, and so their card, are; None: nowhere. By the settings that most generators have."""
-        source, revision = getattr(self, "source", None), getattr(self, "revision", None)
-        if not isinstance(source, str) or not source:
-            return None
-        if is_on_hub(source):
-            return ModelPlace(source, "hub", revision, self.node_cache)
-        return ModelPlace(source, "file" if is_one(source) else "folder")
+        """Where the weights, and so their card, are; None: nowhere that is known."""
+        return None
 
     def licence(self, storage: Storage) -> Licence | None:
         """As in `AnyModel`."""
         if self.license is not None:
             return as_configured(self.license)
         place = self.licence_place()
-        return Licence(UNKNOWN, "there is no model.source") if place is None else find_licence(place, storage)
+        if place is None:
+            return Licence(UNKNOWN, "its generator does not say where it comes from")
+        return find_licence(place, storage)
 
     def with_licence(self, licence: Licence | None) -> Self:
         """As in `AnyModel`."""

@@ -5,11 +5,12 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from actors import logs
+from actors.checkpoints import lora_files
+from actors.checkpoints.sources import is_file, is_on_hub, tidied
 from actors.generators.base import ModelSection
+from actors.licences.finding import ModelPlace
 from actors.settings import NO_EFFECT, Compile, Section
 from actors.storage import Storage
-from actors.svd import lora_files
-from actors.svd.checkpoint import is_on_hub, tidied
 
 
 def tell_of_tightening(before: str, now: str) -> None:
@@ -67,6 +68,12 @@ class CheckpointSettings(ModelSection):
     def node_cache(self) -> str | None:
         """As in `ModelSection`."""
         return self.cache_dir
+
+    def licence_place(self) -> ModelPlace | None:
+        """As in `ModelSection`."""
+        if is_on_hub(self.source):
+            return ModelPlace(self.source, "hub", self.revision, self.node_cache)
+        return ModelPlace(self.source, "file" if is_file(self.source) else "folder")
 
     def pinned(self, revision: str) -> Self:
         """As in `ModelSection`: a branch of the Hub may move before the last worker has started."""

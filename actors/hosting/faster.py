@@ -3,7 +3,6 @@
 Which of them a checkpoint has is known before (`actors.hosting.shortcuts`); what the machine lacks is found here.
 """
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -17,11 +16,10 @@ from actors.errors import ConfigError, first_line
 from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.hosting.index import Hosted
 from actors.hosting.loading import transformers_of
-from actors.hosting.shortcuts import can_compile
+from actors.hosting.shortcuts import BLOCK, can_compile
 
 # What TaylorSeer extrapolates: attention and feed-forward of each block. Its own patterns match `attn` alone, and so
 # nothing in Wan, LTX-Video and CogVideoX, whose blocks have `attn1`; diffusers 0.42 says nothing of that.
-_BLOCK = re.compile(r"\w*blocks\.\d+\.")
 _KEPT = r"\w*blocks\.\d+\.\w*(attn|ff)\w*"
 
 
@@ -96,4 +94,4 @@ def _quantize(network: nn.Module, weights: str, device: torch.device) -> None:
 
 def _is_of_blocks(module: nn.Module, name: str) -> bool:
     """The linear layers of the blocks, in bf16: what embeds time and text is small, and some of it stays fp32."""
-    return isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16 and bool(_BLOCK.match(name))
+    return isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16 and bool(BLOCK.match(name))

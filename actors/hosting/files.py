@@ -3,8 +3,8 @@
 import re
 from collections.abc import Collection
 
+from actors.checkpoints.files import INDEX, check_index
 from actors.errors import CheckpointError
-from actors.svd.layout import INDEX
 
 # Configurations, tokenizers (vocabularies, merges, sentencepiece models, chat templates) and weights of the components.
 _SUFFIXES = (".json", ".txt", ".model", ".jinja", ".safetensors")
@@ -17,12 +17,7 @@ def wanted_files(names: Collection[str], variant: str | None, where: str, *, com
 
     Args, and what it raises, as of `actors.svd.layout.wanted_files`; `components` are those that the index names.
     """
-    if INDEX not in names:
-        inner = sorted({name.removesuffix(f"/{INDEX}") for name in names if name.endswith(f"/{INDEX}")})
-        hint = f"; there is one in {where}/{inner[0]}" if inner else ""
-        raise CheckpointError(
-            f"{where} has no {INDEX}: model.source must name an image-to-video checkpoint in diffusers layout{hint}"
-        )
+    check_index(names, where, "an image-to-video")
     found, has_variant = [INDEX], variant is None
     for component in sorted(components):
         inside = [name for name in names if name.startswith(f"{component}/") and name.count("/") == 1]

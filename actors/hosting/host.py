@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
+from actors.checkpoints.lora_files import Lora
 from actors.contracts import Pixels
 from actors.errors import GenerationError, GpuMemoryError, first_line
 from actors.generators.diffusers.parameters import DiffusersParameters
@@ -23,7 +24,6 @@ from actors.hosting import faster, loras, sizes
 from actors.hosting.embeddings import KeptEmbeddings
 from actors.hosting.loading import load, networks_of, transformers_of
 from actors.storage import Storage
-from actors.svd.lora import Lora
 
 # How a clip was made: `model.memory`, or what it became.
 MemoryMode = Literal["resident", "offload", "group"]
@@ -50,7 +50,7 @@ class Host:
         """Load the checkpoint.
 
         Args:
-            folder: what `actors.svd.checkpoint.locate` returns.
+            folder: what `actors.checkpoints.checkpoint.locate` returns.
             settings: how it is held.
             generation: settled; parameters of a clip that warms up.
             device: where it runs.
@@ -180,7 +180,8 @@ class Host:
 
     def _loaded(self) -> DiffusionPipeline:
         settings = self._settings
-        pipeline = load(self._folder, self._hosted, variant=settings.variant, precision=settings.precision)
+        variant, precision = settings.variant, settings.precision
+        pipeline = load(self._folder, self._hosted, variant=variant, precision=precision, place=self._place)
         loras.merge(pipeline, self._loras, [lora.network for lora in settings.loras if lora.scale])
         faster.prepare(pipeline, settings, self._device)
         encode = getattr(pipeline, "encode_prompt", None)
@@ -202,6 +203,16 @@ class Host:
         if self._memory == "resident":
             faster.compile_blocks(transformers_of(pipeline), self._hosted, settings, self._device)
         return pipeline
+
+    def _place(self, name: str, network: nn.Module) -> None:
+        """Have it leave the CPU before the next one is loaded: all of a large model would take more than a machine has.
+
+        What is still to be changed waits: LoRAs are merged on the CPU, and 8-bit weights go to the device by layers.
+        """
+        waits = name in {lora.network for lora in self._settings.loras if lora.scale}
+        waits |= self._settings.taken.weights is not None and name.startswith("transformer")
+        if self._memory == "resident" and not waits:
+            network.to(self._device)
 
     def _tighten(self, refusal: str) -> None:
         tighter = _TIGHTER.get(self._memory)

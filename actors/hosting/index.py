@@ -5,14 +5,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from actors.checkpoints.checkpoint import small_file
+from actors.checkpoints.files import INDEX
+from actors.checkpoints.sources import is_file
 from actors.errors import CheckpointError
 from actors.hosting.classes import KINDS, SAVED_AS, Kind, kind_of
 from actors.hosting.files import wanted_files
 from actors.hosting.source_text import Call, call_of, is_module
 from actors.storage import Storage
-from actors.svd.checkpoint import small_file
-from actors.svd.layout import INDEX
-from actors.svd.single_file import is_one
 
 _SVD = "StableVideoDiffusionPipeline"
 _LIBRARIES = ("diffusers", "transformers")
@@ -72,7 +72,7 @@ def look(source: str, *, revision: str | None, cache_dir: str | None, storage: S
 
     Raises:
         CheckpointError: it is none, or makes no frames of an image, or needs code of its own.
-        ConfigError, StorageError: as `actors.svd.checkpoint.small_file`.
+        ConfigError, StorageError: as `actors.checkpoints.checkpoint.small_file`.
     """
 
     def read(name: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def look(source: str, *, revision: str | None, cache_dir: str | None, storage: S
             raise CheckpointError(f"model.source={source}: {name} is damaged: it is no JSON object")
         return content
 
-    if is_one(source):
+    if is_file(source):
         raise CheckpointError(
             f"model.source={source} is a single file: generator=diffusers needs a folder, a URI or a Hugging Face id "
             f"in diffusers layout, with {INDEX}"

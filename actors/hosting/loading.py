@@ -1,7 +1,7 @@
 """A pipeline of diffusers out of a folder: every parameter of its networks comes from the files, and no code does."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,23 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 from torch import nn
 
+from actors.device import DTYPES
 from actors.errors import CheckpointError, first_line
 from actors.hosting.index import Hosted
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-
-def load(folder: Path, hosted: Hosted, *, variant: str | None, precision: str) -> DiffusionPipeline:
+def load(
+    folder: Path,
+    hosted: Hosted,
+    *,
+    variant: str | None,
+    precision: str,
+    place: Callable[[str, nn.Module], object] = lambda _name, _network: None,
+) -> DiffusionPipeline:
     """The pipeline, on the CPU, in evaluation mode.
+
+    Args:
+        place: called with each network right after it is loaded, before the next one is; may move it.
 
     Raises:
         CheckpointError: a file is missing or damaged, or does not fit.
@@ -30,8 +39,9 @@ def load(folder: Path, hosted: Hosted, *, variant: str | None, precision: str) -
     for name, library, class_name in hosted.parts:
         network = _network_class(library, class_name)
         if network is not None:
-            dtype = torch.float32 if name in hosted.kind.full else _DTYPES[precision]
+            dtype = torch.float32 if name in hosted.kind.full else DTYPES[precision]
             parts[name] = _network(network, folder, name, variant, dtype)
+            place(name, parts[name])
     try:
         pipeline: DiffusionPipeline = kind.from_pretrained(folder, **parts, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, TypeError, ImportError) as error:

@@ -8,9 +8,9 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
+from actors.checkpoints.lora_files import Lora
 from actors.errors import CheckpointError, first_line
 from actors.hosting.loading import networks_of
-from actors.svd.lora import Lora
 
 _SHOWN = 3
 _PREFIX = "transformer."

@@ -1,10 +1,13 @@
 """Which ways to be faster, or to take less memory, a checkpoint's networks have in diffusers: read in its source."""
 
+import re
 from collections.abc import Iterator
 
 from actors.hosting.index import Hosted
 from actors.hosting.source_text import bases_of, constant_of, constants_of, has_method, mentions
 
+# The layers of a transformer's blocks, by name.
+BLOCK = re.compile(r"\w*blocks\.\d+\.")
 Refusal = tuple[tuple[str, ...], str]
 
 

@@ -20,10 +20,15 @@ _WINDOW = 9
 
 def pixel_multiple(hosted: Hosted) -> int:
     """Width and height are multiples of this: what the VAE shrinks, times the transformer's patches."""
+    return math.lcm(pixels_per_token(hosted), hosted.kind.multiple(hosted.transformer))
+
+
+def pixels_per_token(hosted: Hosted) -> int:
+    """Pixels in a row of the image for one token of the transformer."""
     patch = hosted.transformer.get("patch_size", 1)
     patch = patch[-1] if isinstance(patch, list) and patch else patch
     patch = patch if isinstance(patch, int) else 1
-    return math.lcm(_positive(spatial_scale(hosted) * patch, hosted), hosted.kind.multiple(hosted.transformer))
+    return _positive(spatial_scale(hosted) * patch, hosted)
 
 
 def spatial_scale(hosted: Hosted) -> int:
@@ -58,6 +63,11 @@ def frame_step(hosted: Hosted, extra: dict[str, Any]) -> int:
     """Clips have one frame more than a multiple of this."""
     scale = _positive(temporal_scale(hosted), hosted)
     return scale * (_window(extra) if hosted.kind.has_sections else hosted.kind.latents)
+
+
+def window_frames(hosted: Hosted) -> int:
+    """Frames of a window of FramePack's usual length."""
+    return _WINDOW * temporal_scale(hosted)
 
 
 def asked_frames(hosted: Hosted, num_frames: int, extra: dict[str, Any]) -> int:

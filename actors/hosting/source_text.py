@@ -106,6 +106,16 @@ def mentions(pipeline: str, name: str) -> bool:
     return found is not None and any(isinstance(node, ast.Attribute) and node.attr == name for node in ast.walk(found))
 
 
+def doubles_batch(pipeline: str) -> bool:
+    """Whether a pipeline's guidance is a batch of two: `[latents] * 2`; else it is a second evaluation."""
+    found = _class(pipeline, "pipelines")
+    for node in ast.walk(found) if found is not None else ():
+        match node:
+            case ast.BinOp(left=ast.List(elts=[ast.Name(id="latents")]), op=ast.Mult()):
+                return True
+    return False
+
+
 def is_module(name: str) -> bool:
     """Whether some components of pipelines are defined in a module of this name among diffusers' pipelines."""
     return any(path.parent.name == name for path in _places("pipelines").values())

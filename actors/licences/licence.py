@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from actors.printable import printable
-from actors.secrets import hidden, shown
+from actors.secrets import hidden, public_uri
 
 # What the column says where nobody tells.
 UNKNOWN = "unknown"
@@ -44,5 +44,5 @@ def one_line(text: str) -> str:
     # White space comes in runs, and a text of megabytes is not looked through.
     bare = " ".join(text[: 10 * MAX_CHARACTERS].split())
     # Cut before its secrets are masked, it could end in half of one, which nothing tells.
-    said = printable(hidden(shown(bare)))
+    said = printable(hidden(public_uri(bare)))
     return said if len(said) <= MAX_CHARACTERS else f"{said[: MAX_CHARACTERS - 3]}..."

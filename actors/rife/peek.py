@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from actors.checkpoints.sources import for_models
 from actors.errors import CheckpointError
 from actors.rife.memory import COUNTED_BYTES_PER_PIXEL, HEAVY, HEAVY_BYTES_PER_PIXEL
-from actors.rife.place import for_models
 from actors.rife.shapes import shapes_in
 from actors.rife.signatures import BRANCHES, shown_by, to_our_names
 from actors.storage import Storage

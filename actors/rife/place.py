@@ -6,27 +6,15 @@ Needs no PyTorch: the driver looks, the workers are given what it found.
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from actors.errors import CheckpointError
 from actors.storage import NotFound, Storage
-from actors.store_options import names_of_one_store
 from actors.uris import without_query
 
 ENDINGS = (".pkl", ".pth", ".safetensors", ".param", ".bin")
 # Practical-RIFE keeps `flownet.pkl` in this folder of its own.
 _INNER = "train_log"
 _NETWORK = re.compile(r"flownet|ifnet|rife", re.IGNORECASE)
-
-
-def for_models(storage: Storage) -> Storage:
-    """`storage` that follows redirects on the web, as the sites do that people have weights from.
-
-    Which address is read is the configuration's to say; a manifest's images are read with the stricter one.
-    """
-    names = names_of_one_store("https", storage.options) or ["https"]
-    options = {name: {"allow_redirects": True} | storage.options.get(name, {}) for name in names}
-    return replace(storage, options=storage.options | options)
 
 
 def weights_file(uri: str, storage: Storage) -> str:

@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from actors.checkpoints.sources import for_models
 from actors.errors import CheckpointError, first_line
 from actors.rife import ncnn
 from actors.rife.detection import identify
 from actors.rife.ifnet import IFNet
 from actors.rife.network import Network
-from actors.rife.place import for_models
 from actors.rife.signatures import REFINEMENT, to_our_names
 from actors.storage import Storage
 from actors.uris import without_query

@@ -8,7 +8,7 @@ from actors import images, logs
 from actors.contracts import Loaded, Pixels, Place, Planned, Stage, Value
 from actors.embedded import EmbeddedImages
 from actors.errors import ImageError
-from actors.secrets import shown
+from actors.secrets import public_uri
 from actors.settings import ImageSettings
 from actors.storage import Storage
 
@@ -68,7 +68,7 @@ class Load(Stage[Planned, Loaded]):
                 return uri, data
             if work.fallback is None:
                 raise ImageError(f"there is no image in {work.place}, and no URI that may be fetched")
-            uri = shown(work.fallback)
+            uri = public_uri(work.fallback)
         whole = work.fallback or uri
         return uri, self._storage.read_bytes(whole, max_bytes=self._settings.max_bytes)
 

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from actors.checkpoints.lora_files import Lora
 from actors.compiling import is_compiled
 from actors.contracts import Pixels
 from actors.errors import GpuMemoryError, first_line
 from actors.generators.svd.settings import NO_SHORTCUTS, FastSettings, SvdModelSettings, SvdParameters
 from actors.gpu_errors import is_out_of_memory
 from actors.svd import fp8
-from actors.svd.lora import Lora
 from actors.svd.model import SvdModel, compile_networks, install_kernels, load, set_feed_forward_pieces
 from actors.svd.sampler import GeneratedClips, Shortcuts, check_size, generate, noise_schedule
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Collection
 
+from actors.checkpoints.lora_files import is_lora
 from actors.svd.original import FIRST_STAGE, IMAGE_VAE, UNET, VISUAL
 
-_LORA = re.compile(r"\.lora[._](A|B|up|down)\b|\.lora_(linear_layer|A|B)|_lora\.(up|down)\.|\.(hada|lokr)_w|\.lora_")
 # Words of the names that each network alone begins with.
 _UNETS = ("conv_in.", "down_blocks.", "mid_block.", "input_blocks.", "middle_block.", "unet.")
 _TEMPORAL = ("time_stack", "temporal_")
@@ -18,11 +18,6 @@ _OTHERS = (
     ("conditioner.embedders.0.transformer.", "an SDXL checkpoint"),
     ("conditioner.embedders.0.model.", "an SDXL refiner checkpoint"),
 )
-
-
-def is_lora(names: Collection[str]) -> bool:
-    """Whether a file holds changes to weights, and no weights."""
-    return any(_LORA.search(name) for name in names)
 
 
 def refusal(names: Collection[str]) -> str | None:

@@ -5,15 +5,11 @@ Only names are looked at here, so that a folder, an object store and the Hugging
 
 import fnmatch
 import re
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Collection
 
+from actors.checkpoints.files import INDEX, check_index
 from actors.errors import CheckpointError
 
-# From all names of a checkpoint, the variant and what the user calls it, the names of the files that are loaded.
-Wanted = Callable[[Collection[str], str | None, str], list[str]]
-
-INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 PREPROCESSOR_CONFIG = "feature_extractor/preprocessor_config.json"
 
@@ -21,35 +17,6 @@ PREPROCESSOR_CONFIG = "feature_extractor/preprocessor_config.json"
 WEIGHT_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "image_encoder": "model"}
 
 _CONFIGS = (INDEX, SCHEDULER_CONFIG, PREPROCESSOR_CONFIG, *(f"{component}/config.json" for component in WEIGHT_STEMS))
-
-_PARTS = {name.partition("/")[0] for name in _CONFIGS}
-
-
-def local_names(folder: Path) -> list[str]:
-    """The files in a folder of this machine and in those directly in it, relative to it; links are followed.
-
-    Raises CheckpointError for a link among them that leads nowhere, and for a folder that cannot be read.
-    """
-    try:
-        own = sorted(folder.iterdir())
-        entries = [*own, *(entry for child in own if child.is_dir() for entry in sorted(child.iterdir()))]
-    except OSError as error:
-        raise CheckpointError(f"{error.filename} cannot be read ({error.strerror})") from error
-    for entry in entries:
-        if entry.is_symlink() and not entry.exists():
-            _refuse_dangling(entry, folder)
-    entries += folder.glob(f"snapshots/*/{INDEX}")  # of the Hub's cache of a model: to say which folder is meant
-    return [entry.relative_to(folder).as_posix() for entry in entries if entry.is_file()]
-
-
-def _refuse_dangling(link: Path, folder: Path) -> None:
-    """Raise CheckpointError for a link that leads nowhere, unless no variant would need it."""
-    name = link.relative_to(folder).as_posix()
-    if name.partition("/")[0] in _PARTS or name.endswith(".safetensors"):
-        raise CheckpointError(
-            f"{link} is a link to {link.readlink()}, where nothing is: copy the checkpoint with what its links lead to "
-            "(cp -rL)"
-        )
 
 
 def wanted_patterns(variant: str | None) -> list[str]:
@@ -69,13 +36,7 @@ def wanted_files(names: Collection[str], variant: str | None, where: str) -> lis
     Raises:
         CheckpointError: they do not make a checkpoint; the message says what is missing, and which variants there are.
     """
-    if INDEX not in names:
-        inner = sorted({name.removesuffix(f"/{INDEX}") for name in names if name.endswith(f"/{INDEX}")})
-        hint = f"; there is one in {where}/{inner[0]}" if inner else ""
-        raise CheckpointError(
-            f"{where} has no {INDEX}: model.source must name a Stable Video Diffusion checkpoint in diffusers layout"
-            f"{hint}"
-        )
+    check_index(names, where, "a Stable Video Diffusion")
     if missing := [name for name in _CONFIGS if name not in names]:
         raise CheckpointError(f"{where} is not complete: {', '.join(missing)} is missing; copy the checkpoint again")
     for component in WEIGHT_STEMS:

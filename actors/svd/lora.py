@@ -17,13 +17,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from actors.checkpoints.lora_files import Lora, is_lora
+from actors.checkpoints.tensor_file import FLOATS, Header, read_header, read_tensor
 from actors.errors import CheckpointError
-from actors.svd.file_kinds import is_lora, shortened
+from actors.svd.file_kinds import shortened
 from actors.svd.original import Depths, unet_to_original
-from actors.svd.tensor_file import FLOATS, Header, read_header, read_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,21 +80,6 @@ class Changes:
             named = (value for name, value in pattern.items() if re.fullmatch(rf"(.*\.)?{name}", layer))
             alpha = next(named, self.config.get("lora_alpha", rank))
         return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """A LoRA on this machine.
-
-    Attributes:
-        source: what the user calls it.
-        config: PEFT's `adapter_config.json`; None: there is none.
-    """
-
-    source: str
-    weights: Path
-    config: Path | None = None
-    scale: float = 1.0
 
 
 @dataclass(slots=True)

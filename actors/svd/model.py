@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from actors import compiling
+from actors.checkpoints.files import INDEX, local_names
+from actors.checkpoints.lora_files import Lora
+from actors.checkpoints.tensor_file import open_header
+from actors.device import DTYPES
 from actors.errors import CheckpointError
+from actors.storage import Storage
 from actors.svd import few_step, fused, layout
 from actors.svd.decoder import Decoder
-from actors.svd.lora import Lora, merge
+from actors.svd.lora import merge
 from actors.svd.primitives import FeedForward
 from actors.svd.unet import UNet
 
 Precision = Literal["fp32", "fp16", "bf16"]
-
-_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-# A safetensors file begins with the length of its JSON header: https://github.com/huggingface/safetensors#format
-_HEADER_LENGTH_BYTES = 8
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -85,7 +85,7 @@ def load(
     """
     _check_files(folder, variant)
     _check_scheduler(folder / layout.SCHEDULER_CONFIG, is_distilled=is_distilled)
-    dtype, device = _DTYPES[precision], torch.device(device)
+    dtype, device = DTYPES[precision], torch.device(device)
     diffusers.utils.logging.disable_progress_bar()  # a worker's log is plain lines
     transformers.utils.logging.disable_progress_bar()
     vae = _network(AutoencoderKLTemporalDecoder, folder, "vae", variant, torch_dtype=torch.float32)
@@ -208,12 +208,12 @@ def _check_files(folder: Path, variant: str | None) -> None:
     """That all files are there and whole, and that they are SVD's."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such folder")
-    files = layout.wanted_files(layout.local_names(folder), variant, str(folder))
-    if (kind := _read_json(folder / layout.INDEX).get("_class_name")) != "StableVideoDiffusionPipeline":
+    files = layout.wanted_files(local_names(folder), variant, str(folder))
+    if (kind := _read_json(folder / INDEX).get("_class_name")) != "StableVideoDiffusionPipeline":
         raise CheckpointError(f"{folder} is a {kind}, not Stable Video Diffusion (StableVideoDiffusionPipeline)")
     for name in files:
         if name.endswith(".safetensors"):
-            _check_whole(folder / name)
+            open_header(str(folder / name), Storage(), str(folder / name))
 
 
 def _check_scheduler(path: Path, *, is_distilled: bool) -> None:
@@ -235,21 +235,6 @@ def _check_scheduler(path: Path, *, is_distilled: bool) -> None:
             f"{path}: the sampler is Euler's on v-predictions, as in every SVD checkpoint, "
             f"but this asks for {name} on {scheduler.get('prediction_type')}"
         )
-
-
-def _check_whole(path: Path) -> None:
-    """That a safetensors file is as long as its header says."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header_length = int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
-        header = file.read(header_length) if header_length < size else b""
-    try:
-        tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
-        expected = _HEADER_LENGTH_BYTES + header_length + max(entry["data_offsets"][1] for entry in tensors)
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is damaged: it is no safetensors file; copy it again") from None
-    if size != expected:
-        raise CheckpointError(f"{path} is damaged: {size} bytes instead of {expected}; copy it again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

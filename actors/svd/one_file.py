@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from actors.checkpoints.tensor_file import FLOATS, Header, Writer, read_header, read_tensor
 from actors.errors import CheckpointError
 from actors.svd import layout
 from actors.svd.file_kinds import refusal, shortened
 from actors.svd.original import THIRDS, Cut, Depths, Target, is_ballast, to_diffusers, to_original
 from actors.svd.original_config import configs_of
-from actors.svd.tensor_file import FLOATS, Header, Writer, read_header, read_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from actors.checkpoints.files import INDEX
 from actors.svd import layout
 from actors.svd.original import FIRST_STAGE, IMAGE_VAE, UNET, VISUAL, Depths
 
@@ -57,7 +58,7 @@ def configs_of(shapes: Shapes, depths: Depths) -> dict[str, dict[str, Any]]:
     }
     image_encoder = _image_encoder(shapes)
     return {
-        layout.INDEX: index,
+        INDEX: index,
         layout.SCHEDULER_CONFIG: {"_class_name": "EulerDiscreteScheduler", **SCHEDULER},
         layout.PREPROCESSOR_CONFIG: _preprocessor(image_encoder["image_size"]),
         "unet/config.json": _unet(shapes, depths),

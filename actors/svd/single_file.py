@@ -6,31 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from actors.checkpoints.sources import for_models
+from actors.checkpoints.tensor_file import open_header, read_header
 from actors.errors import CheckpointError, ConfigError
 from actors.fingerprint import fingerprint, fingerprint_opened
 from actors.node_cache import CACHE_NAME_DIGITS, made_once
-from actors.rife.place import for_models
 from actors.storage import Storage
 from actors.svd import one_file
 from actors.svd.original import UNET, Depths, to_diffusers
-from actors.svd.tensor_file import open_header, read_header
 from actors.uris import WEB, without_query
 
-_FILE = re.compile(r"\.(safetensors|ckpt|pth?|bin|gguf|pkl|onnx|sft)$", re.IGNORECASE)
 _PICKLE = re.compile(r"\.(ckpt|pth?|bin|pkl)$", re.IGNORECASE)
 _READ = ".safetensors"
 # Raised when the same file begins to be converted otherwise, so that what nodes keep is made anew.
 _CONVERSION = "original-1"
-
-
-def is_one(source: str) -> bool:
-    """Whether it names a file of weights, or a file is there."""
-    is_local = Storage.is_local(source)
-    if is_local and source and Path(Storage.absolute(source)).is_dir():
-        return False  # whatever it is called
-    return _FILE.search(without_query(source)) is not None or (
-        is_local and bool(source) and Path(Storage.absolute(source)).is_file()
-    )
 
 
 def check_place(source: str) -> None:

@@ -36,6 +36,10 @@ _LAST_IS_GIVEN_OUT_S = 2.0
 # For the ledger to take a reason, which mostly takes a millisecond: a process that has to end ends without it, too.
 _LAST_WORDS_S = 30.0
 
+# What takes so long is told of as ended at once: one call of the ledger more costs nothing beside it, and otherwise a
+# worker that has nothing to do would seem to be at work, for those who look at GPUs.
+_TOLD_AT_ONCE_S = 1.0
+
 # How long the last call of each stage took in this process.
 _took_s: dict[str, float] = {}
 
@@ -100,6 +104,8 @@ class Guard:
                 _log_failure(error)
         _took_s[stage] = time.perf_counter() - begun
         self.ledger.end(clip_id, stage, _took_s[stage])
+        if _took_s[stage] >= _TOLD_AT_ONCE_S:
+            self.ledger.flush()
         return done
 
     @contextmanager

@@ -261,7 +261,8 @@ class LocalLedger:
     def counts(self) -> dict[str, int]:
         """Clips that are on their way, by the stage that each is in; `begun` and `in_flight` as their methods have it.
 
-        What a worker ended with last it tells late: until then the clip is counted there, unless a later stage has it.
+        What a worker ended within a second it tells late: until then the clip is counted there, unless a later stage
+        has it.
         """
         counts = dict.fromkeys(NAMES, 0) | {"begun": self._num_begun, "in_flight": len(self._in_flight)}
         for tries in self._tries.values():

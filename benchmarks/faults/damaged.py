@@ -38,12 +38,14 @@ class DamagedResult:
         return wrong + silent + self.crashes + found.duplicated + found.mismatched + self.exit_code
 
 
-def trial(folder: Path, models: jobs.Models, good: int, damaged: int, seed: int) -> DamagedResult:
-    """Run over `good` whole and `damaged` damaged files."""
+def trial(
+    folder: Path, models: jobs.Models | jobs.NoModels, good: int, damaged: int, seed: int, *arguments: str
+) -> DamagedResult:
+    """Run over `good` whole and `damaged` damaged files, with these `arguments`."""
     folder.mkdir()
     damaged_images.make(folder / "images", good=good, damaged=damaged, seed=seed)
     names = sorted(path.name for path in (folder / "images").iterdir())
     (folder / "list.txt").write_text("".join(f"images/{name}\n" for name in names))
     config = jobs.write_config(folder / "job.yaml", models, str(folder / "list.txt"), str(folder / "out"))
-    code = jobs.finish(config, log=folder / "log.txt")
+    code = jobs.finish(config, *arguments, log=folder / "log.txt")
     return DamagedResult(audit(str(folder / "out"), Storage()), good, damaged, code)

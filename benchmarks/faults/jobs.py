@@ -1,6 +1,5 @@
 """Jobs that are quick enough to be killed a hundred times: a tiny checkpoint of the real classes, small pictures."""
 
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,6 +15,7 @@ from PIL import Image
 from actors.rife import weights
 from actors.rife.untrained import crossfade_net
 from benchmarks.make_checkpoints import TINY_SIZES, make_svd_checkpoint
+from tests.clusters import environment
 
 # Ray's processes end within seconds of the one that started them.
 _GONE_WITHIN_S = 40.0
@@ -27,6 +27,32 @@ class Models:
 
     svd: Path
     rife: Path
+
+    def sections(self) -> dict[str, Any]:
+        """Of a configuration: clips of these."""
+        return {
+            "image": {"width": 32, "height": 32, "orientation": "landscape"},
+            "model": {"source": str(self.svd), "precision": "fp32"},
+            "generation": {"num_frames": 3, "num_inference_steps": 2},
+            "interpolation": {"weights": str(self.rife), "factor": 2, "precision": "fp32"},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NoModels:
+    """Clips that no model makes: their workers start sooner. More frames take longer to encode."""
+
+    num_frames: int = 3
+    width: int = 96
+    height: int = 64
+
+    def sections(self) -> dict[str, Any]:
+        """Of a configuration."""
+        return {
+            "generator": "null",
+            "image": {"width": self.width, "height": self.height},
+            "generation": {"num_frames": self.num_frames},
+        }
 
 
 def make_models(folder: Path) -> Models:
@@ -45,15 +71,12 @@ def write_pictures(folder: Path, count: int) -> None:
         Image.fromarray(noise).resize((96, 64), Image.Resampling.BICUBIC).save(folder / f"{number:05d}.png")
 
 
-def write_config(path: Path, models: Models, manifest: str, output: str, **sections: dict[str, Any]) -> Path:
+def write_config(path: Path, models: Models | NoModels, manifest: str, output: str, **sections: dict[str, Any]) -> Path:
     """The configuration of a trial's job."""
     tree: dict[str, Any] = {
         "manifest": manifest,
         "output": output,
-        "image": {"width": 32, "height": 32, "orientation": "landscape"},
-        "model": {"source": str(models.svd), "precision": "fp32"},
-        "generation": {"num_frames": 3, "num_inference_steps": 2},
-        "interpolation": {"weights": str(models.rife), "factor": 2, "precision": "fp32"},
+        **models.sections(),
         "video": {"threads": 1},
         "workers": {
             "load": {"num_cpus": 0.5},
@@ -71,11 +94,10 @@ def write_config(path: Path, models: Models, manifest: str, output: str, **secti
 
 def start(config: Path, *arguments: str, log: Path) -> psutil.Popen:
     """`stillreel run`, its output in a file."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with log.open("ab") as out:
         return psutil.Popen(
             [sys.executable, "-m", "pipelines", "run", "--config", str(config), *arguments],
-            env=environment | {"OMP_NUM_THREADS": "1"},
+            env=environment() | {"OMP_NUM_THREADS": "1"},
             stdout=out,
             stderr=subprocess.STDOUT,
         )

@@ -45,21 +45,37 @@ class Tally:
         )
 
 
-def trial(folder: Path, models: jobs.Models, runs: int, seed: int, victims: Sequence[str] = VICTIMS) -> Tally:
+def trial(
+    folder: Path,
+    models: jobs.Models | jobs.NoModels,
+    runs: int,
+    seed: int,
+    victims: Sequence[str] = VICTIMS,
+    continued: Sequence[str] = (),
+) -> Tally:
     """Kill `runs` runs of `CLIPS` clips each, continue each to its end, and look at what they made.
 
-    The `victims` take turns. The log of run 7 is `007/log.txt` in the folder.
+    The `victims` take turns. `continued`: arguments of the runs that continue others. The log of run 7 is
+    `007/log.txt` in the folder.
     """
     rng = np.random.default_rng(seed)
     jobs.write_pictures(folder / "images", CLIPS)
     tally = Tally()
     for number in range(runs):
         victim = victims[number % len(victims)]
-        _one(folder / f"{number:03d}", folder / "images", models, victim, rng, tally)
+        _one(folder / f"{number:03d}", folder / "images", models, victim, rng, tally, continued)
     return tally
 
 
-def _one(folder: Path, images: Path, models: jobs.Models, victim: str, rng: np.random.Generator, tally: Tally) -> None:
+def _one(
+    folder: Path,
+    images: Path,
+    models: jobs.Models | jobs.NoModels,
+    victim: str,
+    rng: np.random.Generator,
+    tally: Tally,
+    continued: Sequence[str],
+) -> None:
     folder.mkdir()
     output, storage, log = str(folder / "out"), Storage(), folder / "log.txt"
     config = jobs.write_config(folder / "job.yaml", models, str(images), output)
@@ -77,7 +93,7 @@ def _one(folder: Path, images: Path, models: jobs.Models, victim: str, rng: np.r
     tally.orphans += jobs.end_all(members)
     written = {uri: Path(uri).stat().st_mtime_ns for uri in storage.list_files(output + "/data", suffix=".mp4")}
     if code != 0:
-        tally.unfinished += jobs.finish(config, log=log) != 0
+        tally.unfinished += jobs.finish(config, *continued, log=log) != 0
     tally.paid_twice += sum(Path(uri).stat().st_mtime_ns != at for uri, at in written.items())
     result = audit(output, storage)
     tally.runs += 1

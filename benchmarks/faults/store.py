@@ -31,8 +31,8 @@ class StoreResult:
         return found.lost(self.wanted) + found.duplicated + found.mismatched + len(found.failures) + self.exit_code
 
 
-def trial(folder: Path, models: jobs.Models, clips: int, seed: int) -> StoreResult:
-    """Make `clips` clips from and to the faulty store."""
+def trial(folder: Path, models: jobs.Models | jobs.NoModels, clips: int, seed: int, *arguments: str) -> StoreResult:
+    """Make `clips` clips from and to the faulty store, by a run with these `arguments`."""
     folder.mkdir()
     jobs.write_pictures(folder / "images", clips)
     (folder / "swift").mkdir()
@@ -56,5 +56,5 @@ def trial(folder: Path, models: jobs.Models, clips: int, seed: int) -> StoreResu
                 "s3://trial/out",
                 storage={"options": {"s3": options}, "tries": _ATTEMPTS},
             )
-            code = jobs.finish(config, log=folder / "log.txt")
+            code = jobs.finish(config, *arguments, log=folder / "log.txt")
             return StoreResult(audit("s3://trial/out", direct), clips, code, dict(proxy.counts))

@@ -7,9 +7,9 @@ mistakes   what is wrong, where it came from, and the nearest valid name
 showing    the tree as it is saved, without secrets
 """
 
-from pipelines.config.loading import load_config
+from pipelines.config.loading import load_config, load_storage
 from pipelines.config.schema import Config, settled
 from pipelines.config.sections import ActorPool
 from pipelines.config.showing import to_yaml
 
-__all__ = ["ActorPool", "Config", "load_config", "settled", "to_yaml"]
+__all__ = ["ActorPool", "Config", "load_config", "load_storage", "settled", "to_yaml"]

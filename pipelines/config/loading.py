@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from actors import secrets
 from actors.errors import ConfigError
 from actors.generators import DEFAULT_GENERATOR, GENERATORS
+from actors.settings import StorageSettings
 from pipelines.config.interpolations import looked_up_in, reason_of, why_unresolved
 from pipelines.config.mistakes import REQUIRED, Origins, PathTo, explain, listed, sentence, without_tags
 from pipelines.config.schema import Config, config_class, cross_check
@@ -31,25 +32,7 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: with every mistake on a line of its own.
     """
-    origins: Origins = {}
-    mistakes: list[str] = []
-    merged = OmegaConf.create()
-    read = [_read_file(name) for name in files]
-    for source in [*read, *itertools.starmap(_read_override, enumerate(overrides, 1))]:
-        if isinstance(source, str):
-            mistakes.append(source)
-            continue
-        tree, tree_origins = source
-        origins |= tree_origins
-        try:
-            merged = OmegaConf.merge(merged, tree)
-        except (TypeError, ValueError, OmegaConfBaseException):
-            keys, origin = next(iter(tree_origins.items()))
-            mistakes.append(
-                f"{'.'.join(map(str, keys))}: a section and a single value cannot stand for each other ({origin})"
-            )
-    if any(isinstance(source, str) for source in read):  # what such a file may say would be missed, too
-        raise ConfigError(listed(mistakes))
+    merged, origins, mistakes = _merged(files, overrides)
     values, unresolved = _resolve(merged, origins)
     _remember_secrets(values)
     mistakes += unresolved
@@ -70,6 +53,59 @@ def load_config(files: Sequence[str], overrides: Sequence[str]) -> Config:
         raise ConfigError(listed(mistakes))
     config.looked_up.update(looked_up_in(OmegaConf.to_container(merged, resolve=False)))
     return config
+
+
+def load_storage(files: Sequence[str]) -> StorageSettings:
+    """What files say of stores, whatever else they say or leave open.
+
+    Raises:
+        ConfigError: with every mistake on a line of its own.
+    """
+    merged, origins, mistakes = _merged(files, [])
+    section = merged.get("storage")
+    values, unresolved = _resolve(section, origins) if isinstance(section, DictConfig) else (section, [])
+    _remember_secrets({"storage": values})
+    mistakes += unresolved
+    settings = StorageSettings()
+    try:
+        settings = settings if values is None else _OfStores.model_validate({"storage": values}).storage
+    except ValidationError as error:
+        mistakes += [explain(detail, _OfStores, origins) for detail in error.errors()]
+    if mistakes:
+        raise ConfigError(listed(mistakes))
+    return settings
+
+
+class _OfStores(BaseModel):
+    storage: StorageSettings
+
+
+def _merged(files: Sequence[str], overrides: Sequence[str]) -> tuple[DictConfig, Origins, list[str]]:
+    """All of it, later values in the place of earlier ones; where each came from; and the mistakes so far.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    origins: Origins = {}
+    mistakes: list[str] = []
+    merged = OmegaConf.create()
+    read = [_read_file(name) for name in files]
+    for source in [*read, *itertools.starmap(_read_override, enumerate(overrides, 1))]:
+        if isinstance(source, str):
+            mistakes.append(source)
+            continue
+        tree, tree_origins = source
+        origins |= tree_origins
+        try:
+            merged = OmegaConf.merge(merged, tree)
+        except (TypeError, ValueError, OmegaConfBaseException):
+            keys, origin = next(iter(tree_origins.items()))
+            mistakes.append(
+                f"{'.'.join(map(str, keys))}: a section and a single value cannot stand for each other ({origin})"
+            )
+    if any(isinstance(source, str) for source in read):  # what such a file may say would be missed, too
+        raise ConfigError(listed(mistakes))
+    return merged, origins, mistakes
 
 
 def _remember_secrets(values: Any) -> None:

@@ -36,10 +36,13 @@ class Beat(BaseModel):
     Attributes:
         version: of this record.
         too_many_failed: it came to its end, and more rows failed than run.max_failed_share: with exit code 1.
-        recent_s, recent_ended: a span until now, of some minutes, and the rows that ended within it.
+        recent_s, recent_ended: a span until now, of some minutes or a few clips, and the rows that ended within it.
         gpus: that the run has reserved and that are there now.
         gpu_s: GPU-seconds so far, from the moment at which they were reserved.
         cost: of these, in `currency`; None where no price is set.
+        waits_for: what is not there, as a clause, without which no clip can be made now; None where none is lacking.
+        waits_since: when that was seen first.
+        unpriced: types of GPUs that were held and have no price, where others have one.
         gpu_time: what they went into (`pipelines.money.gpu_time`), each 0..1; none where no GPU was held.
     """
 
@@ -63,7 +66,10 @@ class Beat(BaseModel):
     gpu_s: float = 0.0
     cost: float | None = None
     currency: str = "USD"
+    unpriced: list[str] = Field(default=[])
     gpu_time: dict[str, float] = Field(default={})
+    waits_for: str | None = None
+    waits_since: AwareDatetime | None = None
 
     @property
     def ended(self) -> int:
@@ -82,8 +88,9 @@ class Beat(BaseModel):
 
     @property
     def rate(self) -> float | None:
-        """Rows a second of late; None where too little is known."""
-        return self.recent_ended / self.recent_s if self.recent_s > 0 and self.recent_ended else None
+        """Rows a second of late; None where too little is known, or where it waits: then nobody knows when it ends."""
+        is_known = self.recent_s > 0 and self.recent_ended and self.waits_for is None
+        return self.recent_ended / self.recent_s if is_known else None
 
 
 def read_beat(uri: str, storage: Storage) -> Beat | None:
@@ -99,9 +106,25 @@ def read_beat(uri: str, storage: Storage) -> Beat | None:
     try:
         beat = Beat.model_validate_json(data)
     except ValidationError as error:
-        raise RunError(
-            f"{uri} is damaged, or of another version of stillreel: nothing can be said of its run"
-        ) from error
+        if _version_in(data) > VERSION:
+            raise RunError(_newer(uri)) from error
+        raise RunError(f"{uri} is damaged: nothing can be said of its run until it writes the next one") from error
     if beat.version > VERSION:
-        raise RunError(f"{uri} is of a newer version of stillreel: use that one to ask for its status")
+        raise RunError(_newer(uri))
     return beat
+
+
+class _Version(BaseModel):
+    version: int = 0
+
+
+def _version_in(data: bytes) -> int:
+    """The version of a record that is otherwise unknown; 0 of one that names none."""
+    try:
+        return _Version.model_validate_json(data).version
+    except ValidationError:
+        return 0
+
+
+def _newer(uri: str) -> str:
+    return f"{uri} is of a newer version of stillreel: use that one to ask for its status"

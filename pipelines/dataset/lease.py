@@ -36,6 +36,7 @@ from datetime import UTC, datetime, timedelta
 from actors.errors import BusyError, RunError, StorageError
 from actors.repeating import Repeating
 from actors.storage import NotFound, Storage
+from pipelines.dataset import processes
 from pipelines.dataset.generations import LOOKS, Entry, Generations, all_highest
 from pipelines.dataset.layout import Layout, is_upkeep
 from pipelines.dataset.shard import WHOLE, Shard
@@ -108,7 +109,7 @@ class Lease:
         except StorageError:
             pass  # the next renewal may succeed; `check` counts the seconds
         else:
-            self._renewed = started
+            self._renewed, self._entry = started, entry
 
     def _check_owner(self) -> None:
         highest = self._generations.highest()
@@ -161,6 +162,7 @@ class Holder:
     renewed_at: datetime
     is_released: bool
     is_over: bool  # another run may take over
+    is_gone: bool  # it ran on this machine, where its process is no more
     was_ended: bool  # by another run, when it was
 
 
@@ -201,6 +203,7 @@ def _holder(entry: Entry) -> Holder:
         renewed_at=entry.renewed_at,
         is_released=entry.released,
         is_over=entry.is_over(),
+        is_gone=processes.is_gone(entry.pid, entry.process),
         was_ended=entry.ended_by is not None,
     )
 

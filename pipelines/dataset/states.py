@@ -5,6 +5,7 @@ that was renewed last, what each run says of itself. A dataset without shards ta
 found nothing to do has left nothing: then a listing of the runs, and what the last one says that made something.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,11 +17,16 @@ from typing import Literal
 from actors.errors import RunError, StorageError
 from actors.storage import Storage
 from pipelines.dataset.beats import BEAT_S, ENDED, Beat, read_beat
+from pipelines.dataset.generations import MAX_CLOCK_SKEW_S
 from pipelines.dataset.layout import Layout, RunFolder, is_upkeep
 from pipelines.dataset.lease import Holder, last_holders
 from pipelines.dataset.shard import WHOLE, Shard
 
-_BY_CONCERN = ("running", "stale", "failed")
+_BY_CONCERN = ("running", "stale", "unreadable", "failed")
+# Whose last beat is older by two of these may be at work on a machine whose clock differs: the next beat would tell.
+_LOOK_AGAIN_S = 1.2 * BEAT_S
+# No clock is expected to be wrong by more.
+_CLOCKS_DIFFER = timedelta(minutes=15)
 # Beats that are read beside each other.
 _READERS = 16
 
@@ -30,17 +36,18 @@ class State:
     """What is known of the last run of a share of a dataset.
 
     Attributes:
-        word: running, done, failed (also too many failed rows, stopped, interrupted, broken off) or stale (it should
-            live, and does not).
+        word: running, done, failed (also too many failed rows, stopped, interrupted, broken off), stale (it should
+            live, and does not) or unreadable (what one of several shards says of itself).
         holder: who held the lease last.
         beat: of that run, or where it found nothing to do, of the last one that had something; None of none.
         found_nothing: the last run has found nothing to do.
     """
 
-    word: Literal["running", "done", "failed", "stale"]
+    word: Literal["running", "done", "failed", "stale", "unreadable"]
     holder: Holder
     beat: Beat | None
     found_nothing: bool = False
+    problem: str = ""  # of one that is unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class States:
         return [state for state in self.by_shard.values() if state is not None]
 
     @property
-    def word(self) -> Literal["running", "done", "failed", "stale", "missing"]:
+    def word(self) -> Literal["running", "done", "failed", "stale", "unreadable", "missing"]:
         """The worst of all; missing: of those that have begun all are done, and some have not."""
         if self.since is not None:
             return _settled([state.beat for state in self.known])
@@ -94,7 +101,10 @@ def read_states(layout: Layout, storage: Storage) -> States:
         raise
     if not holders:
         _check_no_file(layout, storage)
-        raise RunError(f"{layout.root} is no dataset of stillreel: no run has ever written there")
+        raise RunError(
+            f"{layout.root} is no dataset of stillreel: no run has ever written there, or one that was just submitted "
+            "has not begun"
+        )
     last = max(holders, key=lambda shard: holders[shard].renewed_at)
     if holders[last].is_released and is_upkeep(holders[last].run_id):
         last, holders = _before_upkeep(holders, layout, storage)
@@ -116,11 +126,23 @@ def _states_of(division: Sequence[Shard], holders: Mapping[Shard, Holder], layou
         holder = holders.get(shard)
         if holder is None:
             return None
-        beat = read_beat(layout.run(holder.run_id).heartbeat, storage)
+        try:
+            beat = read_beat(layout.run(holder.run_id).heartbeat, storage)
+        except RunError as error:
+            if len(division) == 1:
+                raise
+            return State("unreadable", holder, None, problem=str(error))
         if beat is None and holder.is_released and not holder.was_ended:  # nothing to do, so it has left no folder
             past = runs.last_beat(shard)
             return State(_settled([past]), holder, past, found_nothing=True)
-        return _state_of(holder, beat)
+        state = _state_of(holder, beat)
+        if beat is not None and _may_be_the_clocks(state, beat):
+            time.sleep(_LOOK_AGAIN_S)
+            again = read_beat(layout.run(holder.run_id).heartbeat, storage) or beat
+            if again.phase in ENDED or holder.is_released:
+                return _state_of(holder, again)
+            return State("stale" if again.beaten_at == beat.beaten_at else "running", holder, again)
+        return state
 
     with ThreadPoolExecutor(_READERS) as readers:
         return States(dict(zip(division, readers.map(state_of, division), strict=True)))
@@ -164,6 +186,14 @@ def _state_of(holder: Holder, beat: Beat | None) -> State:
     silent = datetime.now(UTC) - (beat.beaten_at if beat else holder.renewed_at)
     is_stale = holder.is_over and silent > timedelta(seconds=2 * BEAT_S)
     return State("stale" if is_stale else "running", holder, beat)
+
+
+def _may_be_the_clocks(state: State, beat: Beat) -> bool:
+    """Whether the machine that asks and the one that runs may tell times that differ."""
+    if state.holder.is_gone or state.holder.is_released or beat.phase in ENDED:
+        return False
+    silent = datetime.now(UTC) - beat.beaten_at
+    return silent < -timedelta(seconds=MAX_CLOCK_SKEW_S) or (state.word == "stale" and silent < _CLOCKS_DIFFER)
 
 
 def _before_upkeep(

@@ -1,13 +1,12 @@
 """The Ray cluster of a run: the job's own, one that the configuration names, or a local one."""
 
 import logging
-import os
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,10 @@ from actors.secrets import hidden
 from pipelines.config import Config
 from pipelines.driver import ray_private
 from pipelines.driver.address import Address, address_of
+from pipelines.driver.ending import wait_for_threads
 from pipelines.driver.refusals import check_temporary_folder, not_connected, not_started
+from pipelines.driver.screen import standard_error_into
+from pipelines.driver.tokens import set_own_token
 from pipelines.own_code import search_path
 from pipelines.placement.nodes import Node, nodes_of
 
@@ -54,10 +56,9 @@ def check_machine(config: Config) -> None:
 
 _LOOK_INTERVAL_S = 0.5
 NODE_LOST = "Ray's node on this machine has ended: a process of it was killed, or the machine ran out of memory"
-_SUDDEN_END = (
-    "the run was ended from outside (it was killed, or Ray ended it, whose logs are in /tmp/ray/session_latest/logs "
-    "unless configured otherwise); what is finished is kept, the same command continues"
-)
+_SUDDEN_END = "the run was ended from outside (it was killed, or Ray ended it, whose logs are in "
+_ITS_LOGS = "/tmp/ray/session_latest/logs unless configured otherwise"  # noqa: S108 - Ray's own default
+_GOES_ON = "); what is finished is kept, the same command continues"
 
 
 class Cluster:
@@ -109,8 +110,8 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
     console.print(f"{'Connecting to' if address else 'Starting'} Ray ({place}) ...", highlight=False, markup=False)
     with (
         scratch.folder() as links,
-        _last_words(),
-        _standard_error_into(log),
+        _last_words() as logs_are_in,
+        standard_error_into(log),
         ray_private.reports_into(log),
         ray_private.command_line_hidden(),
     ):
@@ -120,13 +121,17 @@ def connected(config: Config, console: Console, log: Path) -> Iterator[Cluster]:
         try:
             _init(config, address, search_path(links))
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own, set by init, would end us without a commit
+            logs_are_in(ray_private.session_logs())
             nodes = nodes_of(ray.nodes())
             if config.needs_gpu and not config.ray.autoscaling and not any(node.gpus for node in nodes):
                 raise _no_gpu(f"the cluster ({place}) has none", config)
             with ray_private.data_logs_into(log):
                 yield Cluster(nodes, ray_private.own_processes() if address is None else [])
         finally:
-            ray.shutdown()
+            try:
+                wait_for_threads()
+            finally:
+                ray.shutdown()
 
 
 def _init(config: Config, address: Address | None, code: str) -> None:
@@ -145,6 +150,7 @@ def _init(config: Config, address: Address | None, code: str) -> None:
         return
     check_temporary_folder()
     ray_private.set_flags()
+    set_own_token()
     store = config.ray.object_store_mb
     with _explained(not_started):
         ray.init(
@@ -169,16 +175,34 @@ def _explained(explain: Callable[[Exception], ConfigError]) -> Iterator[None]:
 
 
 @contextmanager
-def _last_words() -> Iterator[None]:
-    """Have another process say it where this one ends within the block and cannot: by SIGKILL, or by Ray's C++ side."""
+def _last_words() -> Iterator[Callable[[str], None]]:
+    """Have another process say it where this one ends within the block and cannot: by SIGKILL, or by Ray's C++ side.
+
+    What is yielded tells it where Ray's logs are.
+    """
     # What ends this process in good order (Ctrl-C, `ray job stop`, which asks all processes of a job) it leaves alone.
-    script = 'trap "" HUP INT TERM; read -r farewell || echo "stillreel: $1" >&2'
-    command = ["sh", "-c", script, "sh", _SUDDEN_END]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as speaker:
+    script = """
+        trap "" HUP INT TERM
+        logs=$2
+        while read -r line; do
+            case $line in farewell) exit;; *) logs=$line;; esac
+        done
+        echo "stillreel: $1$logs$3" >&2
+    """
+    command = ["sh", "-c", script, "sh", _SUDDEN_END, _ITS_LOGS, _GOES_ON]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as speaker:
+        lines = speaker.stdin
+        assert lines is not None
+
+        def logs_are_in(folder: str) -> None:
+            with suppress(OSError):  # where somebody has ended that process, there are no last words
+                if folder:
+                    print(folder, file=lines, flush=True)
+
         try:
-            yield
+            yield logs_are_in
         finally:
-            speaker.communicate(b"farewell\n")
+            speaker.communicate("farewell\n")
 
 
 def _no_gpu(lack: str, config: Config) -> ConfigError:
@@ -188,20 +212,3 @@ def _no_gpu(lack: str, config: Config) -> ConfigError:
         f"workers.finish.num_gpus={workers.finish.num_gpus:g}) and {lack}: run it on a GPU machine or "
         "cluster, or see it work on the CPU with --config conf/demo.yaml"
     )
-
-
-@contextmanager
-def _standard_error_into(log: Path) -> Iterator[None]:
-    """Send file descriptor 2 into a file; Python's own `sys.stderr` keeps writing where it did."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    python_stderr = sys.stderr
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        sys.stderr = python_stderr

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ from actors.tries.remote_ledger import NAMESPACE
 from pipelines.driver import ray_private
 from pipelines.driver.address import ADDRESS_VARIABLE, Address
 from pipelines.driver.refusals import not_connected
+from pipelines.driver.screen import standard_error_into
+from pipelines.driver.tokens import token_refused
 
 _LOOK_INTERVAL_S = 1.0
 # Between two clips of a worker, and before the driver has heard of the notice, none may be under way.
@@ -110,9 +113,10 @@ def _connected(address: Address) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
         try:
-            ray.init(address=address.text, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
+            with standard_error_into(Path(os.devnull)):  # what Ray's C++ side says of each try
+                ray.init(address=address.text, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL)
         except ConnectionError as error:
-            if address.text == "auto":
+            if address.text == "auto" and not token_refused(error, address):
                 raise ConfigError(
                     "no Ray runs on this machine: call this on a node of the cluster, or name the cluster by --address "
                     "and the node by --node"
@@ -136,20 +140,24 @@ def _chosen(given: str | None) -> str:
     """The node's id."""
     import ray
 
-    nodes = _alive()
+    nodes, context = _alive(), ray.get_runtime_context()
+    cluster = f"the cluster at {context.gcs_address}"  # on a machine with several it may be another than was meant
     if given is None:
-        here = ray.get_runtime_context().get_node_id()
+        here = context.get_node_id()
         if here not in nodes:
             raise ConfigError("this machine's node of Ray has ended: there is nothing to tell, or name one by --node")
         host = nodes[here]["NodeManagerHostname"]
         found = [name for name, node in nodes.items() if node["NodeManagerHostname"] == host]
-        where = f"this machine ({host}) has"
+        where = f"this machine ({host}) has {len(found)} nodes of Ray in {cluster}"
     else:
         found = [name for name in nodes if name.startswith(given)]
-        where = f"--node={given} means"
-    if len(found) != 1:
-        which = ", ".join(name[:8] for name in found) or "none"
-        raise ConfigError(f"{where} {len(found)} nodes of Ray ({which}): choose one by --node")
+        where = f"--node={given} means {len(found)} nodes of Ray in {cluster}"
+    if not found:
+        raise ConfigError(
+            f"--node={given} is no node that lives in {cluster}: it has ended, or name its cluster by --address"
+        )
+    if len(found) > 1:
+        raise ConfigError(f"{where} ({', '.join(name[:8] for name in found)}): choose one by --node")
     if _HEAD in nodes[found[0]]["Resources"]:
         raise ConfigError(
             f"node {found[0][:8]} is the cluster's head, and all that runs on it ends with that: stop the run instead"

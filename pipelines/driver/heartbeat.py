@@ -1,7 +1,5 @@
 """Tells the dataset every few seconds how the run is (`pipelines.dataset.beats`)."""
 
-import time
-from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -10,11 +8,9 @@ from typing import Self
 from actors.errors import StorageError
 from actors.repeating import Repeating
 from pipelines.dataset.beats import BEAT_S, Beat, Failures, Phase
+from pipelines.driver.rate import Rate
 from pipelines.driver.report import Summary
 from pipelines.job import Job
-
-# Beats of which the rate is told: of five minutes.
-_RECENT = 30
 
 
 class Heartbeat:
@@ -23,7 +19,7 @@ class Heartbeat:
     def __init__(self, job: Job, started: datetime) -> None:
         self._job, self._started = job, started
         self._summary: Summary | None = None
-        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+        self._rate: Rate | None = None
         self._has_ended = False
         self._beating = Repeating("heartbeat", self._beat, BEAT_S, at_once=True)
 
@@ -42,6 +38,7 @@ class Heartbeat:
 
     def follow(self, summary: Summary) -> None:
         """From here on the run does what this counts."""
+        self._rate = Rate(summary)
         self._summary = summary
 
     def stop(self) -> None:
@@ -63,11 +60,11 @@ class Heartbeat:
 
     def _now(self) -> Beat:
         beat = Beat(run_id=self._job.run_id, phase=self._phase, started_at=self._started, beaten_at=datetime.now(UTC))
-        summary = self._summary
-        if summary is None:
+        summary, rate = self._summary, self._rate
+        if summary is None or rate is None:
             return beat
-        self._recent.append((time.monotonic(), summary.ended))
-        (since, ended), (upto, now_ended) = self._recent[0], self._recent[-1]
+        recent_s, recent_ended = rate.look()
+        waiting = None if self._has_ended else summary.gpus.waiting
         plan, gpus, kinds = summary.plan, summary.gpus, summary.failures.most_common()
         return beat.model_copy(
             update={
@@ -78,12 +75,15 @@ class Heartbeat:
                 "failed": summary.failed,
                 "too_many_failed": summary.is_failed,
                 "failures": [Failures(stage=stage, error_type=kind, count=count) for (stage, kind), count in kinds],
-                "recent_s": upto - since,
-                "recent_ended": now_ended - ended,
+                "recent_s": recent_s,
+                "recent_ended": recent_ended,
                 "gpus": gpus.held,
                 "gpu_s": gpus.seconds(),
                 "cost": gpus.cost(),
                 "currency": gpus.currency,
+                "unpriced": gpus.unpriced(),
                 "gpu_time": gpus.shares(),
+                "waits_for": None if waiting is None else waiting.what,
+                "waits_since": None if waiting is None else waiting.since,
             }
         )

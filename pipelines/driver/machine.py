@@ -17,7 +17,9 @@ def this_machine(config: Config) -> Node:
     if not torch.cuda.is_available():
         return Node(cpus)
     first = torch.cuda.get_device_properties(0)
-    return Node(cpus, torch.cuda.device_count(), ray_private.accelerator_type(first.name), first.total_memory)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    name = ray_private.accelerator_type(first.name)
+    return Node(cpus, torch.cuda.device_count(), name, first.total_memory, memory_bytes=memory)
 
 
 def _cores() -> int:

@@ -3,18 +3,21 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from rich.console import Console
 
 from actors import logs
 from actors.repeating import Repeating
 from pipelines.driver import ray_private
-from pipelines.placement.nodes import gpus_of, nodes_of
+from pipelines.placement.nodes import TYPE_LABEL, Node, gpus_of, nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
 _LOOK_INTERVAL_S = 2.0
+# A run that waits says so again: who looks into the job's log hours later is to find it at its end.
+_SAY_AGAIN_S = 300.0
+_S_PER_MINUTE = 60.0
 
 
 class Tries(Protocol):
@@ -35,28 +38,39 @@ class Gpus(Protocol):
     def see(self, types: Mapping[str, float]) -> None:
         """So many of each type are there."""
 
+    def lack(self, what: str) -> None:
+        """The run waits for this, as a clause, from now on; "": for nothing."""
 
-class NodeWatch:
+
+class NodeWatch(Repeating):
     """A context manager: a thread tells the user and the ledger, in a line each, what becomes of nodes."""
 
-    def __init__(self, tries: Tries, gpus: Gpus, end: Callable[[], None], console: Console) -> None:
-        """`end`: what ends the run in good order; called where the driver's own node is to go away."""
-        self._tries, self._gpus, self._end, self._console = tries, gpus, end, console
+    def __init__(
+        self,
+        tries: Tries,
+        gpus: Gpus,
+        end: Callable[[], None],
+        console: Console,
+        generates_on: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """A watch on all nodes.
+
+        Args:
+            tries: the ledger.
+            gpus: the clock of GPUs.
+            end: what ends the run in good order; called where the driver's own node is to go away.
+            console: where people read.
+            generates_on: what tells Ray where generators may be (`Pools.where`); nothing: anywhere.
+        """
+        super().__init__("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
+        self._tries, self._gpus, self._end_run, self._console = tries, gpus, end, console
+        self._generates_on = generates_on
         self._own = ""  # the driver's node
-        self._has_gpus = True
+        self._lacks = ""  # what the run waits for
+        self._lacks_since = self._lacks_said = 0.0
         self._alive: dict[str, str] | None = None  # what each is called, by id; None before the first look
         self._goes_at: dict[str, float] = {}
         self._announced: set[str] = set()
-        self._looking = Repeating("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
-
-    def __enter__(self) -> Self:
-        self._looking.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._looking.stop()
 
     def _look_at_ray(self) -> None:
         import ray
@@ -83,19 +97,33 @@ class NodeWatch:
                 self._say_going(name, goes_at[node])
                 if node == self._own:
                     self._say("the run itself is on that node: it ends in good order, the same command continues it")
-                    self._end()
+                    self._end_run()
         reasons = {node["NodeID"]: node.get("DeathReason") for node in nodes}
         for node in before.keys() - alive.keys():
-            self._is_gone(before[node], reasons.get(node), was_announced=node in self._announced)
+            self._is_gone(node, before[node], reasons.get(node))
         self._alive, self._goes_at = alive, goes_at
         self._gpus.see(gpus_of(nodes_of(nodes)))
         self._say_if_no_gpu([node for node in nodes if node["NodeID"] not in goes_at])
 
     def _say_if_no_gpu(self, staying: list[dict[str, Any]]) -> None:
-        has_gpus = any(node.gpus for node in nodes_of(staying))
-        if self._has_gpus and not has_gpus and self._gpus.reserved:
-            self._say("no node with a GPU is there: the run waits for one")
-        self._has_gpus = has_gpus
+        with_gpus = [node for node in nodes_of(staying) if node.gpus]
+        lacks = "" if with_gpus else "no node with a GPU is there"
+        if with_gpus and not any(_may_be_on(node, self._generates_on) for node in with_gpus):
+            lacks = "no GPU is there that the generator may be on"
+        if not self._gpus.reserved:
+            return
+        now = time.monotonic()
+        if lacks != self._lacks:
+            self._lacks, self._lacks_since = lacks, now
+            self._gpus.lack(lacks)
+            if lacks:
+                self._say_waiting(now, "")
+        elif lacks and now - self._lacks_said >= _SAY_AGAIN_S:
+            self._say_waiting(now, f", since {(now - self._lacks_since) / _S_PER_MINUTE:.0f} minutes")
+
+    def _say_waiting(self, now: float, since: str) -> None:
+        self._lacks_said = now
+        self._say(f"{self._lacks}: the run waits for one{since}")
 
     def _say_going(self, name: str, at: float) -> None:
         when = "soon" if math.isinf(at) else f"in {max(0.0, at - time.time()):.0f} s"
@@ -103,15 +131,30 @@ class NodeWatch:
         logs.logger.warning(said)
         self._say(said)
 
-    def _is_gone(self, name: str, reason: int | None, *, was_announced: bool) -> None:
+    def _is_gone(self, node: str, name: str, reason: int | None) -> None:
         if reason == ray_private.WAS_IDLE:
             self._say(f"node {name} was idle and was given back")
+            return
+        was_announced = node in self._announced or reason == ray_private.WAS_ANNOUNCED
+        # Before its time Ray ends it only where it is idle. Where no look has found the notice, it ended at once.
+        if reason == ray_private.WAS_ANNOUNCED and time.time() < self._goes_at.get(node, math.inf):
+            self._say(f"node {name} has gone away, as was announced: nothing was under way there")
             return
         how = "has gone away, as was announced" if was_announced else "was lost without notice"
         logs.degraded("node lost", f"node {name} {how}: what it had is made again elsewhere, and counts as no death")
 
     def _say(self, text: str) -> None:
         self._console.print(text[0].upper() + text[1:], markup=False, highlight=False)
+
+
+def _may_be_on(node: Node, options: Mapping[str, Any]) -> bool:
+    """Whether Ray may put there what has these options: `in(H100,A100)` of types, `!in(T4)`, or anywhere."""
+    rule = options.get("label_selector", {}).get(TYPE_LABEL, "")
+    if not rule or options.get("fallback_strategy"):
+        return True
+    negation, _, types = rule.rstrip(")").partition("in(")
+    is_of_types = node.is_labelled and node.accelerator in types.split(",")
+    return is_of_types != bool(negation)
 
 
 def _name(node: Mapping[str, Any]) -> str:

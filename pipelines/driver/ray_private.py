@@ -46,6 +46,8 @@ VITAL_PROCESSES = ("raylet", "gcs_server")
 _DATA_LOGGER = "ray.data"
 # A head that does not answer in that time is asked again.
 _STATUS_TIMEOUT_S = 5
+# How the names of Ray Data's own threads begin. Without it: `ending.wait_for_threads` does not wait for them.
+EXECUTION_THREAD = "StreamingExecutor-"
 _OPTIONS = re.compile(r"(storage\.options[\w.]*=)(\{.*\}|\S+)")
 
 
@@ -164,6 +166,20 @@ def own_processes() -> list[Any]:
         return []
 
 
+def session_logs() -> str:
+    """The folder of Ray's logs on this machine, of the Ray that this process is connected to.
+
+    Without it (""): who looks for them is told the usual place.
+    """
+    import ray
+
+    try:
+        return f"{ray._private.worker._global_node.get_session_dir_path()}/logs"
+    except AttributeError:
+        _note("_global_node.get_session_dir_path", "a message that tells where Ray's logs are names the usual place")
+        return ""
+
+
 def nodes_going_away() -> dict[str, float]:
     """The nodes that are about to go away, by id, and when they do: seconds as `time.time` has them, inf: not said.
 
@@ -233,8 +249,9 @@ def give_notice(node: str, goes_at: float) -> str | None:
 
 
 # Of `ray.nodes()`, whose fields are not documented: why a node is gone (NodeDeathInfo.Reason in Ray's common.proto). It
-# was idle, and the autoscaler gave it back. Without it: a node that was given back is said to be lost.
-WAS_IDLE = 4
+# was idle, and the autoscaler gave it back; or there was a notice, after which Ray ends an idle node at once, and
+# another when the time is up. Without it: a node that was given back, or ended between two looks, is said to be lost.
+WAS_IDLE, WAS_ANNOUNCED = 4, 3
 
 
 def accelerator_type(device: str) -> str | None:

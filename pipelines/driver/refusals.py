@@ -7,6 +7,7 @@ from pathlib import Path
 
 from actors.errors import ConfigError
 from pipelines.driver.address import Address
+from pipelines.driver.tokens import token_refused
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # Ray's own words (`ray._private.utils.check_version_info`, `validate_socket_filename`; Python's `Path.home`).
@@ -17,6 +18,8 @@ _NO_HOME = ("Could not determine home directory", "getpwuid")
 
 def not_connected(error: BaseException, address: Address) -> ConfigError:
     """Ray does not let us into the cluster."""
+    if refused := token_refused(error, address):
+        return refused
     said = _one_line(error)
     if "Version mismatch" in said and len(versions := _VERSIONS.findall(said)) == 2:  # noqa: PLR2004 - theirs and ours
         theirs, ours = (f"Ray {ray} on Python {python}" for ray, python in versions)

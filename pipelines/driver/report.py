@@ -115,9 +115,14 @@ class Summary:
         return self.failed / self.ended if self.ended else 0.0
 
     @property
+    def has_too_many_failed(self) -> bool:
+        """Whether of the rows that ended so far more failed than may."""
+        return self.failed_share > self.max_failed_share
+
+    @property
     def is_failed(self) -> bool:
         """Whether it came to its end, and more of its rows failed than may: it ends with exit code 1 all the same."""
-        return self.status == "done" and self.failed_share > self.max_failed_share
+        return self.status == "done" and self.has_too_many_failed
 
     def fails_too_often(self, num_begun: Callable[[], int]) -> bool:
         """Whether it is time to stop: of the rows that were begun with, more failed than chance explains.
@@ -125,7 +130,7 @@ class Summary:
         Of those that ended it would be most at first: an image that is missing fails at once, a clip takes its time.
         """
         # What failed before may well fail again, and a retry plans it in the same order each time.
-        if self.is_retry or self.failed_share <= self.max_failed_share:
+        if self.is_retry or not self.has_too_many_failed:
             return False
         begun = num_begun() + sum(count for (stage, _), count in self.failures.items() if stage == "manifest")
         begun = max(begun, self.ended)  # a ledger that began anew knows of fewer
@@ -210,7 +215,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 def print_estimate(estimate: Estimate, console: Console) -> None:
     """What the clips of a plan will take."""
     if estimate.clips:
-        console.print(_table(estimate.shown()))
+        console.print(_table(estimate.lines()))
     if estimate.note:
         console.print(f"note: {estimate.note}", markup=False, highlight=False)
 
@@ -246,7 +251,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     for kind, count in summary.degradations.items():
         rows[f"{kind}, times"] = f"{count:,} (see warnings.log)"
     rows["whole run, seconds"] = f"{summary.elapsed_s:.1f}"
-    rows |= summary.gpus.shown(summary.made)
+    rows |= summary.gpus.lines(summary.made)
     rows["videos and metadata"] = summary.layout.data
     if summary.failed:
         rows["failures"] = summary.layout.failures

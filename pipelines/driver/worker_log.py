@@ -3,8 +3,6 @@
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 
@@ -21,27 +19,18 @@ _INTERVAL_S = 1.0
 _LINES_OF_A_KIND = 5
 
 
-class WorkerLog:
+class WorkerLog(Repeating):
     """A context manager: a thread takes the reports of all workers, and of the driver itself, until the block ends."""
 
     def __init__(
         self, run_id: str, take: Callable[[], list[Report]], log: Path, counts: Counter[str], console: Console
     ) -> None:
         """`counts` is filled: degradations by their kind."""
+        super().__init__("worker-log", self._look, _INTERVAL_S, once_more=True)
         self._take, self._log, self._counts, self._console = take, log, counts, console
         self._own: deque[Report] = deque()  # other threads append
         self._shown: Counter[str] = Counter()
-        self._looking = Repeating("worker-log", self._look, _INTERVAL_S, once_more=True)
         logs.start(run_id, "driver", self._own.append)
-
-    def __enter__(self) -> Self:
-        self._looking.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._looking.stop()
 
     def _look(self) -> None:
         try:

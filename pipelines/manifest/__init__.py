@@ -9,5 +9,6 @@ spellings     what one image may be called
 image_identity  what an image is known by, where that is not its URI
 rows          columns as the job needs them, faults marked
 image_uris    which image URIs may be fetched
-reader        all of it together
+read          all of it together, until the schema is known
+reader        the rows, in chunks of that schema
 """

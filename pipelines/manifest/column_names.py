@@ -101,10 +101,10 @@ def no_such_column(name: str, names: Collection[str]) -> str:
 
 def listed(names: Collection[str]) -> str:
     """The first names, each on one line and not too long."""
-    some = [shown(name) for name in islice(names, _SHOWN_COLUMNS)]
+    some = [short_name(name) for name in islice(names, _SHOWN_COLUMNS)]
     return ", ".join(some) + (f" and {len(names) - len(some)} more" if len(names) > len(some) else "")
 
 
-def shown(name: str) -> str:
+def short_name(name: str) -> str:
     """A name on one line and not too long."""
     return " ".join(name.split())[:_SHOWN_CHARACTERS]

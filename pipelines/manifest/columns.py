@@ -12,7 +12,14 @@ from actors.generators.parameters import Parameters
 from actors.settings import Section
 from actors.storage import Storage
 from pipelines.manifest import licences
-from pipelines.manifest.column_names import URI_COLUMNS, is_bytes_name, listed, nearest_names, no_such_column, shown
+from pipelines.manifest.column_names import (
+    URI_COLUMNS,
+    is_bytes_name,
+    listed,
+    nearest_names,
+    no_such_column,
+    short_name,
+)
 from pipelines.manifest.files import URI_COLUMN, Format, ManifestFile
 from pipelines.manifest.image_columns import ImageColumns, found_image_columns, name_beside
 from pipelines.manifest.image_uris import AllowedImages
@@ -175,15 +182,15 @@ def _image_columns(file: ManifestFile, columns: ManifestColumns, look: Look) -> 
         kind = _field(file, image, "columns.bytes_column").type
         if leaf_of(kind) is None:
             raise ManifestError(
-                f"{file.uri}: column {shown(image)} holds no image bytes: it is {kind!s:.100}. columns.bytes_column "
-                "takes binary columns and structs with bytes, columns.uri_column takes text"
+                f"{file.uri}: column {short_name(image)} holds no image bytes: it is {kind!s:.100}. "
+                "columns.bytes_column takes binary columns and structs with bytes, columns.uri_column takes text"
             )
     if uri is not None:
         kind = _field(file, uri, "columns.uri_column").type
         if not (pa.types.is_string(kind) or uri in look.text_columns()):
             raise ManifestError(
-                f"{file.uri}: column {shown(uri)} holds no URIs: it is {kind!s:.100}. columns.uri_column takes text, "
-                "columns.bytes_column takes the images themselves"
+                f"{file.uri}: column {short_name(uri)} holds no URIs: it is {kind!s:.100}. columns.uri_column takes "
+                "text, columns.bytes_column takes the images themselves"
             )
     if image is not None or uri is not None:
         return ImageColumns(image, uri or name_beside(look.text_columns()))
@@ -200,7 +207,7 @@ def _no_images(file: ManifestFile, look: Look) -> ManifestError:
     lists = [name for name in binary if leaf_of(file.schema.field(name).type) is None]
     pictures = [name for name in lists if look.contents(name) == "pictures"]
     singles = [name for name in binary if name not in lists and not look.is_said_to_be_other(name)]
-    said = f"; column {shown(pictures[0])} holds several pictures a row: write a row for each" if pictures else ""
+    said = f"; column {short_name(pictures[0])} holds several pictures a row: write a row for each" if pictures else ""
     return ManifestError(
         f"{file.uri} has no column with the images' URIs, and none with the images themselves{said}: set "
         f"columns.uri_column{_guess(near)} or columns.bytes_column{_guess(singles)}, or name it as one of "
@@ -209,7 +216,7 @@ def _no_images(file: ManifestFile, look: Look) -> ManifestError:
 
 
 def _guess(names: list[str]) -> str:
-    return f" (perhaps to {shown(names[0])})" if names else ""
+    return f" (perhaps to {short_name(names[0])})" if names else ""
 
 
 def _field(file: ManifestFile, name: str, setting: str) -> pa.Field:

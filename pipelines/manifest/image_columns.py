@@ -17,7 +17,7 @@ from pipelines.manifest.column_names import (
     is_loose_uri_name,
     is_side_name,
     is_uri_name,
-    shown,
+    short_name,
     uri_rank,
 )
 from pipelines.manifest.looking import IS_PICTURES_NAME, MAY_BE_FETCHED, Look
@@ -94,30 +94,30 @@ def _uri_column(texts: Sequence[str], look: Look) -> str | None:
 
 
 def _rivals_of_image(image: str, singles: Sequence[str], look: Look) -> Iterator[str]:
-    said = f"the images are those of column {shown(image)}"
+    said = f"the images are those of column {short_name(image)}"
     yield from _other_pictures(said, image, singles, look)
     for name in filter(is_uri_name, look.text_columns()):
         holds = "URIs, too" if look.grade(name) else _NOT_FETCHED
-        yield f"{said}; column {shown(name)} holds {holds} (columns.uri_column={shown(name)} takes it)"
+        yield f"{said}; column {short_name(name)} holds {holds} (columns.uri_column={short_name(name)} takes it)"
 
 
 def _rivals_of_uri(uri: str, singles: Sequence[str], look: Look) -> Iterator[str]:
-    said = f"the images' URIs are those of column {shown(uri)}"
+    said = f"the images' URIs are those of column {short_name(uri)}"
     if not is_uri_name(uri):
         yield f"{said}, by what it holds (columns.uri_column can name another)"
     for name in filter(is_uri_name, look.text_columns()):
         if name != uri:
             holds = "URIs, too" if look.grade(name) else _NOT_FETCHED
-            yield f"{said}; column {shown(name)} holds {holds} (columns.uri_column={shown(name)} takes it)"
+            yield f"{said}; column {short_name(name)} holds {holds} (columns.uri_column={short_name(name)} takes it)"
     yield from _other_pictures(said, uri, singles, look)
     for name in filter(is_bytes_name, singles):
         if look.contents(name) != "pictures":
             holds = "no pictures, as far as its first rows tell"
-            yield f"{said}; column {shown(name)} holds {holds} (columns.bytes_column={shown(name)} takes it)"
+            yield f"{said}; column {short_name(name)} holds {holds} (columns.bytes_column={short_name(name)} takes it)"
 
 
 def _other_pictures(said: str, taken: str, singles: Sequence[str], look: Look) -> Iterator[str]:
     for name in look.bytes_columns():
         if name != taken and look.contents(name) == "pictures":
-            how = f"columns.bytes_column={shown(name)} takes them" if name in singles else _LISTS
-            yield f"{said}; column {shown(name)} holds pictures, too ({how})"
+            how = f"columns.bytes_column={short_name(name)} takes them" if name in singles else _LISTS
+            yield f"{said}; column {short_name(name)} holds pictures, too ({how})"

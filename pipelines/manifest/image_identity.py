@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.errors import StorageError
-from actors.secrets import shown
+from actors.secrets import public_uri
 from actors.storage import NotFound, Storage
 from pipelines.manifest.parquet_images import Embedded
 from pipelines.manifest.rows import Marks
@@ -57,7 +57,7 @@ def by_content(
     for reason in dict.fromkeys(filter(None, reasons)):
         marks.mark(pa.array([other == reason for other in reasons]), f"the image cannot be read: {reason}")
     pairs = zip(uris.to_pylist(), hashes, strict=True)
-    known = [shown(uri or "") if sha256 is None else f"sha256:{sha256}" for uri, sha256 in pairs]
+    known = [public_uri(uri or "") if sha256 is None else f"sha256:{sha256}" for uri, sha256 in pairs]
     return pa.array(known, pa.string())
 
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from actors.errors import ManifestError
 from actors.licences.licence import one_line
-from pipelines.manifest.column_names import no_such_column, shown
+from pipelines.manifest.column_names import no_such_column, short_name
 from pipelines.manifest.files import ManifestFile
 
 # What the metadata calls it. A column of the manifest that has this very name is that column, and no other beside it.
@@ -36,7 +36,7 @@ def license_column(file: ManifestFile, wanted: str) -> str:
         raise ManifestError(f"{file.uri}: columns.license_column is {wanted}, {said}")
     kind = file.schema.field(wanted).type
     if not _is_told(kind):
-        said = f"columns.license_column is {shown(wanted)}, which must be text or whole numbers"
+        said = f"columns.license_column is {short_name(wanted)}, which must be text or whole numbers"
         raise ManifestError(f"{file.uri}: {said}: it is {kind!s:.100}")
     return wanted
 

@@ -20,7 +20,7 @@ class OwnDatasets:
 
     def __init__(self, output: str | None, storage: Storage) -> None:
         self._storage = storage
-        self._output = None if output is None else one_spelling(output)
+        self._output = None if output is None else canonical_folder(output)
         self._known: dict[str, bool] = {}
 
     def looks_into(self, folder: str, passed: PassedOver) -> bool:
@@ -44,8 +44,8 @@ class OwnDatasets:
         """Raise ManifestError where a source is the run's own output or within it, or another dataset as a whole."""
         place = os.path.realpath(uri) if Storage.is_local(uri) else uri.rstrip("/")
         holder = self._holder(place, PassedOver())
-        here = one_spelling(place) if is_folder else None
-        if self._output is not None and self._output in (here, holder and one_spelling(holder)):
+        here = canonical_folder(place) if is_folder else None
+        if self._output is not None and self._output in (here, holder and canonical_folder(holder)):
             raise ManifestError(
                 f"manifest={given} is, or lies in, the dataset that this run writes to: a dataset cannot be its own "
                 "manifest; name the folder of the images, or another output"
@@ -68,7 +68,7 @@ class OwnDatasets:
 
     def _is_dataset(self, root: str) -> bool:
         if root not in self._known:
-            self._known[root] = one_spelling(root) == self._output or self._has_our_folders(root)
+            self._known[root] = canonical_folder(root) == self._output or self._has_our_folders(root)
         return self._known[root]
 
     def _has_our_folders(self, root: str) -> bool:
@@ -87,7 +87,7 @@ class OwnDatasets:
             return False
 
 
-def one_spelling(uri: str) -> str:
+def canonical_folder(uri: str) -> str:
     """A folder's URI with links resolved, one scheme a store and no slash at its end."""
     if Storage.is_local(uri):
         return os.path.realpath(Storage.absolute(uri))

@@ -14,8 +14,7 @@ is a ManifestError.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,11 +22,11 @@ import pyarrow.compute as pc
 from actors.contracts import PLACE_SCHEMA
 from actors.errors import ManifestError, StorageError
 from actors.generators.parameters import Parameters
-from actors.secrets import shown as shown_uri
+from actors.secrets import public_uri
 from actors.storage import Storage
 from pipelines.manifest import licences
 from pipelines.manifest.chunks import Chunk, limited, regrouped
-from pipelines.manifest.column_names import shown
+from pipelines.manifest.column_names import short_name
 from pipelines.manifest.columns import (
     CONTENT,
     URI,
@@ -35,14 +34,10 @@ from pipelines.manifest.columns import (
     ManifestColumns,
     base_of,
     check_override,
-    column_roles,
-    only_uris,
 )
-from pipelines.manifest.files import URI_COLUMN, Batch, Format, HoldsImages, ManifestFile, images_uri
-from pipelines.manifest.formats import Opener, may_lack_columns
+from pipelines.manifest.files import URI_COLUMN, Batch, HoldsImages, ManifestFile, images_uri
+from pipelines.manifest.formats import may_lack_columns
 from pipelines.manifest.image_identity import Fetch, Made, by_column, by_content
-from pipelines.manifest.image_uris import AllowedImages
-from pipelines.manifest.own_datasets import OwnDatasets
 from pipelines.manifest.pass_through import left_out, other_type, passthrough_types, renamed
 from pipelines.manifest.readings import Later, Reading, Source
 from pipelines.manifest.rows import (
@@ -54,10 +49,7 @@ from pipelines.manifest.rows import (
     override,
     without_secrets,
 )
-from pipelines.manifest.sources import Found, find_files
-from pipelines.manifest.tables import Wanted, is_table
 from pipelines.manifest.templates import Template, check_columns, column_of, columns_of, filled
-from pipelines.manifest.uri_lists import ImageList
 
 # 10 to 50 MB of ordinary rows.
 CHUNK_ROWS = 100_000
@@ -66,75 +58,6 @@ _SHOWN_CHARACTERS = 50
 Check = Callable[[pa.Table, RowProblems], pa.Table]
 
 _OWN_COLUMNS = ("image_uri", "image_identity", licences.COLUMN, *PLACE_SCHEMA.names, "problem")
-
-
-def read_manifest(  # noqa: PLR0913 - all but the first by name
-    sources: Sequence[str],
-    *,
-    columns: ManifestColumns,
-    parameters: type[Parameters],
-    storage: Storage,
-    chunk_rows: int = CHUNK_ROWS,
-    reserved: Collection[str] = (),
-    output: str | None = None,
-    schemes: Sequence[str] | None = None,
-    prefixes: Sequence[str] = (),
-    private_networks: bool = False,
-    max_image_bytes: int = 2**40,
-    templates: Sequence[Template] = (),
-    check: "Check | None" = None,
-) -> "ManifestReader":
-    """Look at the sources' columns, so that the schema is known before the first row.
-
-    Args:
-        sources: files, folders, globs and images, in any mixture; each kind of file has its own columns, and a chunk
-            has those of all.
-        parameters: of the generator; columns of their names override them.
-        reserved: names that pass-through columns may not take, in whatever case; they get RENAME_PREFIX then.
-        output: the dataset's folder; images may lie where it does, unless it is local and the manifest is not.
-        schemes: what images may have instead of the schemes of manifest and output (`storage.schemes`).
-        prefixes, private_networks: where else they may lie (`storage`).
-        max_image_bytes: larger images are not read for their identity.
-        templates: texts that are made of the rows' columns.
-        check: as in `ManifestReader`.
-
-    Raises:
-        ManifestError: a source is missing or of an unknown kind, or its columns cannot be used.
-    """
-    with _as_manifest_errors():
-        datasets = OwnDatasets(output, storage)
-        found = [find_files(source, columns.format, storage, datasets) for source in sources]
-        _refuse_columns_of_none([one.kind for one in found], columns)
-        allow = partial(
-            AllowedImages.beside,
-            output=output,
-            schemes=schemes,
-            base=columns.base,
-            prefixes=prefixes,
-            private_networks=private_networks,
-        )
-        opened: list[Source] = []
-        closing: list[Callable[[], list[str]]] = [partial(one.passed.notes, one.given) for one in found]
-        for kind, group in groupby(found, key=lambda one: one.kind):
-            alike = list(group)
-            if kind == "images":  # eight images in a list are one manifest of eight rows, not eight manifests
-                images = ImageList((one.root, one.files) for one in alike)
-                roles = only_uris(images.columns, columns, parameters)
-                opened.append(Source(images, iter([Later.of(images)]), roles, allow([one.given for one in alike])))
-                closing.append(images.notes)
-                continue
-            for one in alike:
-                allowed = allow([one.given])
-                snapshot = Wanted(columns.table_version, allowed)
-                opener = Opener(storage, kind, one.root, columns.bytes_column, snapshot)
-                opened.append(_open_source(one, opener, columns, parameters, allowed))
-                closing.append(partial(opener.notes, one.given))
-        reader = ManifestReader(
-            opened, columns, parameters, chunk_rows, reserved, storage, max_image_bytes, templates=templates
-        )
-        reader.closing = closing
-        reader.check = check or reader.check
-        return reader
 
 
 class ManifestReader:
@@ -166,7 +89,7 @@ class ManifestReader:
     ) -> None:
         self._templates, self._named = templates, columns_of(templates)
         for source in sources if templates else ():
-            check_columns(templates, source.first.schema.names, shown_uri(source.first.uri))
+            check_columns(templates, source.first.schema.names, public_uri(source.first.uri))
         self._storage, self._max_image_bytes = storage, max_image_bytes
         self._sources, self._columns, self._parameters, self._chunk_rows = sources, columns, parameters, chunk_rows
         varying = parameters.varying()
@@ -194,8 +117,8 @@ class ManifestReader:
         ]
         by_name = (source.roles.license for source in sources if columns.license_column is None)
         self.notes += [
-            f"column {shown(name)} of the manifest has the images' licences, which become {licences.COLUMN} of the "
-            "metadata; columns.license_column can name another one"
+            f"column {short_name(name)} of the manifest has the images' licences, which become {licences.COLUMN} of "
+            "the metadata; columns.license_column can name another one"
             for name in dict.fromkeys(filter(None, by_name))
             if name != licences.COLUMN
         ]
@@ -222,7 +145,7 @@ class ManifestReader:
 
     def pieces(self) -> Iterator[Chunk]:
         """The same, and which files they are of; without the files that `passes` knows."""
-        with _as_manifest_errors():
+        with as_manifest_errors():
             for chunk in regrouped(limited(self._tables(), self._columns.limit), self._chunk_rows):
                 self._has_rows = True
                 yield chunk
@@ -325,41 +248,6 @@ class ManifestReader:
         return columns
 
 
-def _refuse_columns_of_none(kinds: Sequence[Format], columns: ManifestColumns) -> None:
-    tables = sum(map(is_table, kinds))
-    if columns.table_version is not None and tables != 1:
-        raise ManifestError(
-            "columns.table_version is set, and the manifest "
-            + ("has several tables: read one at a time" if tables else "is no table: remove it")
-        )
-    is_set = {name: getattr(columns, name) is not None for name in ("uri_column", "bytes_column")}
-    if any(is_set.values()) and {"text", "images"}.issuperset(kinds):
-        setting = next(name for name in is_set if is_set[name])
-        raise ManifestError(f"columns.{setting} is set, but a manifest of {' and '.join(kinds)} has no columns")
-    if columns.identity not in (URI, CONTENT) and {"text", "images"}.intersection(kinds):
-        raise ManifestError(f"columns.identity is {columns.identity}, but a manifest of {kinds[0]} has no columns")
-
-
-def _open_source(
-    found: Found,
-    opener: Opener,
-    columns: ManifestColumns,
-    parameters: type[Parameters],
-    allowed: AllowedImages,
-) -> Source:
-    files = opener.files(found.files, found.versions)
-    later = next(files)
-    first = later.opened()
-    if not first.schema.names:
-        raise ManifestError(f"the manifest has no rows: {first.uri}")
-    roles = (
-        only_uris((), columns, parameters)
-        if found.kind == "text"
-        else column_roles(first, columns, parameters, allowed)
-    )
-    return Source(first, chain([later], files), roles, allowed, opener, opener.traits)
-
-
 def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, parameters: type[Parameters]) -> None:
     """Refuse a file whose columns are not those of the first: a fixed schema would lose some in silence."""
     first = source.first
@@ -384,7 +272,8 @@ def _check_part(file: ManifestFile, source: Source, columns: ManifestColumns, pa
 
 
 @contextmanager
-def _as_manifest_errors() -> Iterator[None]:
+def as_manifest_errors() -> Iterator[None]:
+    """Within the block, what a store cannot give is a ManifestError."""
     try:
         yield
     except StorageError as error:

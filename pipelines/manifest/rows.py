@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from actors.generators.parameters import Bounds, Parameters
 from actors.printable import printable
-from actors.secrets import MAY_CHANGE, hidden, shown
+from actors.secrets import MAY_CHANGE, hidden, public_uri
 from pipelines.manifest.image_uris import MAX_CHARACTERS, AllowedImages
 from pipelines.manifest.parquet_images import Embedded
 from pipelines.manifest.spellings import NOT_HERE, as_paths, resolved
@@ -57,7 +57,7 @@ class Marks:
     """What is wrong with the rows of one batch: a text for each, or None."""
 
     def __init__(self, uri: str, rows: pa.Array, problems: RowProblems) -> None:
-        self._uri, self._rows, self._problems = shown(uri), rows, problems
+        self._uri, self._rows, self._problems = public_uri(uri), rows, problems
         self.texts: list[str | None] = [None] * len(rows)
 
     def mark(self, bad: pa.Array, reason: str, values: pa.Array | None = None) -> None:
@@ -124,7 +124,7 @@ def _shown_and_whole(uris: pa.Array) -> dict[str, pa.Array]:
     may_change = pc.fill_null(pc.match_substring_regex(uris, MAY_CHANGE), False)
     if not pc.any(may_change).as_py():
         return {"image_uri": uris, "image_fallback": pa.nulls(len(uris), pa.string())}
-    changed = pa.array(map(shown, uris.filter(may_change).to_pylist()), pa.string())
+    changed = pa.array(map(public_uri, uris.filter(may_change).to_pylist()), pa.string())
     names = pc.replace_with_mask(uris, may_change, changed)
     nothing = pa.scalar(None, pa.string())
     return {"image_uri": names, "image_fallback": pc.if_else(pc.equal(names, uris), nothing, uris)}
@@ -137,7 +137,7 @@ def without_secrets(uris: pa.Array) -> pa.Array:
 
 def _said(value: Any) -> str:
     """A value as a problem names it, before it is cut: half a signature is none that can be known as such."""
-    return repr(hidden(shown(value))) if isinstance(value, str) else repr(value)
+    return repr(hidden(public_uri(value))) if isinstance(value, str) else repr(value)
 
 
 def _named(names: pa.Array, marks: Marks) -> pa.Array:

@@ -5,14 +5,24 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from actors.contracts import Ending
 from actors.tries.spent import Spent
 from pipelines.config.sections import CostSettings
-from pipelines.money.bill import S_PER_HOUR, per_1000, shown
+from pipelines.money.bill import S_PER_HOUR, bill_lines, per_1000
 from pipelines.money.gpu_time import GpuTime
 from pipelines.pools import Reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For `what` (a clause such as `no node with a GPU is there`) a run has waited `since` then."""
+
+    what: str
+    since: datetime
 
 
 class GpuClock:
@@ -21,6 +31,7 @@ class GpuClock:
     Attributes:
         is_on: whether it counts, also where there is no GPU.
         reserved: GPUs that the run asks for.
+        waiting: what is not there, without which no clip can be made; None where none is lacking.
         currency: of `cost`.
     """
 
@@ -28,6 +39,7 @@ class GpuClock:
         self.currency = settings.currency
         self._settings = settings
         self.is_on, self.reserved = False, 0.0
+        self.waiting: Waiting | None = None
         self._planned: Mapping[str, float] = {}
         self._grows = False
         self._held: Mapping[str, float] = {}  # by type
@@ -57,6 +69,10 @@ class GpuClock:
         with self._lock:
             self._settle()
             self._held = self._held_of(there) if self.is_on else {}
+
+    def lack(self, what: str) -> None:
+        """This is lacking from now on; "": nothing is."""
+        self.waiting = Waiting(what, datetime.now(UTC)) if what else None
 
     def _held_of(self, there: Mapping[str, float]) -> dict[str, float]:
         held = {name: min(count, there.get(name, 0.0)) for name, count in self._planned.items()}
@@ -130,6 +146,14 @@ class GpuClock:
                 total += seconds / S_PER_HOUR * (price or 0.0)
             return total
 
+    def unpriced(self) -> list[str]:
+        """The types that GPUs were held of and that have no price, where others have one: then no cost is told."""
+        if self._settings.gpu_hour is not None or not self._settings.gpu_hours:
+            return []
+        with self._lock:
+            self._settle()
+            return [name for name, seconds in self._seconds.items() if seconds and name not in self._settings.gpu_hours]
+
     def described(self, clips: int) -> dict[str, Any]:
         """What `summary.json` says of it; `clips` were made."""
         return {
@@ -137,12 +161,13 @@ class GpuClock:
             "cost": _rounded(self.cost()),
             "cost_per_1000_clips": _rounded(per_1000(self.cost(), clips)),
             "currency": self.currency,
+            "unpriced": self.unpriced(),
             "gpu_time": {name: round(share, 4) for name, share in self.shares().items()},
         }
 
-    def shown(self, clips: int) -> dict[str, str]:
+    def lines(self, clips: int) -> dict[str, str]:
         """The same as lines of a table; nothing where no GPU was held."""
-        return shown(self.seconds(), self.cost(), self.currency, clips, self.shares())
+        return bill_lines(self.seconds(), self.cost(), self.currency, clips, self.shares(), self.unpriced())
 
 
 def _rounded(amount: float | None) -> float | None:

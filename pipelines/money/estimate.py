@@ -62,7 +62,7 @@ class Estimate:
         """None where nothing is known, or no GPU is held."""
         return None if self.time_s is None or not self.gpus else self.time_s * self.gpus / S_PER_HOUR
 
-    def shown(self) -> dict[str, str]:
+    def lines(self) -> dict[str, str]:
         """As lines of a table."""
         if self.seconds is None or self.time_s is None:
             return {"estimate": self.source}
@@ -87,7 +87,8 @@ def estimated_or_unknown(
         return estimated(plan, config, pools, types, generating_on)
     except Exception as error:  # noqa: BLE001 - it reads what earlier runs have left, and nothing depends on it
         logger.warning("what this run takes is not known: the estimate failed (%s)", type(error).__name__)
-        return Estimate(plan.to_do - plan.spoilt, "unknown: the estimate failed")
+        note = _missing_price(config.cost, types) if pools.gpus else ""
+        return Estimate(plan.to_do - plan.spoilt, "unknown: the estimate failed", note=note)
 
 
 def estimated(
@@ -105,19 +106,19 @@ def estimated(
     on = _named(pools, config)
     if pools is None:
         pools = pools_without_cluster(config)
+    note = _missing_price(config.cost, types or {}) if pools.gpus else ""
     runs = [run for run in history.runs if types is None or {*run.gpu_types} == {*types}]
     at_work = types if generating_on is None else generating_on
     seconds, source, accelerator = _seconds(config, history.clips, pools, at_work)
     if seconds is None and runs:  # whose rows somebody has taken away
         seconds, source = runs[0].seconds, f"from {counted(sum(run.made for run in runs), 'clip')} of earlier runs"
     if seconds is None:
-        return Estimate(clips, _UNKNOWN)
+        return Estimate(clips, _UNKNOWN, note=note)
     start_s, interval_s = _pace(seconds, runs, pools)
     time_s = (start_s or 0.0) + clips * interval_s
     price = price_of(config.cost, types if types is not None else ({accelerator: 1.0} if accelerator else {}))
     cost = None if price is None else time_s * pools.gpus / S_PER_HOUR * price
     lacks = "" if start_s is not None else ", without the start: no run of these settings yet"
-    note = _missing_price(config.cost, types or {}) if pools.gpus else ""
     return Estimate(clips, source, seconds, time_s, lacks, pools.gpus, cost, config.cost.currency, on, note)
 
 
@@ -131,7 +132,7 @@ def _seconds(
         named = [name for name in {**config.cost.gpu_hours, **(types or {})} if _is(name, one.device)]
         return one, f"from {counted(one.clips, 'clip')} of this dataset ({one.device})", named[0] if named else None
     asked = {_reference(config.cost): 1.0} if types is None else types
-    if not pools.generate_gpus or not asked:
+    if not pools.generate_gpus or not asked or not measured.is_alike(config):
         return None, "", None
     each = {name: measured.seconds_on(name, config) for name in asked}
     if any(one is None for one in each.values()):

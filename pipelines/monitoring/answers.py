@@ -45,10 +45,15 @@ def _asked(query: Query, prometheus: Prometheus, missing: Callable[[Query], list
     if lacking := missing(query):
         return Answer(query, is_answered=False, said=f"no series of {', '.join(lacking)}")
     if query.kind == "alert":
-        return Answer(query, is_answered=True, said="fires" if values else "quiet")
+        return Answer(query, is_answered=True, said=_of_alert(query) if values else "quiet")
     if not values:
         return Answer(query, is_answered=False, said="nothing, although its series are there")
     return Answer(query, is_answered=True, said=f"{values[0]:g}" if len(values) == 1 else f"{len(values)} series")
+
+
+def _of_alert(query: Query) -> str:
+    """What is said of one whose condition holds."""
+    return f"its condition holds now; it fires after {query.lasts} of that" if query.lasts else "fires"
 
 
 def print_answers(answers: Sequence[Answer], prometheus: Prometheus, console: Console) -> None:

@@ -23,11 +23,16 @@ _VARIABLE = re.compile(r"\$\{?\w+(?::\w+)?\}?")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One expression of PromQL, and where it stands."""
+    """One expression of PromQL, and where it stands.
+
+    Attributes:
+        lasts: of an alert: for how long its condition holds before it fires, such as 15m.
+    """
 
     kind: Literal["panel", "alert"]
     title: str
     expression: str
+    lasts: str = ""
 
     @property
     def names(self) -> frozenset[str]:
@@ -90,7 +95,7 @@ def _of_alerts(path: Path) -> Iterator[Query]:
         for group in tree["groups"]:
             for rule in group["rules"]:
                 if "alert" in rule:
-                    yield Query("alert", str(rule["alert"]), str(rule["expr"]))
+                    yield Query("alert", str(rule["alert"]), str(rule["expr"]), str(rule.get("for", "")))
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is no file of Prometheus rules, which has `groups` of `rules` with `alert` and `expr`: of a "

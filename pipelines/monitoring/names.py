@@ -49,6 +49,9 @@ ROWS = Metric(
     ("ended", "stage", "reason"),
 )
 ROWS_LEFT = Metric("gauge", "rows_left", "rows of the plan that have not ended yet")
+TIME_LEFT = Metric(
+    "gauge", "left_seconds", "until all rows have ended, at the rate of late; none before the first clip"
+)
 BACKLOG = Metric(
     "gauge",
     "backlog_rows",
@@ -66,7 +69,7 @@ GPUS = Metric("gauge", "gpus", "GPUs that the run holds now")
 GPU_SECONDS = Metric(
     "counter",
     "gpu_seconds",
-    "GPU-seconds of each stage's actors: held in all; work, of the clips that ended",
+    "GPU-seconds of each stage's actors: held in all; work, with a clip under way, whatever becomes of it",
     ("state", "stage"),
 )
 GPU_TIME_SHARE = Metric(
@@ -82,15 +85,25 @@ DEGRADATIONS = Metric(
     "what made the run slower or its clips slightly other: store asked again, tighter memory, worker died, ...",
     ("reason",),
 )
+QUIET = Metric("gauge", "quiet_seconds", "seconds since a row ended last, or since the run began to make clips")
+QUIET_LIMIT = Metric(
+    "gauge", "quiet_limit_seconds", "how long that may be in a run that is well, by what its clips have taken"
+)
 LEASE_AGE = Metric("gauge", "lease_age_seconds", "seconds since the lease on the dataset was renewed last")
 LEASE_LIMIT = Metric(
     "gauge", "lease_limit_seconds", "age at which another run may take over, and this one writes no more (run.lease_s)"
 )
-RUNS = Metric("counter", "runs", "runs that came to an end, by how: done, interrupted, stopped, broke off", ("ended",))
+RUNS = Metric(
+    "counter",
+    "runs",
+    "runs that came to an end, by how: done, too many failed, interrupted, stopped, broke off",
+    ("ended",),
+)
 
 METRICS = (
     ROWS,
     ROWS_LEFT,
+    TIME_LEFT,
     BACKLOG,
     STAGE_SECONDS,
     UPLOADED_BYTES,
@@ -99,6 +112,8 @@ METRICS = (
     GPU_TIME_SHARE,
     COST,
     DEGRADATIONS,
+    QUIET,
+    QUIET_LIMIT,
     LEASE_AGE,
     LEASE_LIMIT,
     RUNS,

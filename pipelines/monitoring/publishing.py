@@ -19,9 +19,13 @@ from actors.runner.contract import seconds_column
 from pipelines.config import Config
 from pipelines.dataset.lease import Lease
 from pipelines.driver import ray_private
+from pipelines.driver.rate import Rate
 from pipelines.driver.report import Status, Summary
+from pipelines.money.gpu_time import SHARES
 from pipelines.monitoring import names
+from pipelines.monitoring.at_work import AtWork
 from pipelines.monitoring.names import METRICS, RUN_LABELS, STAGE_BUCKETS_S, Metric
+from pipelines.monitoring.quiet import Quiet
 from pipelines.pools import Pools
 
 # Ray exports what a process says every ten seconds (RAY_metrics_report_interval_ms), and forgets a gauge that was not
@@ -34,12 +38,16 @@ _USUAL_FAILURES = (
     ("load", "ImageError"),
     ("load", "NotFound"),
     ("load", "StorageError"),
+    ("load", "WorkerDiedError"),
     ("generate", "GenerationError"),
     ("generate", "GpuMemoryError"),
     ("generate", "WorkerDiedError"),
     ("finish", "StorageError"),
     ("finish", "VideoError"),
+    ("finish", "WorkerDiedError"),
 )
+# A run that came to its end, with more failures than it may have: exit code 1, and no success to those on call.
+_TOO_MANY_FAILED = "too many failed"
 _COLUMNS = {
     column.removesuffix("_s"): column
     for column in dict.fromkeys([*(seconds_column(stage.name) for stage in STAGES), *step_seconds()])
@@ -59,7 +67,10 @@ class Metrics:
         self._reserved = pools.reserved
         self._run_labels = dict(zip(RUN_LABELS, (summary.run_id, config.generator), strict=True))
         self._seconds: deque[tuple[str, float]] = deque()  # the run appends
-        self._bytes, self._work_s = 0, dict.fromkeys(self._reserved, 0.0)
+        self._bytes = 0
+        self._at_work = AtWork(self._reserved)
+        self._rate = Rate(summary)
+        self._quiet = Quiet(config.run.clip_timeout_s)
         self._published: dict[tuple[str, tuple[str, ...]], float] = {}
         self._publishing = Repeating("metrics", self._publish, _INTERVAL_S, at_once=True, once_more=True)
 
@@ -96,19 +107,20 @@ class Metrics:
             seconds = columns.get(column)
             if seconds is not None:
                 self._seconds.append((stage, seconds))
-                if stage in self._reserved:
-                    self._work_s[stage] += seconds * self._reserved[stage].gpus
+        self._quiet.note(ending)
         if isinstance(ending, Made):
             self._bytes += columns.get("bytes") or 0
         return ending
 
     def _publish(self) -> None:
+        counts = self._asked()
+        self._at_work.look(counts, self._summary.gpus.seconds())
         for metric, labels, total in self._totals():
             self._count(metric, labels, total)
         for _ in range(len(self._seconds)):
             stage, seconds = self._seconds.popleft()
             self._rays[names.STAGE_SECONDS.name].observe(seconds, {"stage": stage})
-        for metric, labels, value in self._gauges():
+        for metric, labels, value in self._gauges(counts):
             self._rays[metric.name].set(float(value), labels)
 
     def _count(self, metric: Metric, labels: Labels, total: float) -> None:
@@ -121,7 +133,7 @@ class Metrics:
 
     def _totals(self) -> Iterator[tuple[Metric, Labels, float]]:
         """Every counter, and what it has come to. The driver counts on meanwhile."""
-        summary, gpus = self._summary, self._summary.gpus
+        summary = self._summary
         failures = dict.fromkeys(_USUAL_FAILURES, 0) | dict(summary.failures)
         degradations = dict.fromkeys(get_args(Degradation), 0) | dict(summary.degradations)
         yield names.ROWS, {"ended": "made", "stage": "", "reason": ""}, summary.made
@@ -130,40 +142,44 @@ class Metrics:
         for reason, count in degradations.items():
             yield names.DEGRADATIONS, {"reason": reason}, count
         yield names.UPLOADED_BYTES, {}, self._bytes
-        for stage, one in self._reserved.items():
-            held_s = gpus.seconds() * one.actors * one.gpus / gpus.reserved if gpus.reserved else 0.0
-            yield names.GPU_SECONDS, {"state": "held", "stage": stage}, held_s
-            yield names.GPU_SECONDS, {"state": "work", "stage": stage}, self._work_s[stage]
-        for status in get_args(Status):
+        for stage in self._reserved:
+            yield names.GPU_SECONDS, {"state": "held", "stage": stage}, self._at_work.held_s[stage]
+            yield names.GPU_SECONDS, {"state": "work", "stage": stage}, self._at_work.work_s[stage]
+        for status in (*get_args(Status), _TOO_MANY_FAILED):
             yield names.RUNS, {"ended": status}, 0
 
-    def _gauges(self) -> Iterator[tuple[Metric, Labels, float]]:
+    def _gauges(self, counts: Mapping[str, int]) -> Iterator[tuple[Metric, Labels, float]]:
         """Every gauge, and what it is now."""
         summary, gpus = self._summary, self._summary.gpus
         cost = gpus.cost()
         yield names.ROWS_LEFT, {}, summary.plan.to_do - summary.ended
+        if (left_s := self._rate.left_s()) is not None:
+            yield names.TIME_LEFT, {}, left_s
         yield names.GPUS, {}, gpus.held
-        for into, share in gpus.shares().items():
+        for into, share in (gpus.shares() or dict.fromkeys(SHARES, 0.0)).items():
             yield names.GPU_TIME_SHARE, {"into": into}, share
         yield names.COST, {"currency": "no price set" if cost is None else gpus.currency}, cost or 0.0
         yield names.LEASE_AGE, {}, self._lease.age_s
         yield names.LEASE_LIMIT, {}, self._lease.length_s
-        for (stage, state), rows in self._backlog().items():
+        for (stage, state), rows in (backlog(summary, counts) if counts else {}).items():
             yield names.BACKLOG, {"stage": stage, "state": state}, rows
+        is_generating = counts.get("generate", 0) > 0
+        yield names.QUIET, {}, self._quiet.seconds
+        yield names.QUIET_LIMIT, {}, self._quiet.limit_s(is_generating=is_generating)
 
-    def _backlog(self) -> dict[tuple[str, str], int]:
+    def _asked(self) -> Mapping[str, int]:
+        """What the ledger counts; nothing where it does not answer."""
         try:
-            counts = self._counts()
+            return self._counts()
         except Exception:  # noqa: BLE001 - Ray is gone, or its ledger starts again: others say so
             return {}
-        return backlog(self._summary, counts)
 
 
 def backlog(summary: Summary, counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
     """Rows by stage and state, of the ledger's `counts` and of what has come out.
 
-    A stage's end is told with its worker's next call, and a failure passes the later stages as it is: so a few rows
-    stand where they have just been.
+    A short stage's end is told with its worker's next call, and a failure passes the later stages as it is: so a few
+    rows stand where they have just been.
     """
     spoilt = sum(count for (stage, _), count in dict(summary.failures).items() if stage == "manifest")
     begun, generated = counts["begun"] + spoilt, counts["in_flight"]
@@ -190,8 +206,8 @@ def _in_ray(metric: Metric, run_labels: Labels) -> Any:
     return made.set_default_tags(run_labels)
 
 
-def _ended(summary: Summary, error: type[BaseException] | None) -> Status:
-    """How the run is about to end, before its summary says so."""
+def _ended(summary: Summary, error: type[BaseException] | None) -> str:
+    """How the run is about to end, before its summary says so: a status, or `_TOO_MANY_FAILED`."""
     if summary.ended == summary.plan.to_do:
-        return "done"
+        return _TOO_MANY_FAILED if summary.has_too_many_failed else "done"
     return "interrupted" if error is KeyboardInterrupt else summary.status

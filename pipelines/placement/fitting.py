@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors import accelerators
 from actors.errors import ConfigError
 from actors.generators.base import MemoryWay
 from actors.gpu_share import CONTEXT_BYTES, GpuShares
@@ -48,9 +49,16 @@ class Site:
 ANYWHERE = Site()
 
 
-def without_gpus(nodes: Sequence[Node]) -> Site:
-    """Nodes without a GPU first; anywhere, where there are none or Ray cannot tell them."""
+def without_gpus(config: Config, nodes: Sequence[Node]) -> Site:
+    """Nodes without a GPU first; anywhere, where there are none or Ray cannot tell them.
+
+    Of nodes that are still to come nothing is known but that those with a GPU have the label of their type.
+    """
     with_gpus = [node for node in nodes if node.gpus]
+    if config.ray.autoscaling:
+        told = (*config.workers.generate.accelerator_types, *config.workers.finish.accelerator_types)
+        types = sorted({*accelerators.names(), *told, *_types(with_gpus)})
+        return Site(tuple(types), is_without=True, is_soft=True)
     has_others = any(not node.gpus and node.cpus for node in nodes)
     if not with_gpus or not has_others or not all(node.is_labelled for node in with_gpus):
         return ANYWHERE
@@ -65,7 +73,7 @@ def for_generator(config: Config, nodes: Sequence[Node], ways: Sequence[MemoryWa
     """
     pool = config.workers.generate
     if not pool.num_gpus:
-        return without_gpus(nodes), []
+        return without_gpus(config, nodes), []
     unknown = [node for node in nodes if node.gpus and node.gpu_bytes is None]
     notes = [f"{listed(unknown)}: their memory is not known here, and taken to be enough"] if unknown and ways else []
     if pool.accelerator_types:
@@ -92,7 +100,7 @@ def for_finish(config: Config, nodes: Sequence[Node]) -> Site:
     """Where RIFE can be, which a GPU of any size holds; or, without a GPU, the encoder. Raises as `for_generator`."""
     pool = config.workers.finish
     if config.interpolation.weights is None or not pool.num_gpus:
-        return without_gpus(nodes)
+        return without_gpus(config, nodes)
     return _told(config, "finish", pool, nodes) if pool.accelerator_types else ANYWHERE
 
 

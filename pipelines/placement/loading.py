@@ -26,15 +26,15 @@ def divide(config: Config, pools: Pools, rooms: Sequence[Room]) -> tuple[Site, i
     Generators on CPUs are as fast as anything: then loading is not limited.
     """
     free = [room.tasks(config.workers.load.num_cpus) for room in rooms]
-    site = without_gpus([room.node for room in rooms])
+    grows, is_limited = config.ray.autoscaling, pools.generate_gpus > 0
+    site = without_gpus(config, [room.node for room in rooms])
     slots = _within(site, rooms, free)
-    is_limited = pools.generate_gpus > 0
-    if sum(slots) < (ceil(pools.generate_actors / _GENERATORS_PER_LOAD) if is_limited else 1):
+    if not grows and sum(slots) < (ceil(pools.generate_actors / _GENERATORS_PER_LOAD) if is_limited else 1):
         site, slots = ANYWHERE, free
     if not is_limited:
         return site, None, slots
     wanted = _LOADS_PER_GENERATOR * pools.generate_actors
-    at_a_time = wanted if config.ray.autoscaling else min(wanted, sum(slots))
+    at_a_time = wanted if grows else min(wanted, sum(slots))
     return site, at_a_time, _dealt(at_a_time, slots)
 
 

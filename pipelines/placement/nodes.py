@@ -1,7 +1,7 @@
 """What a cluster has: its nodes, as far as placing goes."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from actors import accelerators
@@ -21,6 +21,8 @@ class Node:
         accelerator: type of its GPUs, as Ray calls it; None: not known.
         gpu_bytes: memory of each of its GPUs; None: not known.
         is_labelled: whether Ray can be told to go to, or to keep off, GPUs of its type.
+        memory_bytes: of the machine, as Ray found it when the node started; None: not known. It differs from machine to
+            machine of a kind.
     """
 
     cpus: float
@@ -28,6 +30,7 @@ class Node:
     accelerator: str | None = None
     gpu_bytes: int | None = None
     is_labelled: bool = True
+    memory_bytes: int | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -44,14 +47,16 @@ def nodes_of(found: Iterable[Mapping[str, Any]]) -> list[Node]:
 
 def _node(resources: Mapping[str, float], labels: Mapping[str, str]) -> Node:
     gpus = int(resources.get("GPU", 0))
+    ram = int(resources.get("memory", 0) + resources.get("object_store_memory", 0)) or None
     if not gpus:
-        return Node(resources.get("CPU", 0.0))
+        return Node(resources.get("CPU", 0.0), memory_bytes=ram)
     named = [name.removeprefix(_TYPE_RESOURCE) for name in resources if name.startswith(_TYPE_RESOURCE)]
     label = labels.get(TYPE_LABEL)
     # Somebody may have added A100-80G to Ray's own A100.
     accelerator = max(named, key=len, default=label)
     memory = accelerators.memory_bytes(accelerator) if accelerator else None
-    return Node(resources.get("CPU", 0.0), gpus, label or accelerator, memory, is_labelled=label is not None)
+    cpus, is_labelled = resources.get("CPU", 0.0), label is not None
+    return Node(cpus, gpus, label or accelerator, memory, is_labelled=is_labelled, memory_bytes=ram)
 
 
 def gpus_of(nodes: Iterable[Node]) -> dict[str, int]:

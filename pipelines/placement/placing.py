@@ -15,32 +15,14 @@ from actors.rife.memory import needed_bytes
 from actors.rife.peek import counted_bytes_per_pixel
 from actors.storage import Storage
 from pipelines.config import Config
-from pipelines.placement import fitting, loading, refusals
+from pipelines.placement import fitting, loading, memory, refusals
 from pipelines.placement.fitting import Site
 from pipelines.placement.nodes import Node, listed
-from pipelines.placement.rooms import Room, spread
+from pipelines.placement.rooms import Room, held_together, spread, spread_together
+from pipelines.placement.shares import Share
 from pipelines.pools import Pools, divide
 
 _GB = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one node gets.
-
-    Attributes:
-        generate, finish: actors.
-        loads: tasks at a time.
-        idle_gpus: that nobody has a share of.
-        way: in which clips are expected to be made on its GPUs; "" where memory does not matter, or none are.
-    """
-
-    node: Node
-    generate: int
-    finish: int
-    loads: int
-    idle_gpus: int
-    way: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +60,7 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
             cluster that grows on demand (`ray.autoscaling`).
     """
     generate, finish = config.workers.generate, config.workers.finish
-    ways = config.model.memory_ways(config.generation, config.image)
+    ways, unknown = memory.needed(config)
     for_generate, notes = fitting.for_generator(config, nodes, ways)
     for_finish = fitting.for_finish(config, nodes)
     pools = _numbers(config, nodes, for_generate, for_finish)
@@ -87,9 +69,8 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
     rooms = [Room(node) for node in nodes]
     generating = _put(rooms, pools.generate_actors, pools.generate_gpus, generate.num_cpus, for_generate)
     apart = fitting.apart_from(for_generate, for_finish, nodes) if pools.finish_gpus else None
-    for_finish, finishing = _first_that_holds(
-        rooms, pools.finish_actors, pools.finish_gpus, finish.num_cpus, [apart, for_finish]
-    )
+    for_finish, finishing, together = _finishing(rooms, pools, finish.num_cpus, apart, for_finish)
+    pools = replace(pools, together=together)
     placed, short = refusals.as_placed(config, pools, nodes, sum(generating), sum(finishing))
     for_load, load_tasks, loads = loading.divide(config, placed, rooms)
     if not config.ray.autoscaling:
@@ -106,7 +87,8 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
         for index, room in enumerate(rooms)
     ]
     each = [replace(one, way=fitting.way_name(one.node, ways, gpu_shares)) if one.generate else one for one in each]
-    return Placement(placed, each, [*notes, *short, *_tighter(config, each, ways, gpu_shares), *_idle(each)])
+    said = [*unknown, *notes, *short, *_tighter(config, each, ways, gpu_shares), *memory.too_little(each, ways)]
+    return Placement(placed, each, [*said, *_idle(each)])
 
 
 def _numbers(config: Config, nodes: Sequence[Node], for_generate: Site, for_finish: Site) -> Pools:
@@ -140,18 +122,24 @@ def _put(rooms: Sequence[Room], actors: int, gpus: float, cpus: float, site: Sit
     return counts
 
 
-def _first_that_holds(
-    rooms: list[Room], actors: int, gpus: float, cpus: float, sites: Sequence[Site | None]
-) -> tuple[Site, list[int]]:
-    """The first of the sites that has room for all, else the last; and how many each node gets."""
-    *tried, last = [site for site in sites if site is not None]
-    for site in tried:
+def _finishing(
+    rooms: list[Room], pools: Pools, cpus: float, apart: Site | None, site: Site
+) -> tuple[Site, list[int], int]:
+    """Where the actors of `finish` go, how many each node gets, and how many are held together on a GPU.
+
+    The first way in which all have room: apart from the generators, together, anyhow.
+    """
+    actors, gpus = pools.finish_actors, pools.finish_gpus
+    together = held_together(pools.generate_gpus, gpus)
+    ways = [(apart, 1)] if apart is not None else []
+    ways += [(site, together)] if together > 1 and actors > 1 else []
+    for where, each in ways:
         trial = copy.deepcopy(rooms)
-        counts = _put(trial, actors, gpus, cpus, site)
+        counts = spread_together(trial, actors, each, gpus=gpus, cpus=cpus, may_take=where.holds)
         if sum(counts) == actors:
             rooms[:] = trial
-            return site, counts
-    return last, _put(rooms, actors, gpus, cpus, last)
+            return where, counts, each
+    return site, _put(rooms, actors, gpus, cpus, site), 1
 
 
 def _gpu_shares(config: Config, pools: Pools, *, needs_memory: bool) -> GpuShares | None:

@@ -61,3 +61,20 @@ def spread(
                 took.append(index)
         going_round = took
     return counts
+
+
+def spread_together(
+    rooms: Sequence[Room], actors: int, together: int, *, gpus: float, cpus: float, may_take: Callable[[Node], bool]
+) -> list[int]:
+    """The same of actors of which `together` are on one GPU each; those that are left over are together, too."""
+    groups, over = divmod(actors, together)
+    counts = spread(rooms, groups, gpus=together * gpus, cpus=together * cpus, may_take=may_take)
+    rest = spread(rooms, min(over, 1), gpus=over * gpus, cpus=over * cpus, may_take=may_take)
+    return [full * together + one * over for full, one in zip(counts, rest, strict=True)]
+
+
+def held_together(generate_gpus: float, finish_gpus: float) -> int:
+    """How many actors of `finish` are to be on one GPU, so that none takes what a generator needs whole; 1: any."""
+    if not 0 < finish_gpus < min(generate_gpus, 1.0):
+        return 1
+    return floor(min(generate_gpus, 1.0) / finish_gpus + ROUNDING)

@@ -9,7 +9,8 @@ from rich.text import Text
 from actors.counting import counted
 from actors.printable import printable
 from pipelines.placement.nodes import Node
-from pipelines.placement.placing import Placement, Share
+from pipelines.placement.placing import Placement
+from pipelines.placement.shares import Share
 
 _GB = 10**9
 

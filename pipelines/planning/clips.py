@@ -20,7 +20,8 @@ from pipelines.config import Config
 from pipelines.dataset.work import WORK_ROWS
 from pipelines.manifest import spellings
 from pipelines.manifest.chunks import Chunk
-from pipelines.manifest.reader import ManifestReader, read_manifest
+from pipelines.manifest.read import read_manifest
+from pipelines.manifest.reader import ManifestReader
 from pipelines.manifest.rows import RowProblems
 from pipelines.manifest.templates import column_of, find_templates, takes_own
 from pipelines.planning.hashes import hashes_of_digests

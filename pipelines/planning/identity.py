@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from actors import video
+from actors.checkpoints.sources import for_models
 from actors.errors import CheckpointError
 from actors.fingerprint import fingerprint
-from actors.rife.place import for_models
 from actors.storage import NotFound, Storage
 from pipelines.config import Config
 from pipelines.planning.hashes import Digests

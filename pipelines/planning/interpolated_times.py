@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-from actors.rates import shown
+from actors.rates import rate_text
 from actors.rife.peek import knows_the_middle_alone
 from actors.rife.schedule import STEPS, is_exact
 from actors.storage import Storage
@@ -16,9 +16,9 @@ def notes_on_times(config: Config, storage: Storage) -> Iterator[str]:
     if weights is None or factor is None or is_exact(factor) or not knows_the_middle_alone(weights, storage):
         return
     yield (
-        f"these RIFE weights (HDv3) make the middle of two frames alone: with a factor of {shown(factor)} frames come "
-        f"from the nearest of {STEPS} times between two, so motion is up to 1/{2 * STEPS} of a step uneven; factors of "
-        "2, 4 and 8, and RIFE 4, are exact"
+        f"these RIFE weights (HDv3) make the middle of two frames alone: with a factor of {rate_text(factor)} frames "
+        f"come from the nearest of {STEPS} times between two, so motion is up to 1/{2 * STEPS} of a step uneven; "
+        "factors of 2, 4 and 8, and RIFE 4, are exact"
     )
 
 

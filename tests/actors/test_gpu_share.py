@@ -11,6 +11,7 @@ from actors.generators.svd.settings import SvdModelSettings, SvdParameters
 from actors.gpu_share import CONTEXT_BYTES, GpuShares, Limited, Sharer
 from actors.rife import memory
 from actors.settings import ImageSettings
+from actors.storage import Storage
 
 GB = 10**9
 H100, L4, T4 = 80 * GB, 24 * GB, 16 * GB
@@ -91,7 +92,7 @@ def test_no_limit_where_nothing_is_shared_or_there_is_no_gpu(
 
 def test_needs_are_those_that_were_measured() -> None:
     """benchmarks/RESULTS.md: 21.8 GB resident and 6.0 sequential on GPUs; 3.8 GB counted for 8 pairs of RIFE."""
-    ways = SvdModelSettings(source="none").memory_ways(SvdParameters(), ImageSettings())
+    ways = SvdModelSettings(source="none").memory_needs(SvdParameters(), ImageSettings(), Storage()).ways
     needs = {way.name: way.needed_bytes / GB for way in ways}
     assert list(needs) == ["resident", "chunked", "offload", "sequential"]
     assert sorted(needs.values(), reverse=True) == list(needs.values())
@@ -103,7 +104,7 @@ def test_needs_are_those_that_were_measured() -> None:
 def test_ways_begin_where_the_settings_do() -> None:
     def names(**model: object) -> list[str]:
         settings = SvdModelSettings.model_validate({"source": "none"} | model)
-        return [way.name for way in settings.memory_ways(SvdParameters(), ImageSettings())]
+        return [way.name for way in settings.memory_needs(SvdParameters(), ImageSettings(), Storage()).ways]
 
     assert names(memory="offload") == ["offload", "sequential"]
     assert names(decode_chunk_frames=8) == ["chunked", "offload", "sequential"]

@@ -273,3 +273,20 @@ def test_a_worker_leaves_its_node_rather_than_begin_what_it_cannot_end(
         guard.call(ROW, "generate", made)
     assert asked[0] == 0.0 < asked[1] < 5.0
     assert exits.is_set()
+
+
+def test_what_takes_long_is_told_of_as_ended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a worker that waits for its next clip would seem to be at work on the last one."""
+    told: list[str] = []
+
+    class Telling(LocalLedger):
+        def flush(self) -> None:
+            told.append("flush")
+
+    guard = Guard(Telling(max_deaths=3))
+    guard.call(ROW, "load", made)
+    assert told == []
+    monkeypatch.setattr(guard_module, "_TOLD_AT_ONCE_S", 0.0)
+    guard.call(ROW, "generate", made)
+    guard.call(ROW, "finish", raising(StorageError("full")))
+    assert told == ["flush", "flush"]

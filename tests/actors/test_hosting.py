@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from actors.checkpoints import checkpoint as checkpoints
+from actors.checkpoints import files
+from actors.checkpoints.checkpoint import small_file
 from actors.errors import CheckpointError, ConfigError
 from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settings import DiffusersModelSettings
-from actors.hosting import shortcuts, sizes
+from actors.hosting import index, shortcuts, sizes
 from actors.hosting.classes import KINDS
 from actors.hosting.files import wanted_files
 from actors.hosting.index import look
@@ -42,6 +45,32 @@ def settled(
 ) -> tuple[DiffusersParameters, ImageSettings]:
     settings = DiffusersModelSettings(source=str(folder), **(model or {}))
     return settings.settled(DiffusersParameters(**generation), ImageSettings(**(image or {})), Storage())
+
+
+def test_an_opened_checkpoint_is_read_and_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkpoint(tmp_path, "WanImageToVideoPipeline")
+    read: list[str] = []
+    listed: list[Path] = []
+
+    def noted_read(source: str, name: str, **how: Any) -> bytes | None:
+        read.append(name)
+        return small_file(source, name, **how)
+
+    def noted_list(place: Path) -> list[str]:
+        listed.append(place)
+        return files.local_names(place)
+
+    monkeypatch.setattr(index, "small_file", noted_read)
+    monkeypatch.setattr(checkpoints, "local_names", noted_list)
+    settings = DiffusersModelSettings(source=str(folder))
+    opened = settings.opened(Storage())
+    clip, image = opened.settled(DiffusersParameters(), ImageSettings(), Storage())
+    revision, notes = opened.revision_of_content(Storage()), opened.notes(Storage())
+    assert sorted(read) == ["model_index.json", "transformer/config.json", "vae/config.json"]
+    assert listed == [folder]
+    assert (clip, image) == settings.settled(DiffusersParameters(), ImageSettings(), Storage())
+    assert (revision, notes) == (settings.revision_of_content(Storage()), settings.notes(Storage()))
+    assert len(read) == 12, "what is opened is known to nobody else"
 
 
 def test_planning_imports_no_torch(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from actors.checkpoints.lora_files import local_ones
 from actors.errors import CheckpointError, ConfigError
 from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settings import DiffusersModelSettings
@@ -15,7 +16,6 @@ from actors.hosting.host import Host
 from actors.hosting.loading import transformers_of
 from actors.settings import ImageSettings
 from actors.storage import Storage
-from actors.svd.lora_files import local_ones
 from tests.tiny_pipelines import TINY
 
 RANK = 2

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from actors.generators.base import AnyModel, ModelSection
+from actors.generators.checkpoints import CheckpointSettings
 from actors.generators.svd.settings import SvdModelSettings
 from actors.licences.cards import CardLicence, licence_in
 from actors.licences.finding import ModelPlace, find_licence
@@ -191,11 +192,15 @@ def test_texts_of_others_are_one_line_of_bounded_length(tmp_path: Path) -> None:
 
 
 def test_sections_without_a_setting_of_their_own_have_it_by_inheritance() -> None:
-    class Other(ModelSection):
-        source: str
-        revision: str | None = None
+    class Other(CheckpointSettings):
+        pass
 
-    assert Other(source="Wan-AI/Wan2.2-I2V-A14B-Diffusers").licence(STORAGE) is not None
+    known = Other(source="Wan-AI/Wan2.2-I2V-A14B-Diffusers").licence(STORAGE)
+    assert known is not None
+    assert known.name != UNKNOWN
+    silent = ModelSection().licence(STORAGE)
+    assert silent is not None
+    assert (silent.name, silent.known_from) == (UNKNOWN, "its generator does not say where it comes from")
     settled = Other(source="a/b").with_licence(Licence("mit", "x"))
     assert (settled.license, settled.licence_name) == ("mit", "mit")
     assert "license" not in settled.identifying()

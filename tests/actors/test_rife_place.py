@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import fsspec
 import pytest
 
+from actors.checkpoints.sources import for_models
 from actors.errors import CheckpointError
 from actors.fingerprint import fingerprint
 from actors.rife import weights
-from actors.rife.place import for_models, weights_file
+from actors.rife.place import weights_file
 from actors.storage import Storage
 from tests.jobs import in_process, write_null_config, write_pictures
 from tests.web import serving

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from actors import fingerprint as fingerprints
 from actors import retries
+from actors.checkpoints import checkpoint, hub
 from actors.errors import CheckpointError, ConfigError, StorageError
 from actors.fingerprint import fingerprint
 from actors.generators.svd.settings import SvdModelSettings
 from actors.storage import Storage
-from actors.svd import checkpoint, hub
 from actors.svd.checkpoint import locate, revision_of
 from actors.svd.model import load
 from benchmarks.make_checkpoints import FEW_STEP_SCHEDULER, TINY_SIZES, make_svd_checkpoint
@@ -216,9 +216,9 @@ def test_a_copy_that_broke_off_is_no_copy(uri: str, tmp_path: Path, monkeypatch:
 def _locate_together(start: Any, source: str, cache: Path, made: Any) -> None:
     copy = checkpoint._copy
 
-    def told(files: dict[str, str], folder: Path, storage: Storage) -> None:
+    def told(places: dict[str, str], folder: Path, storage: Storage) -> None:
         made.put("copied")
-        copy(files, folder, storage)
+        copy(places, folder, storage)
 
     checkpoint._copy = told
     start.wait()

@@ -130,7 +130,7 @@ def test_a_layer_with_the_kernels_is_the_same_layer() -> None:
     stock = draw_weights(new_unet(sizes), torch.Generator().manual_seed(0)).eval().requires_grad_(False)
     wide = UNet(copy.deepcopy(stock)).eval()
     half = UNet(copy.deepcopy(stock)).eval().half()
-    x, embeddings = torch.randn(1, 2, 16, 16, 64), torch.randn(1, 1, sizes.clip_projection)
+    x, embeddings = torch.randn(1, 2, 8, 8, 64), torch.randn(1, 1, sizes.clip_projection)
     time_ids, timesteps = torch.tensor([[6.0, 127.0, 0.02]]), torch.tensor([0.3])
     expected = wide.down[0].layers[0](x, wide.terms(timesteps, embeddings, time_ids, 2)[0][0]).double()
     layer, terms = half.down[0].layers[0], half.terms(timesteps, embeddings.half(), time_ids, 2)[0][0]

@@ -14,13 +14,14 @@ from diffusers import UNetSpatioTemporalConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from actors.checkpoints import lora_files
+from actors.checkpoints.lora_files import Lora
 from actors.errors import CheckpointError, StorageError
 from actors.generators.checkpoints import LoraSettings
 from actors.generators.svd.generator import SvdGenerator
 from actors.generators.svd.settings import SvdModelSettings, SvdParameters
 from actors.storage import Storage
-from actors.svd import lora_files
-from actors.svd.lora import Lora, layers_of, merge
+from actors.svd.lora import layers_of, merge
 from actors.svd.model import load
 from actors.svd.original import Depths, unet_to_original
 from benchmarks.make_checkpoints import (

@@ -14,13 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from actors.checkpoints.sources import is_file
+from actors.checkpoints.tensor_file import Entry, Header, Writer
 from actors.errors import CheckpointError, ConfigError, StorageError
 from actors.generators.svd.generator import SvdGenerator
 from actors.generators.svd.settings import SvdModelSettings, SvdParameters
 from actors.rife import weights as rife
 from actors.rife.untrained import crossfade_net
 from actors.storage import Storage
-from actors.svd import layout, one_file, single_file
+from actors.svd import layout, one_file
 from actors.svd.checkpoint import locate, revision_of
 from actors.svd.original import (
     FIRST_STAGE,
@@ -35,7 +37,6 @@ from actors.svd.original import (
     to_original,
     unet_to_original,
 )
-from actors.svd.tensor_file import Entry, Header, Writer
 from benchmarks.make_checkpoints import (
     ONE_FILE_SIZES,
     SVD_XT_SIZES,
@@ -428,4 +429,4 @@ def test_deeper_networks_go_through_as_well(tmp_path: Path) -> None:
 def test_the_text_side_of_clip_is_known() -> None:
     assert is_ballast(f"{OPEN_CLIP}token_embedding.weight")
     assert not is_ballast(f"{OPEN_CLIP}transformer.resblocks.0.ln_1.weight")
-    assert not single_file.is_one("someone/svd")
+    assert not is_file("someone/svd")

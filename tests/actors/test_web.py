@@ -15,7 +15,7 @@ from actors.errors import StorageError
 from actors.fingerprint import fingerprint
 from actors.storage import Storage
 from actors.web import WebAccess, as_asked
-from tests.web import serving
+from tests.web import send, serving
 
 LOCAL = Storage(tries=1)
 MACHINE = "an image's URL must lead to another machine than this one, and to no cloud's metadata service"
@@ -39,13 +39,7 @@ def server() -> Iterator[Server]:
             state.asked.append(self.path)
             state.headers.append(dict(self.headers))
             status, headers = state.answers.pop(0) if state.answers else (200, {})
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", "7")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(b"picture")
+            send(self, status, b"picture", headers)
 
         do_HEAD = do_GET
 

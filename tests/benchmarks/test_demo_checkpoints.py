@@ -1,5 +1,6 @@
 """What the demo's checkpoints do with a photograph that they were not trained on: each control has its effect."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ from benchmarks.train_demo import data
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> Iterator[None]:
+    """Half of the figures' own: what each control does is seen as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "STEPS", 6)
+        yield
 
 
 @pytest.fixture(scope="module")

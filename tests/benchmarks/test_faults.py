@@ -5,19 +5,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import damaged, jobs, kills, nodes, shards, store
+from tests.clusters import Head
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> jobs.Models:
-    return jobs.make_models(tmp_path_factory.mktemp("models"))
+QUICK = jobs.NoModels()
+# A quarter of a second to encode each.
+SLOW = jobs.NoModels(num_frames=75, width=480, height=288)
 
 
-def test_killed_runs_are_continued(tmp_path: Path, models: jobs.Models, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_runs_are_continued(tmp_path: Path, head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of Ray's node process; tests/pipelines/test_resume.py kills a driver, test_faults.py there workers."""
-    monkeypatch.setattr(kills, "CLIPS", 16)
-    tally = kills.trial(tmp_path / "kills", models, runs=1, seed=19, victims=["raylet"])
+    monkeypatch.setattr(kills, "CLIPS", 12)
+    tally = kills.trial(
+        tmp_path / "kills", SLOW, runs=1, seed=19, victims=["raylet"], continued=[f"ray.address={head.address}"]
+    )
     assert tally.kills == {"driver": 0, "worker": 0, "raylet": 1, "none": 0}
     assert tally.faults == 0, tally
     assert tally.orphans == 0
@@ -26,21 +29,22 @@ def test_killed_runs_are_continued(tmp_path: Path, models: jobs.Models, monkeypa
     assert "(raylet)" not in log  # Ray's own account goes elsewhere
 
 
-def test_a_faulty_store_loses_nothing(tmp_path: Path, models: jobs.Models) -> None:
-    result = store.trial(tmp_path / "store", models, clips=12, seed=0)
+def test_a_faulty_store_loses_nothing(tmp_path: Path, head: Head) -> None:
+    result = store.trial(tmp_path / "store", QUICK, 12, 0, f"ray.address={head.address}")
     assert result.faults == 0, result
     assert {"503", "reset", "stall"} <= result.requests.keys()  # there were faults
 
 
-def test_damaged_images_become_records(tmp_path: Path, models: jobs.Models) -> None:
-    result = damaged.trial(tmp_path / "damaged", models, good=6, damaged=15, seed=0)
+def test_damaged_images_become_records(tmp_path: Path, head: Head) -> None:
+    result = damaged.trial(tmp_path / "damaged", QUICK, 6, 15, 0, f"ray.address={head.address}")
     assert result.faults == 0, result
     assert len(result.reasons) >= 1
 
 
-def test_nodes_that_are_lost_while_they_are_busy_lose_nothing(tmp_path: Path) -> None:
-    tally = nodes.trial(tmp_path / "nodes", count=2, seed=0, clips=14)
-    assert (tally.lost_nodes, tally.with_notice) == (2, 1)
+def test_a_node_that_is_lost_while_it_is_busy_loses_nothing(tmp_path: Path) -> None:
+    """Short notice was given; tests/pipelines/test_spot.py loses one without, and one with long notice."""
+    tally = nodes.trial(tmp_path / "nodes", count=1, seed=0, clips=10)
+    assert (tally.lost_nodes, tally.with_notice) == (1, 1)
     assert tally.faults == 0, tally
 
 

@@ -14,6 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from ray.util.state import list_nodes, list_tasks
 
 from tests.clusters import RAY, Head, environment
 from tests.deploy.fake_cluster import growing_cluster
@@ -36,10 +37,10 @@ def node_types() -> dict[str, dict[str, Any]]:
             held["GPU"] = gpus
         types[name] = {
             "resources": held,
+            "labels": group.get("labels", {}),
             "node_config": {},
             "min_workers": group["minReplicas"],
             "max_workers": group["maxReplicas"],
-            "labels": group.get("labels", {}),
         }
     return types
 
@@ -71,8 +72,14 @@ def test_a_cluster_without_a_node_grows_for_the_run(tmp_path: Path, head: Head) 
         time.sleep(1)
     grown = [process for process in psutil.process_iter() if is_below(process, head) and "raylet" in process.name()]
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    loads = list_tasks(head.dashboard, filters=[("name", "=", "MapBatches(Load)")])
+    with_gpu = {node.node_id for node in list_nodes(head.dashboard) if node.resources_total.get("GPU")}
     assert pq.read_table(tmp_path / "out/data/part-00000/metadata.parquet").num_rows == 6
     assert len(grown) >= 2
+    # Nothing was known of the nodes when the run decided where it loads, and images have room beside the generator.
+    assert with_gpu
+    assert {task.node_id for task in loads} - {None}
+    assert not {task.node_id for task in loads} & with_gpu
 
 
 @pytest.mark.slow

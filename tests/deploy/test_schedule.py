@@ -144,7 +144,7 @@ def test_systemd_ends_the_run_and_not_ray_under_it() -> None:
     unit.read_string(block("ini", "ExecStart="))
     service = unit["Service"]
     assert service["KillMode"] == "mixed"  # the default sends SIGTERM to Ray's processes, too
-    assert float(service["TimeoutStopSec"]) > RunSettings().grace_s
+    assert int(service["TimeoutStopSec"]) > RunSettings().grace_s
     assert int(service["SuccessExitStatus"]) == cli.EXIT_BUSY
 
 

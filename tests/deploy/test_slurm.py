@@ -110,7 +110,7 @@ def assert_all_is_cleared(folder: Path, nodes: int) -> None:
 
 @pytest.mark.parametrize(
     ("ray", "begun"),
-    [("exit 1", "ray health-check"), ("exit 0", "python - ")],
+    [("exit 1", "ray health-check"), ("exit 0", "python - 127.0.0.1")],
     ids=["it waits for the head", "it waits for the nodes"],
 )
 def test_an_end_before_the_run_begins_is_one(ray: str, begun: str, tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ def test_an_end_before_the_run_begins_is_one(ray: str, begun: str, tmp_path: Pat
         command.write_text(f'#!/bin/bash\necho {name} "$@" >> {said}\n{does}\n')
         command.chmod(0o755)
     with batch(tmp_path, 2, venv=str(tmp_path / "venv")) as process:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 30
         while not said.exists() or begun not in said.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=100)
+        process.communicate(timeout=30)
     assert process.returncode == 143
     assert "stillreel" not in said.read_text()
     assert_all_is_cleared(tmp_path, 2)

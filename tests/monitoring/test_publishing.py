@@ -77,7 +77,9 @@ def a_summary(to_do: int = 10, **price: Any) -> Summary:
 
 
 def of(summary: Summary, ledger: LocalLedger, *, metrics: bool = True) -> Metrics:
-    config = cast("Config", SimpleNamespace(generator="null", run=SimpleNamespace(metrics=metrics)))
+    config = cast(
+        "Config", SimpleNamespace(generator="null", run=SimpleNamespace(metrics=metrics, clip_timeout_s=3600.0))
+    )
     lease = cast("Lease", SimpleNamespace(age_s=40.0, length_s=120.0))
     return Metrics(summary, config, lease, Pools(1, 1.0, 1, 0.25), ledger.counts)
 
@@ -95,6 +97,7 @@ def test_a_run_in_figures(noted: Noted) -> None:
         Failed(row(3, load_s=0.25), "generate", "GpuMemoryError", "too large"),
         Failed(row(4), "load", "NotFound", "none"),
     ]
+    ledger.begin("clip-5", "generate")
     with of(summary, ledger) as metrics:
         for ending in metrics.seen(iter(endings)):
             summary.add(ending)
@@ -103,23 +106,28 @@ def test_a_run_in_figures(noted: Noted) -> None:
     assert noted.of("rows")["made", "", ""] == 2
     failed = {key[1:]: count for key, count in noted.of("rows").items() if key[0] == "failed" and count}
     assert failed == {("generate", "GpuMemoryError"): 1, ("load", "NotFound"): 1}
-    assert noted.of("rows")["failed", "finish", "VideoError"] == 0  # there before the first
+    for stage, reason in (("finish", "VideoError"), *((stage.name, "WorkerDiedError") for stage in STAGES)):
+        assert noted.of("rows")["failed", stage, reason] == 0  # there before the first
     assert noted.of("rows_left") == {(): 6}
+    assert noted.of("left_seconds")[()] > 0
     assert noted.of("uploaded_bytes") == {(): 100}
     assert noted.of("stage_seconds") == {
         ("load",): 1.25, ("generate",): 18, ("finish",): 4, ("interpolate",): 1, ("encode",): 0.5, ("upload",): 0.5,
     }  # fmt: skip
-    assert noted.of("gpu_seconds")["work", "generate"] == 18
-    assert noted.of("gpu_seconds")["work", "finish"] == 4 / 4
     held_s = noted.of("gpu_seconds")
+    assert 0 < held_s["work", "generate"] <= held_s["held", "generate"]  # clip-5, all the time
+    assert held_s["work", "finish"] == 0
     assert held_s["held", "generate"] == pytest.approx(4 * held_s["held", "finish"], rel=0.2)
     assert held_s["held", "finish"] > 0
     assert noted.of("gpus") == {(): 1.25}
     assert sum(noted.of("gpu_time_share").values()) == pytest.approx(1)
     assert 0 < noted.of("cost")[("EUR",)] < 1
     assert noted.of("degradations") == {(kind,): 0 for kind in get_args(Degradation)} | {("tighter memory",): 2}
+    assert noted.of("quiet_limit_seconds") == {(): 1800 + 2 * 12.5}
+    assert 0 < noted.of("quiet_seconds")[()] < 60
     assert (noted.of("lease_age_seconds"), noted.of("lease_limit_seconds")) == ({(): 40}, {(): 120})
-    assert noted.of("runs") == {("done",): 0, ("interrupted",): 0, ("stopped",): 0, ("broke off",): 1}
+    others = ("done", "interrupted", "stopped", "too many failed")
+    assert noted.of("runs") == {("broke off",): 1} | {(ended,): 0 for ended in others}
     assert all(noted.values.values()), "a metric was not published"
     assert noted.kept["stillreel_rows"] == {"run": "r-1", "generator": "null"}
 
@@ -131,6 +139,25 @@ def test_how_a_run_ends_is_counted(noted: Noted) -> None:
     with pytest.raises(KeyboardInterrupt), of(a_summary(), LocalLedger(3)):
         raise KeyboardInterrupt
     assert noted.of("runs")[("interrupted",)] == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "failed", "is_retry", "ended"),
+    [
+        (0, 90, False, "too many failed"),  # fewer than those at which a run is stopped
+        (0, 1200, True, "too many failed"),
+        (94, 6, False, "too many failed"),
+        (95, 5, False, "done"),
+    ],
+)
+def test_a_run_that_comes_to_its_end_with_too_many_failures_is_not_done(
+    noted: Noted, made: int, failed: int, is_retry: bool, ended: str
+) -> None:
+    summary = a_summary(made + failed)
+    summary.made, summary.failed, summary.is_retry, summary.max_failed_share = made, failed, is_retry, 0.05
+    with of(summary, LocalLedger(3)):
+        pass
+    assert {how for (how,), count in noted.of("runs").items() if count} == {ended}
 
 
 def test_without_a_price_the_cost_says_so(noted: Noted) -> None:

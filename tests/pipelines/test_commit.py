@@ -16,9 +16,6 @@ from pipelines.dataset.commit import Committer, _Stored
 from pipelines.dataset.layout import Layout
 from pipelines.dataset.records import read_records
 from pipelines.dataset.work import WorkFile
-from tests.servers import S3Server
-
-pytest_plugins = ["tests.ceph"]
 
 STORAGE = Storage()
 CLIP_SCHEMA, WORK_SCHEMA = clip_schema(SvdGenerator), work_schema(SvdGenerator)
@@ -192,17 +189,10 @@ def test_a_work_file_that_could_not_be_read_is_read_at_the_next_flush(
 
 
 def test_a_holder_that_stood_still_undoes_nothing(tmp_path: Path) -> None:
-    _holder_that_stands_still(str(tmp_path / "out"), STORAGE, tmp_path)
+    holder_that_stands_still(str(tmp_path / "out"), STORAGE, tmp_path)
 
 
-@pytest.mark.slow
-def test_a_holder_that_stood_still_undoes_nothing_on_ceph(ceph_server: S3Server, tmp_path: Path) -> None:
-    storage = Storage({"s3": ceph_server.options()})
-    storage.filesystem("s3://stall").mkdir("s3://stall")
-    _holder_that_stands_still("s3://stall/out", storage, tmp_path)
-
-
-def _holder_that_stands_still(output: str, storage: Storage, folder: Path) -> None:
+def holder_that_stands_still(output: str, storage: Storage, folder: Path) -> None:
     """It looks at its lease, stands still while another run takes over and commits, and goes on."""
     layout = Layout(output)
 

@@ -27,9 +27,25 @@ H100 = "NVIDIA H100 80GB HBM3"
 FOUR_GPUS = Pools(4, 1.0, 1, 0.0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def svd_xt(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What an estimate reads of SVD-XT."""
+    folder = tmp_path_factory.mktemp("svd-xt")
+    unet = {"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2}
+    (folder / "unet").mkdir()
+    (folder / "unet/config.json").write_text(json.dumps(unet))
+    CHECKPOINT.append(folder)
+
+
+CHECKPOINT: list[Path] = []
+
+
 def config_of(*overrides: str) -> Config:
     """SVD-XT as it was measured, and two settings more."""
-    return load_config(["conf/svd_xt.yaml"], ["manifest=m.csv", "output=out", *overrides])
+    source = f"model.source={CHECKPOINT[-1]}"
+    return load_config(
+        ["conf/svd_xt.yaml"], ["manifest=m.csv", "output=out", source, "model.revision=null", *overrides]
+    )
 
 
 def null_config(*overrides: str) -> Config:
@@ -58,7 +74,7 @@ def test_of_the_datasets_own_clips() -> None:
     plan = plan_of(3600, Seconds(10.0, 1.0, 4096, H100), Seconds(20.0, 1.0, 7, "NVIDIA L4"))
     told = estimated(plan, config, FOUR_GPUS, {"H100": 4.0})
     assert (told.time_s, told.gpus, told.gpu_hours, told.cost) == (9000.0, 4.0, 10.0, 30.0)
-    assert told.shown() == {
+    assert told.lines() == {
         "estimate": f"from 4,096 clips of this dataset ({H100}): 10.00 s a clip to generate, 1.00 s to finish",
         "would take": "2.5 hours on 4 GPUs, without the start: no run of these settings yet",
         "GPU-hours, estimated": "10.00",
@@ -121,12 +137,14 @@ def test_of_a_table_with_interpolation(rife_weights: Path) -> None:
         ({"H100": 4.0}, ("model.precision=fp32",)),
         ({"H100": 4.0}, ("model.tier=fast",)),
         ({"H100": 4.0}, ("model.memory=sequential",)),
+        ({"H100": 4.0}, ("model.source=checkpoints/svd-demo",)),
+        ({"H100": 4.0}, ("model.source=nowhere/at-all.safetensors",)),
         (None, ("workers.generate.num_gpus=0", "workers.finish.num_gpus=0")),
     ],
 )
 def test_what_nobody_has_measured_is_unknown(types: dict[str, float] | None, overrides: tuple[str, ...]) -> None:
     told = estimated(plan_of(10), config_of(*overrides), None if types is None else FOUR_GPUS, types)
-    assert told.shown() == {"estimate": "unknown: no clip of these settings yet"}
+    assert told.lines() == {"estimate": "unknown: no clip of these settings yet"}
     assert (told.gpu_hours, told.cost) == (None, None)
 
 
@@ -137,7 +155,7 @@ def test_of_earlier_runs_on_as_many_actors() -> None:
     told = estimated(plan_of(1000, seconds, runs=runs), null_config())
     assert told.time_s == pytest.approx(11 + 1000 * 40 / 400)
     assert told.lacks == ""
-    assert told.shown()["would take"] == "111 s on 1 actor to generate and 1 actor to finish"
+    assert told.lines()["would take"] == "111 s on 1 actor to generate and 1 actor to finish"
 
 
 def test_of_runs_on_other_numbers_of_actors() -> None:
@@ -166,7 +184,7 @@ def test_no_estimate_ends_a_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     monkeypatch.setattr("pipelines.money.estimate._pace", lambda *_: 1 / 0)
     plan = plan_of(10, Seconds(10.0, 1.0, 5, H100))
     told = estimated_or_unknown(plan, config_of(), FOUR_GPUS, {"H100": 4.0}, {"H100": 4.0})
-    assert told.shown() == {"estimate": "unknown: the estimate failed"}
+    assert told.lines() == {"estimate": "unknown: the estimate failed"}
     assert caplog.messages == ["what this run takes is not known: the estimate failed (ZeroDivisionError)"]
 
 
@@ -188,6 +206,19 @@ def test_prices_that_leave_out_a_gpu_of_the_cluster_are_told(cost: str, note: st
     assert bool(note) == bool(told.note)
     with_usual = estimated(plan_of(1), config_of(f"cost.gpu_hours={cost}", "cost.gpu_hour=1"), FOUR_GPUS, {"H100": 4.0})
     assert bool(with_usual.note) == ("H10:" in cost)
+
+
+def test_a_missing_price_is_told_where_no_clip_is_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = ("cost.gpu_hours={H100: 2.5}", "generation.num_frames=3")
+    told = estimated(plan_of(10), config_of(*cost), FOUR_GPUS, {"UNHEARD": 4.0})
+    assert told.seconds is None
+    assert told.note.startswith("no cost is told: cost.gpu_hours has no price for UNHEARD, which this cluster has; add")
+
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("pipelines.money.estimate.estimated", fail)
+    assert estimated_or_unknown(plan_of(10), config_of(*cost), FOUR_GPUS, {"UNHEARD": 4.0}, {}).note == told.note
 
 
 def test_lengths_of_time() -> None:
@@ -306,14 +337,14 @@ def test_what_changes_no_speed_is_the_same_setting() -> None:
 
 @pytest.mark.slow
 def test_a_second_run_is_estimated_from_the_first(head: Head, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", 30)
+    write_pictures(tmp_path / "pictures", 16)
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "pictures", tmp_path / "out")
     arguments = ["--config", config, f"ray.address={head.address}"]
     assert "unknown: no clip of these settings yet" in in_process("plan", *arguments).stdout
-    assert in_process("run", *arguments, "columns.limit=15").returncode == 0
-    assert "from 15 clips of this dataset (cpu): 0.0" in in_process("plan", *arguments).stdout
+    assert in_process("run", *arguments, "columns.limit=8").returncode == 0
+    assert "from 8 clips of this dataset (cpu): 0.0" in in_process("plan", *arguments).stdout
     done = in_process("run", *arguments, "run.profile=1")
-    assert "from 15 clips of this dataset (cpu): 0.0" in done.stdout
+    assert "from 8 clips of this dataset (cpu): 0.0" in done.stdout
     assert "this generator uses no PyTorch" in next((tmp_path / "out").rglob("warnings.log")).read_text()
     summaries = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").rglob("summary.json"))]
     assert [summary["estimated_s"] is None for summary in summaries] == [True, False]

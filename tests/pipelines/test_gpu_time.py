@@ -114,7 +114,7 @@ def test_without_gpus_there_is_nothing_to_share(after: Pass) -> None:
     held.start({"generate": Reserved(1, 0.0), "finish": Reserved(1, 0.0)}, {}, {}, grows=False)
     after(10)
     held.stop()
-    assert (held.shares(), held.shown(5), held.described(5)["gpu_time"]) == ({}, {}, {})
+    assert (held.shares(), held.lines(5), held.described(5)["gpu_time"]) == ({}, {}, {})
 
 
 def test_a_ledger_that_does_not_answer_costs_a_run_nothing() -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.clusters import RAY, Head, environment
-from tests.jobs import ROOT, SLOW_CLIPS, write_null_config, write_pictures
+from tests.jobs import ROOT, SLOW_CLIPS, in_process, write_null_config, write_pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -37,6 +37,6 @@ def test_a_submitted_job_makes_the_dataset_and_logs_plain_lines(head: Head, tmp_
 def test_a_job_that_needs_gpus_says_so(head: Head, tmp_path: Path) -> None:
     write_pictures(tmp_path / "images", 1)
     config = write_null_config(tmp_path / "job.yaml", tmp_path / "images", tmp_path / "out")
-    done = submit(head, "run", "--config", config, "workers.generate.num_gpus=1")
-    assert done.returncode == 1  # `ray job submit` knows no other; the job's own exit code is 2
-    assert "the configuration reserves GPUs" in done.stdout + done.stderr
+    done = in_process("run", "--config", config, f"ray.address={head.address}", "workers.generate.num_gpus=1")
+    assert done.returncode == 2  # of which `ray job submit` makes 1: it knows no other
+    assert "the configuration reserves GPUs" in done.stderr

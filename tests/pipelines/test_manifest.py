@@ -14,7 +14,8 @@ from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
 from pipelines.manifest.columns import ManifestColumns
 from pipelines.manifest.files import EXTENSIONS
-from pipelines.manifest.reader import CHUNK_ROWS, ManifestReader, read_manifest
+from pipelines.manifest.read import read_manifest
+from pipelines.manifest.reader import CHUNK_ROWS, ManifestReader
 
 LOCAL = Storage()
 

@@ -29,7 +29,7 @@ ROWS = [{"image_uri": "/x/a.jpg", "caption": "b"}, {"image_uri": "/x/c.jpg", "ca
         ("m.csv", b"\r\rpath,caption\r/x/a.jpg,b\r\r/x/c.jpg,"),
         ("m.csv", b",,,\n , \npath,caption\n/x/a.jpg,b\n/x/c.jpg,\n"),  # rows of a spreadsheet that are empty
         ("m.csv", b'\n"path","caption"\n/x/a.jpg,b\n/x/c.jpg,\n'),
-        ("m.csv", b"\n" * (5 * 2**20) + b"path,caption\n/x/a.jpg,b\n/x/c.jpg,\n"),  # more than a block
+        ("m.csv", b"\n" * (4 * 2**20 + 10) + b"path,caption\n/x/a.jpg,b\n/x/c.jpg,\n"),  # more than a block
         ("m.csv", b" " * (4 * 2**20 - 1) + b"\r\npath,caption\n/x/a.jpg,b\n/x/c.jpg,\n"),  # \r and \n in two blocks
         ("m.tsv", b"\n\t\npath\tcaption\n/x/a.jpg\tb\n/x/c.jpg\t\n"),
         ("m.csv.gz", gzip.compress(b"\n\r\npath,caption\n/x/a.jpg,b\n/x/c.jpg,\n", mtime=0)),

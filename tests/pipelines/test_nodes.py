@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from pipelines.driver.nodes import NodeWatch
+from pipelines.placement.fitting import Site
+from pipelines.placement.nodes import TYPE_LABEL
 
 
 class Tries:
@@ -33,6 +35,10 @@ class Gpus:
     def __init__(self) -> None:
         self.seen: list[dict[str, float]] = []
         self.ends = 0
+        self.lacks: list[str] = []
+
+    def lack(self, what: str) -> None:
+        self.lacks.append(what)
 
     def see(self, types: Mapping[str, float]) -> None:
         self.seen.append(dict(types))
@@ -84,6 +90,32 @@ def test_gpus_are_counted_where_nodes_stay_and_it_is_said_when_none_is_left(
     watch.look([node("c")], {})
     watch.look([node("c", alive=False)], {})
     assert screen.getvalue().count("No node with a GPU is there") == 2
+
+
+@pytest.mark.parametrize(
+    ("site", "is_said"),
+    [
+        (Site(("H100", "A100")), True),
+        (Site(("L4", "T4"), is_without=True), True),
+        (Site(("H100",), is_soft=True), False),
+        (Site(("T4",), is_without=True), False),
+        (Site(), False),
+    ],
+)
+def test_it_is_said_when_no_gpu_of_the_generators_types_is_left(
+    tries: Tries, gpus: Gpus, screen: io.StringIO, site: Site, *, is_said: bool
+) -> None:
+    watch = NodeWatch(tries, gpus, gpus.end, Console(file=screen, width=200), site.options())
+
+    def of_type(name: str, accelerator: str, *, alive: bool = True) -> dict[str, Any]:
+        return node(name, alive=alive) | {"Labels": {TYPE_LABEL: accelerator}}
+
+    watch.look([of_type("a", "H100"), of_type("b", "L4")], {})
+    assert screen.getvalue() == ""
+    for _ in range(2):
+        watch.look([of_type("a", "H100", alive=False), of_type("b", "L4")], {})
+    said = "No GPU is there that the generator may be on: the run waits for one\n"
+    assert screen.getvalue() == (said if is_said else "")
 
 
 def test_a_run_whose_own_node_goes_away_ends_in_good_order(watch: NodeWatch, gpus: Gpus, screen: io.StringIO) -> None:
@@ -147,3 +179,49 @@ def test_a_node_that_was_idle_is_no_loss(
     watch.look([node("a"), node("b", alive=False, reason=4)], {})
     assert screen.getvalue() == "Node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) was idle and was given back\n"
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_node_that_was_drained_and_had_nothing_to_do_is_no_loss(
+    watch: NodeWatch, screen: io.StringIO, caplog: pytest.LogCaptureFixture, *, is_seen: bool
+) -> None:
+    watch.look([node("a"), node("b")], {"b" * 8: time.time() + 100} if is_seen else {})
+    caplog.clear()
+    watch.look([node("a"), node("b", alive=False, reason=3)], {})
+    said = "Node 10.0.0.7 (bbbbbbbb: 1 GPU, 8 CPU) has gone away, as was announced: nothing was under way there"
+    assert screen.getvalue().splitlines()[-1] == said
+    assert caplog.messages == []
+
+
+def test_a_node_that_was_drained_and_had_clips_when_its_time_was_up_is_a_degradation(
+    watch: NodeWatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.look([node("a"), node("b")], {"b" * 8: time.time() - 1})
+    watch.look([node("a"), node("b", alive=False, reason=3)], {})
+    assert "has gone away, as was announced: what it had is made again elsewhere" in caplog.messages[-1]
+
+
+def test_a_run_that_waits_says_so_again_and_its_status_knows(
+    watch: NodeWatch, gpus: Gpus, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("pipelines.driver.nodes.time.monotonic", lambda: clock[-1])
+    waits = "No node with a GPU is there: the run waits for one"
+    watch.look([node("a")], {})
+    for now in (1010.0, 1012.0, 1309.0):
+        clock.append(now)
+        watch.look([node("a", alive=False)], {})
+    assert screen.getvalue().splitlines().count(waits) == 1
+    for now in (1310.0, 1312.0, 1610.0):
+        clock.append(now)
+        watch.look([node("a", alive=False)], {})
+    said = screen.getvalue().splitlines()
+    assert said[-2:] == [f"{waits}, since 5 minutes", f"{waits}, since 10 minutes"]
+    watch.look([node("b")], {})
+    assert gpus.lacks == ["no node with a GPU is there", ""]
+
+
+def test_a_run_without_gpus_waits_for_none(watch: NodeWatch, gpus: Gpus, screen: io.StringIO) -> None:
+    gpus.reserved = 0.0
+    watch.look([node("a", alive=False)], {})
+    assert (gpus.lacks, screen.getvalue()) == ([], "")

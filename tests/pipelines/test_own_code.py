@@ -49,6 +49,7 @@ def test_the_driver_imports_its_own(users: Path, tmp_path: Path) -> None:
     assert where(users, f":{ROOT}") == ours()  # nothing before a colon is the current folder
 
 
+@pytest.mark.slow
 def test_workers_import_their_own(users: Path, tmp_path: Path, head: Head) -> None:
     """Called from the user's folder, as the installed command does, with another such folder on the path."""
     for folder in (users / "pipelines", tmp_path / "other/actors", tmp_path / "other/pipelines"):

@@ -3,6 +3,7 @@
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,13 @@ from rich.console import Console
 from actors import accelerators
 from actors.errors import ConfigError
 from pipelines.config import Config, load_config
+from pipelines.driver.bundles import Bundles, _in_turn
 from pipelines.placement.nodes import TYPE_LABEL, Node, nodes_of
 from pipelines.placement.placing import Placement, place
-from pipelines.placement.rooms import Room, spread
+from pipelines.placement.rooms import Room, held_together, spread
 from pipelines.placement.showing import print_line, print_placement
+from pipelines.pools import Pools
+from tests.actors.test_hosting_memory import wan
 
 RIFE = ("interpolation.weights=w.pkl", "interpolation.factor=2")
 ROUNDING = 1e-6
@@ -133,6 +137,38 @@ def test_fractions_share_a_gpu_as_ray_packs_them() -> None:
     assert [room.take(0.25, 0), room.take(1, 0), room.take(1, 0), room.take(0.5, 0)] == [True, True, False, True]
 
 
+@pytest.mark.parametrize(("gpus", "together"), [((1, 0.25), 4), ((0.5, 0.25), 2), ((2, 0.5), 2), ((0.5, 0.5), 1)])
+def test_actors_that_would_split_what_a_generator_needs_are_held_together(
+    gpus: tuple[float, float], together: int
+) -> None:
+    assert held_together(*gpus) == together
+
+
+def test_where_one_node_carries_all_of_rife_the_others_generate() -> None:
+    """As on Kubernetes: eight nodes of one GPU."""
+    asked = ["workers.generate.actors=7", "workers.finish.actors=4"]
+    placement = place(config(*RIFE, *asked), nodes(8, 8, 1, "H100"))
+    assert placement.pools.together == 4
+    assert Counter((share.generate, share.finish) for share in placement.shares) == {(1, 0): 7, (0, 4): 1}
+    # Six and what is over; and where no node has the CPUs for four, each by itself.
+    placement = place(config(*RIFE, "workers.generate.actors=6", "workers.finish.actors=6"), nodes(8, 8, 1, "H100"))
+    assert Counter((share.generate, share.finish) for share in placement.shares) == {(1, 0): 6, (0, 4): 1, (0, 2): 1}
+    placement = place(config(*RIFE, *asked), nodes(8, 3, 2, "H100"))
+    assert placement.pools.together == 1
+    # Apart from the generators nothing is split.
+    told = ["workers.generate.accelerator_types=[H100]", "workers.finish.accelerator_types=[L4]"]
+    assert place(config(*RIFE, *told), nodes(2, 8, 1, "H100") + nodes(2, 8, 1, "L4")).pools.together == 1
+
+
+def test_each_actor_gets_the_group_of_its_own() -> None:
+    of_next = _in_turn(["first", "second"], Pools(6, 1.0, 6, 0.25, together=4))
+    asked = [of_next()["scheduling_strategy"].placement_group for _ in range(7)]
+    assert asked == ["first"] * 4 + ["second"] * 2 + ["first"]
+    # Without a need each goes where Ray puts it.
+    alone = Pools(1, 1.0, 1, 0.25, where={"finish": {"label_selector": {TYPE_LABEL: "in(T4)"}}})
+    assert Bundles(alone, 1.0).options() == {"label_selector": {TYPE_LABEL: "in(T4)"}}
+
+
 def test_actors_are_spread() -> None:
     rooms = [Room(node) for node in [*nodes(2, 8, 2, "H100"), *nodes(1, 8, 1, "H100")]]
     assert spread(rooms, 4, gpus=1, cpus=1, may_take=lambda _: True) == [2, 1, 1]
@@ -240,6 +276,18 @@ def test_nodes_without_gpus_load_and_encode_where_they_can_feed_the_others() -> 
     # Ray cannot tell nodes without the label.
     placement = place(config(), [Node(32, 8, "H100", is_labelled=False), *nodes(2, 16)])
     assert placement.pools.where["load"] == {}
+
+
+def test_where_nodes_are_to_come_loading_keeps_off_all_gpus_that_are_known() -> None:
+    grows = ["ray.autoscaling=true", "workers.generate.actors=2", "workers.finish.accelerator_types=[X9]", *RIFE]
+    for cluster in ([], nodes(1, 8, 1, "H100")):
+        placement = place(config(*grows), cluster)
+        selector = placement.pools.where["load"]["label_selector"][TYPE_LABEL]
+        kept_off = re.fullmatch(r"!in\((.*)\)", selector)
+        assert kept_off is not None
+        assert {"H100", "T4", "GeForce-RTX-4090", "X9"} <= {*kept_off[1].split(",")}
+        assert placement.pools.where["load"]["fallback_strategy"] == [{"label_selector": {}}]
+        assert placement.pools.load_tasks == 8
 
 
 def test_auto_takes_what_has_room() -> None:
@@ -376,4 +424,53 @@ def test_it_is_shown_by_kinds_of_nodes_and_in_a_line(tmp_path: Path) -> None:
     ]
     assert lines[4:] == [
         "Who goes where: 14 generate (on H100); 8 finish (on H100); 56 loading tasks (on nodes without a GPU)"
+    ]
+
+
+def hosted(tmp_path: Path, *overrides: str) -> Config:
+    source = wan(tmp_path / "wan")
+    return load_config(
+        [], ["generator=diffusers", "manifest=m.csv", "output=out", f"model.source={source}", *overrides]
+    )
+
+
+def test_a_hosted_model_is_placed_by_what_it_needs(tmp_path: Path) -> None:
+    settings = hosted(tmp_path)
+    placement = place(settings, nodes(1, 8, 1, "H100") + nodes(1, 8, 1, "L40S") + nodes(1, 8, 1, "T4"))
+    assert {share.node.name: share.way for share in placement.shares if share.generate} == {
+        "H100": "resident",
+        "L40S": "offload",
+    }
+    assert placement.pools.where["generate"] == {"label_selector": {TYPE_LABEL: "!in(T4)"}}
+    assert placement.notes[0] == "1 x T4: too small, diffusers needs 15.7 GB at least (model.memory=group)"
+    expected = "L40S (48 GB): clips are expected to be made offload there (resident needs 60."
+    assert placement.notes[1].startswith(expected)
+    with pytest.raises(ConfigError, match=r"\(2 x T4\) holds the generator: diffusers needs 15\.7 GB at least"):
+        place(settings, nodes(2, 8, 1, "T4"))
+    settings.workers.generate.accelerator_types.append("T4")
+    assert place(settings, nodes(2, 8, 1, "T4")).pools.generate_actors == 2
+
+
+def test_a_machine_whose_memory_cannot_hold_what_is_loaded_is_told(tmp_path: Path) -> None:
+    settings = hosted(tmp_path)
+    cluster = [replace(node, memory_bytes=240 * 10**9) for node in nodes(2, 96, 8, "H100")]
+    (note,) = place(settings, cluster).notes
+    assert note == (
+        "H100: its machine has 240 GB of memory, and the generators take 8 x 39 GB of it when they load the model "
+        "(memory_mode resident): take machines with more, or fewer generators (workers.generate.actors)"
+    )
+    assert place(settings, nodes(2, 96, 8, "H100")).notes == []
+    assert place(config(), [replace(node, memory_bytes=10**9) for node in nodes(1, 8, 1, "H100")]).notes == []
+
+
+def test_a_hosted_model_whose_needs_are_not_known_is_taken_to_fit(tmp_path: Path) -> None:
+    settings = hosted(tmp_path)
+    (tmp_path / "wan/transformer/config.json").write_text('{"_class_name": "WanTransformer3DModel"}')
+    placement = place(settings, nodes(1, 8, 1, "T4"))
+    assert placement.pools.generate_actors == 1
+    assert placement.notes == [
+        (
+            "what diffusers needs of a GPU's memory is not known, and taken to be there: its transformer's config.json "
+            "tells no width that is known here"
+        )
     ]

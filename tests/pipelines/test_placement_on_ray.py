@@ -29,9 +29,11 @@ from actors.storage import Storage
 from pipelines import run as runs
 from pipelines.config import Config, load_config
 from pipelines.dataset.layout import Layout
+from pipelines.driver.bundles import Bundles
 from pipelines.driver.report import Summary
 from pipelines.placement.nodes import TYPE_LABEL
-from tests.clusters import Head, ray_connected
+from pipelines.pools import Pools
+from tests.clusters import Head, lose, node_id, ray_connected
 from tests.jobs import in_process, write_null_config, write_pictures
 from tests.pretended import pretended_cluster
 
@@ -40,6 +42,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not 
 pytestmark = pytest.mark.slow
 
 PICTURES = 12
+_PATIENCE_S = 180  # Ray sees a lost node within 15 s
 WHOLE_GPUS = ("workers.generate.actors=auto", "workers.generate.num_gpus=1", "workers.generate.num_cpus=1")
 ENCODES = ("workers.finish.num_cpus=1", "workers.load.num_cpus=1")
 
@@ -151,6 +154,23 @@ def test_rife_goes_to_the_gpus_that_do_not_generate_and_loading_to_none(
     assert line in said.splitlines()
 
 
+def test_actors_that_share_a_gpu_are_on_one_which_leaves_the_other_to_a_generator(
+    tmp_path: Path, cluster: Cluster, rife_weights: Path
+) -> None:
+    rife = [f"interpolation.weights={rife_weights}", "interpolation.factor=2", "interpolation.device=cpu"]
+    halves = ["workers.finish.actors=2", "workers.finish.num_gpus=0.5", "workers.generate.actors=1"]
+    run = Run(tmp_path, cluster, *rife, *halves)
+    summary, _ = run.make()
+    assert (summary.made, summary.failed) == (PICTURES, 0)
+    (finishing,), (generating,) = run.where("finish"), run.where("generate")
+    assert {finishing, generating} == {"H100", "T4"}
+    with ray_connected(cluster.head):
+        deadline = time.monotonic() + 30
+        while ray.available_resources().get("GPU") != 2 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert ray.available_resources()["GPU"] == 2  # given back
+
+
 def test_a_plan_shows_it_and_a_type_that_is_not_there_is_refused(tmp_path: Path, cluster: Cluster) -> None:
     run = Run(tmp_path, cluster)
     done = in_process("plan", "--cluster", "--config", run.path, *run.overrides)
@@ -205,3 +225,38 @@ def test_what_loads_and_encodes_goes_on_elsewhere_where_its_node_is_lost(tmp_pat
     assert (summary.made, summary.failed) == (PICTURES, 0)
     assert run.where("load") > {"CPU"}
     assert "CPU" not in run.where("generate")
+
+
+def test_where_nodes_are_lost_and_others_have_joined_all_actors_get_a_place() -> None:
+    """Of two nodes that are free Ray would give quarters to both, and no whole GPU would be left for the generator."""
+    pools = Pools(2, 1.0, 4, 0.25, together=4)
+
+    class Actor:
+        def where(self) -> str:
+            return str(ray.get_runtime_context().get_node_id())
+
+    spread = {"max_restarts": -1, "max_task_retries": -1, "num_cpus": 0, "scheduling_strategy": "SPREAD"}
+    remote: Any = ray.remote(**spread)(Actor)
+
+    with pretended_cluster() as (head, start), ray_connected(head):
+        nodes = [start(cpus=1, gpus=1, accelerator="H100") for _ in range(3)]
+        bundles = Bundles(pools, 0.1)
+        of_next = bundles.options()["ray_remote_args_fn"]
+        finish = [remote.options(num_gpus=0.25, num_cpus=0.1, **of_next()).remote() for _ in range(4)]
+        generate = [remote.options(num_gpus=1).remote() for _ in range(2)]
+
+        def places() -> tuple[set[str], set[str]]:
+            answers = [actor.where.remote() for actor in (*finish, *generate)]
+            at: list[str] = ray.get(answers, timeout=_PATIENCE_S)
+            return {*at[:4]}, {*at[4:]}
+
+        (quarters,), wholes = places()
+        assert len(wholes - {quarters}) == 2
+        for _ in range(2):
+            start(cpus=1, gpus=1, accelerator="H100")
+        by_id = {node_id(node): node for node in nodes}
+        lose(by_id[quarters])
+        lose(by_id[wholes.pop()])
+        (quarters,), wholes = places()
+        assert len(wholes - {quarters}) == 2
+        bundles.remove()

@@ -37,6 +37,7 @@ def test_reports_of_rays_processes_can_be_sent_into_a_file(tmp_path: Path) -> No
 
 def test_the_processes_of_a_local_ray_are_known() -> None:
     assert hasattr(worker, "_global_node")
+    assert callable(Node.get_session_dir_path)
     assert "all_processes" in vars(Node) or "all_processes" in Node.__init__.__code__.co_names
     source = Path(Node.start_raylet.__code__.co_filename).read_text() + Path(worker.__file__).read_text()
     constants = Path(ray.__file__).with_name("_private") / "ray_constants.py"
@@ -48,6 +49,11 @@ def test_the_processes_of_a_local_ray_are_known() -> None:
 def test_rays_own_settings_are_still_called_so(flag: str) -> None:
     library = Path(ray.__file__).with_name("_raylet.so").read_bytes()
     assert flag.removeprefix("RAY_").encode() in library
+
+
+def test_the_threads_of_ray_data_are_still_called_so() -> None:
+    source = (Path(ray.__file__).parent / "data/_internal/execution/streaming_executor.py").read_text()
+    assert f'thread_name = f"{ray_private.EXECUTION_THREAD}{{self._dataset_id}}"' in source
 
 
 def test_ray_data_reads_its_log_level_and_logs_under_its_name() -> None:
@@ -62,6 +68,7 @@ def test_ray_tells_and_is_told_which_nodes_go_away() -> None:
     assert callable(vars(ray._raylet)["InnerGcsClient"].drain_node)  # to which GcsClient hands on
     assert autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION
     assert common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE == ray_private.WAS_IDLE
+    assert common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED == ray_private.WAS_ANNOUNCED
     assert b"DeathReason" in Path(ray._raylet.__file__).read_bytes()
 
 

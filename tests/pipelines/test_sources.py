@@ -14,7 +14,8 @@ from actors.generators.svd.settings import SvdParameters
 from actors.storage import Storage
 from pipelines.manifest.columns import ManifestColumns
 from pipelines.manifest.own_datasets import OwnDatasets
-from pipelines.manifest.reader import ManifestReader, read_manifest
+from pipelines.manifest.read import read_manifest
+from pipelines.manifest.reader import ManifestReader
 from tests.hub_datasets import hub
 
 LOCAL = Storage()

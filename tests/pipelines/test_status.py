@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,6 +69,24 @@ def test_a_run_at_work(tmp_path: Path) -> None:
         assert (code, told["state"], told["run"]["made"], told["run"]["clips_per_s"]) == (3, "running", 30, 20 / 60)
 
 
+def test_a_run_that_waits_for_a_gpu_says_since_when_and_promises_no_end(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    since = datetime(2026, 11, 27, 12, 54, tzinfo=UTC)
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        counts = {"to_do": 100, "made": 30, "recent_s": 60.0, "recent_ended": 20}
+        beat_of(layout, "r", waits_for="no node with a GPU is there", waits_since=since, **counts)
+        code, said = status(tmp_path)
+        assert code == 3
+        waits = "waits no node with a GPU is there: the run waits for one, since 2026-11-27 12:54:00 UTC"
+        assert waits in " ".join(said.split())
+        assert "ETA" not in said
+        assert "clips/min" not in said
+        told = json.loads(status(tmp_path, "--json")[1])["run"]
+        assert (told["waits_for"], told["clips_per_s"]) == ("no node with a GPU is there", None)
+        assert told["waits_since"] == "2026-11-27T12:54:00Z"
+    assert "waits for one" not in status(tmp_path)[1]  # it has ended
+
+
 @pytest.mark.parametrize(
     ("phase", "word", "code"),
     [("done", "done", 0), ("interrupted", "failed", 1), ("stopped", "failed", 1), ("broke off", "failed", 1)],
@@ -93,6 +112,62 @@ def test_a_run_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     code, said = status(tmp_path)
     assert code == 4
     assert "stale: it gives no sign of life; the same command continues it" in said
+
+
+def on_another_clock(layout: Layout, apart: timedelta) -> None:
+    """What a run on a machine whose clock is so much ahead has just written."""
+    then = (datetime.now(UTC) + apart).isoformat()
+    entry = {"released": False, "renewed_at": then, "since": then, "process": "other/1/2"}
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        entry = json.loads(STORAGE.read_bytes(layout.lease_generation(1))) | entry
+    STORAGE.put_bytes(layout.lease_generation(1), json.dumps(entry).encode())
+    beat_of(layout, "r", beaten_at=then)
+
+
+@pytest.mark.parametrize(("minutes", "said_of_clock"), [(-3, "3 min behind"), (3, "3 min ahead of")])
+def test_clocks_that_differ_do_not_make_a_run_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int, said_of_clock: str
+) -> None:
+    layout, waits = Layout(str(tmp_path)), list[float]()
+    on_another_clock(layout, timedelta(minutes=minutes))
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        beat_of(layout, "r", beaten_at=datetime.now(UTC) + timedelta(minutes=minutes))
+
+    monkeypatch.setattr("pipelines.dataset.states.time", SimpleNamespace(sleep=sleep))
+    state = state_of(layout)
+    assert (state.word, len(waits)) == ("running", 1)
+    assert f"which is {said_of_clock} this machine's" in rows_of(state)["last sign of life"]
+    monkeypatch.setattr("pipelines.dataset.states.time", SimpleNamespace(sleep=waits.append))
+    assert (state_of(layout).word, len(waits)) == ("stale", 2)  # no other beat comes
+
+
+def test_a_shard_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    share_of_run(layout, "1/2", beat={"phase": "done", "made": 7})
+    share_of_run(layout, "2/2", beat={"phase": "done", "made": 7})
+    STORAGE.put_bytes(layout.run("r2").heartbeat, b'{"version": 2, "phase": "warming"}')
+    code, said = status(tmp_path)
+    assert code == 1
+    assert "2/2: " in said
+    assert "is of a newer version of stillreel: use that one to ask for its status" in " ".join(said.split())
+    told = json.loads(status(tmp_path, "--json")[1])
+    assert [shard["state"] for shard in told["shards"]] == ["done", "unreadable"]
+    assert (told["state"], told["run"]["made"], told["shards"][0]["problem"]) == ("unreadable", 7, None)
+
+
+def test_stores_are_configured_by_a_file_that_says_nothing_else(tmp_path: Path) -> None:
+    out, file = tmp_path / "out", tmp_path / "store.yaml"
+    with held(Layout(str(out)), STORAGE, run_id="r", lease_s=60):
+        pass
+    file.write_text("model:\n  source: ???\nstorage:\n  tries: 2\n")
+    assert status(out, "--config", str(file))[0] == 0
+    file.write_text("storage:\n  trys: 2\n  options: {s3: {key: '${oc.env:NO_SUCH_KEY}'}}\n")
+    code, said = status(out, "--config", str(file))
+    assert code == 2
+    assert "storage.trys: no such setting; did you mean 'tries'?" in said
+    assert "there is no environment variable NO_SUCH_KEY" in said
 
 
 def test_a_run_that_found_nothing_to_do(tmp_path: Path) -> None:
@@ -152,14 +227,20 @@ def test_what_is_known_of_the_last_run_outlives_one_that_found_nothing(
 
 def test_what_is_no_dataset_and_what_is_of_a_newer_version(tmp_path: Path) -> None:
     code, said = status(tmp_path)
-    assert (code, said) == (1, f"stillreel: {tmp_path} is no dataset of stillreel: no run has ever written there\n")
+    assert (code, said) == (
+        1,
+        (
+            f"stillreel: {tmp_path} is no dataset of stillreel: no run has ever written there, "
+            "or one that was just submitted has not begun\n"
+        ),
+    )
     layout = Layout(str(tmp_path))
     with held(layout, STORAGE, run_id="r", lease_s=60):
         beat_of(layout, "r", version=beats.VERSION + 1)
         with pytest.raises(RunError, match="is of a newer version of stillreel: use that one"):
             read_states(layout, STORAGE)
         STORAGE.put_bytes(layout.run("r").heartbeat, b"{")
-        with pytest.raises(RunError, match=r"heartbeat\.json is damaged, or of another version"):
+        with pytest.raises(RunError, match=r"heartbeat\.json is damaged: nothing can be said"):
             read_states(layout, STORAGE)
 
 
@@ -343,13 +424,13 @@ def test_gpus_are_counted_while_they_are_held(monkeypatch: pytest.MonkeyPatch) -
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = GpuClock(CostSettings(gpu_hour=3.0, currency="EUR"))
-    assert (clock.seconds(), clock.cost(), clock.shown(0)) == (0.0, 0.0, {})
+    assert (clock.seconds(), clock.cost(), clock.lines(0)) == (0.0, 0.0, {})
     clock.start({"generate": Reserved(8, 1.0)}, {"H100": 8.0}, {"H100": 8.0, "L4": 1.0}, grows=False)
     now += 1800
     assert clock.seconds() == 8 * 1800
     clock.stop()
     now += 1000
-    assert clock.shown(100) == {
+    assert clock.lines(100) == {
         "GPU-hours": "4.00",
         "cost": "12.00 EUR, 120.00 per 1,000 clips",
         "GPU time went into": "making 0%, starting 100%, failing 0%, retrying 0%, idling 0%",
@@ -408,6 +489,25 @@ def test_each_type_of_gpu_is_counted_for_itself_at_its_own_price(monkeypatch: py
     grown.see({"H100": 2.0, "A100": 16.0})
     now += 3600
     assert (grown.held, grown.cost()) == (8, 2 * 4.0 + 6 * 2.0)
+
+
+def test_a_type_without_a_price_is_named_where_others_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = GpuClock(CostSettings(gpu_hours={"H100": 2.5}))
+    clock.start({"generate": Reserved(2, 1.0)}, {"L4": 2.0}, {"L4": 2.0}, grows=False)
+    now += 3600
+    assert clock.unpriced() == clock.described(1)["unpriced"] == ["L4"]
+    assert clock.lines(1)["cost"] == "unknown: cost.gpu_hours has no price for L4"
+    layout = Layout(str(tmp_path))
+    with held(layout, STORAGE, run_id="r", lease_s=60):
+        beat_of(layout, "r", gpu_s=clock.seconds(), cost=clock.cost(), unpriced=clock.unpriced())
+        assert "cost unknown: cost.gpu_hours has no price for L4" in " ".join(status(tmp_path)[1].split())
+    clock = GpuClock(CostSettings())  # who gives no price wants no cost
+    clock.start({"generate": Reserved(2, 1.0)}, {"L4": 2.0}, {"L4": 2.0}, grows=False)
+    now += 3600
+    assert clock.unpriced() == []
+    assert "cost" not in clock.lines(1)
 
 
 def test_nodes_without_gpus_need_no_price(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from actors.checkpoints import lora_files
+from actors.checkpoints.checkpoint import locate
 from actors.contracts import Pixels
 from actors.generators.base import Animation, Generator
 from actors.generators.checkpoints import tell_of_tightening
@@ -11,8 +13,6 @@ from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settings import DiffusersModelSettings
 from actors.node_cache import cache_folder
 from actors.storage import Storage
-from actors.svd import lora_files
-from actors.svd.checkpoint import locate
 
 
 class DiffusersGenerator(Generator[DiffusersModelSettings, DiffusersParameters]):

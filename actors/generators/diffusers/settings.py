@@ -3,23 +3,26 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from actors.checkpoints import lora_files
+from actors.checkpoints.checkpoint import headers_of, revision_of
 from actors.contracts import Value
 from actors.errors import ConfigError
+from actors.generators.base import Memory
 from actors.generators.checkpoints import CheckpointSettings, LoraSettings
 from actors.generators.diffusers.parameters import DiffusersParameters
 from actors.generators.diffusers.settling import problems_of, with_defaults
 from actors.hosting import shortcuts, sizes
 from actors.hosting.classes import KINDS
 from actors.hosting.index import Hosted, look
-from actors.secrets import shown
+from actors.hosting.memory import Clip, Held, memory_ways
+from actors.hosting.weights import parts_of
+from actors.secrets import public_uri
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
-from actors.svd import lora_files
-from actors.svd.checkpoint import check_whole, revision_of
 
 Tier = Literal["exact", "fast"]
 
@@ -104,9 +107,17 @@ class DiffusersModelSettings(CheckpointSettings):
             parts.append(f"weights={taken.weights}")
         return f"fast({', '.join(parts)})" if parts else "exact"
 
+    _read: Hosted | None = PrivateAttr(None)
+
+    def opened(self, storage: Storage) -> Self:
+        """As in `ModelSection`: the checkpoint's small files are read once."""
+        opened = self.model_copy()
+        opened._read = self.hosted(storage)  # noqa: SLF001 - of the same class
+        return opened
+
     def hosted(self, storage: Storage) -> Hosted:
         """What the checkpoint is. Raises CheckpointError, ConfigError and StorageError."""
-        return look(self.source, revision=self.revision, cache_dir=self.cache_dir, storage=storage)
+        return self._read or look(self.source, revision=self.revision, cache_dir=self.cache_dir, storage=storage)
 
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
@@ -118,8 +129,8 @@ class DiffusersModelSettings(CheckpointSettings):
             cache_dir=self.cache_dir,
             storage=storage,
             wanted=hosted.wanted_files,
+            whole=True,
         )
-        check_whole(self.source, self.variant, hosted.wanted_files, storage)
         return revision + lora_files.revision_unread(self.loras, storage)
 
     def settled(
@@ -152,6 +163,28 @@ class DiffusersModelSettings(CheckpointSettings):
                 "\n  - ".join([f"{hosted.pipeline} cannot make what the configuration asks for:", *problems])
             )
         return parameters, image
+
+    def memory_needs(self, parameters: DiffusersParameters, image: ImageSettings, storage: Storage) -> Memory:
+        """As in `ModelSection`; the headers of the weights' files are read. Raises as `settled` and `locate` do."""
+        hosted = self.hosted(storage)
+        files = headers_of(
+            self.source,
+            revision=self.revision,
+            variant=self.variant,
+            cache_dir=self.cache_dir,
+            storage=storage,
+            wanted=hosted.wanted_files,
+        )
+        if files is None:
+            return Memory([], f"{self.source} is on the Hub, and not in this machine's cache")
+        parts = parts_of(files, hosted, precision=self.precision, in_8_bits=self.taken.weights is not None)
+        parameters, image = self.settled(parameters, image, storage)
+        assert parameters.num_frames is not None, "settled"
+        is_guided = parameters.guidance_scale is None or parameters.guidance_scale > 1
+        clip = Clip(image.width, image.height, parameters.num_frames, is_guided)
+        tightens = self.taken.weights is None  # 8-bit weights stay where they were made
+        ways = memory_ways(hosted, Held(parts, self.precision, self.memory, tightens, self.vae_tiling), clip)
+        return Memory(ways, "" if ways else "its transformer's config.json tells no width that is known here")
 
     def _needed(self, hosted: Hosted) -> list[str]:
         """Packages that not everybody has: diffusers reads LoRAs with PEFT, and Qwen's processor wants torchvision."""
@@ -206,12 +239,12 @@ class DiffusersModelSettings(CheckpointSettings):
             lines.append(f"model.attention={self.attention} fetches code from the Hugging Face Hub, and runs it")
         if "cosmos_guardrail" in hosted.kind.needs:
             lines.append(f"{hosted.pipeline} fetches its guardrail from the Hub, which is gated: workers need HF_TOKEN")
-        return lines + [f"LoRA {shown(lora.source)}: scale {lora.scale:g}" for lora in self.loras]
+        return lines + [f"LoRA {public_uri(lora.source)}: scale {lora.scale:g}" for lora in self.loras]
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""
         return {
-            "model": shown(self.source),
+            "model": public_uri(self.source),
             "precision": self.precision,
             "tier": self.described_tier,
             "attention": self.attention or "native",

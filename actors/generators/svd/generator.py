@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from actors.checkpoints import lora_files
 from actors.contracts import Pixels
 from actors.errors import GenerationError
 from actors.generators.base import Animation, Generator
@@ -11,7 +12,6 @@ from actors.generators.checkpoints import tell_of_tightening
 from actors.generators.svd.settings import SvdModelSettings, SvdParameters, shortcuts_of
 from actors.node_cache import cache_folder
 from actors.storage import Storage
-from actors.svd import lora_files
 from actors.svd.checkpoint import locate
 
 

@@ -5,16 +5,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from actors.checkpoints.sources import is_file
 from actors.contracts import Value
-from actors.generators.base import MemoryWay
+from actors.generators.base import Memory
 from actors.generators.checkpoints import CheckpointSettings
 from actors.generators.parameters import SAME_FOR_ALL, Parameters
 from actors.generators.svd.memory import memory_ways
 from actors.node_cache import cache_folder
-from actors.secrets import shown
+from actors.secrets import public_uri
 from actors.settings import NO_EFFECT, ImageSettings, Section
 from actors.storage import Storage
-from actors.svd import lora_files, single_file
+from actors.svd import loras
 from actors.svd.checkpoint import check_is_svd, revision_of, unet_shapes
 
 Tier = Literal["exact", "fast", "few_step"]
@@ -113,13 +114,13 @@ class SvdModelSettings(CheckpointSettings):
         revision = revision_of(
             self.source, revision=self.revision, variant=self.variant, cache_dir=self.cache_dir, storage=storage
         )
-        return revision + lora_files.revision_of(
+        return revision + loras.revision_of(
             self.loras, lambda: unet_shapes(self.source, variant=self.variant, storage=storage), storage
         )
 
-    def memory_ways(self, parameters: Any, image: ImageSettings) -> list[MemoryWay]:
+    def memory_needs(self, parameters: Any, image: ImageSettings, storage: Storage) -> Memory:  # noqa: ARG002 - nothing is read
         """As in `ModelSection`."""
-        return memory_ways(
+        ways = memory_ways(
             (image.width, image.height),
             parameters.num_frames,
             first=self.memory,
@@ -127,6 +128,7 @@ class SvdModelSettings(CheckpointSettings):
             precision=self.precision,
             tightens=not (self.tier == "fast" and self.fast.fp8),  # 8-bit weights stay where they were made
         )
+        return Memory(ways)
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """As in `ModelSection`."""
@@ -144,8 +146,8 @@ class SvdModelSettings(CheckpointSettings):
 
     def notes(self, storage: Storage) -> list[str]:
         """As in `ModelSection`."""
-        lines = lora_files.described(self.loras, storage)
-        if single_file.is_one(self.source):
+        lines = loras.described(self.loras, storage)
+        if is_file(self.source):
             cache = cache_folder(self.cache_dir)
             lines.insert(
                 0, f"model.source is one file in SVD's original layout: each node converts it once, into {cache}"
@@ -154,7 +156,11 @@ class SvdModelSettings(CheckpointSettings):
 
     def described(self) -> dict[str, Value]:
         """As in `ModelSection`."""
-        return {"model": shown(self.source), "precision": self.precision, "tier": describe_tier(self.tier, self.fast)}
+        return {
+            "model": public_uri(self.source),
+            "precision": self.precision,
+            "tier": describe_tier(self.tier, self.fast),
+        }
 
 
 class SvdParameters(Parameters):

@@ -26,11 +26,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
+from actors.checkpoints.files import INDEX, Wanted, local_names
 from actors.errors import CheckpointError, StorageError, first_line
 from actors.node_cache import cache_folder
 from actors.retries import Fault, causes, fault_of, retried
-from actors.svd import layout
-from actors.svd.layout import Wanted
 
 T = TypeVar("T")
 
@@ -84,14 +83,14 @@ def snapshot(
     Raises CheckpointError and StorageError.
     """
     is_pinned = revision is not None and COMMIT.fullmatch(revision) is not None
-    if is_pinned and (folder := _complete(source, revision, variant, cache_dir, wanted)):
+    if is_pinned and (folder := complete(source, revision, variant, cache_dir, wanted)):
         return folder
     digest = hashlib.sha256(f"{source}\0{revision}\0{variant}".encode()).hexdigest()[:32]
     locks = cache_folder(cache_dir)
     try:
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"hub-{digest}.lock"):
-            if is_pinned and (folder := _complete(source, revision, variant, cache_dir, wanted)):
+            if is_pinned and (folder := complete(source, revision, variant, cache_dir, wanted)):
                 return folder
             return _fetched(source, revision, variant, cache_dir, tries, wanted)
     except OSError as error:  # ours are none
@@ -111,7 +110,7 @@ def _fetched(
     answer = _asked(source, revision, fetch, tries)
     if isinstance(answer, Path):
         return answer
-    if folder := _complete(source, revision, variant, cache_dir, wanted):
+    if folder := complete(source, revision, variant, cache_dir, wanted):
         return folder
     raise _unreachable(source, revision, answer)
 
@@ -193,11 +192,11 @@ def _remember(source: str, revision: str | None, commit: str, cache_dir: str | N
 
 def _cached(source: str, revision: str | None, cache_dir: str | None) -> Path | None:
     """The snapshot in the local cache, whole or not."""
-    index = huggingface_hub.try_to_load_from_cache(source, layout.INDEX, cache_dir=cache_dir, revision=revision)
+    index = huggingface_hub.try_to_load_from_cache(source, INDEX, cache_dir=cache_dir, revision=revision)
     return Path(index).parent if isinstance(index, str) else None
 
 
-def _complete(
+def complete(
     source: str, revision: str | None, variant: str | None, cache_dir: str | None, wanted: Wanted
 ) -> Path | None:
     """The snapshot in the local cache, if it has all files that `variant` is loaded from."""
@@ -205,7 +204,7 @@ def _complete(
     if folder is None:
         return None
     with suppress(CheckpointError, OSError, ValueError):
-        files = wanted(layout.local_names(folder), variant, source)
+        files = wanted(local_names(folder), variant, source)
         shards = [shard for name in files if name.endswith(".json") for shard in _shards(folder / name)]
         if all(shard.is_file() for shard in shards):
             return folder

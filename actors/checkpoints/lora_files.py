@@ -1,20 +1,19 @@
 """Where LoRAs are, what identifies them, and their copies on a node. Needs no torch: the driver looks, too."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from actors.checkpoints.sources import for_models
+from actors.checkpoints.tensor_file import open_header
 from actors.errors import CheckpointError
 from actors.fingerprint import fingerprint_files
 from actors.node_cache import CACHE_NAME_DIGITS, made_once
-from actors.rife.place import for_models
-from actors.secrets import shown
 from actors.storage import Storage
-from actors.svd.file_kinds import is_lora
-from actors.svd.lora import Changes, Lora, Shapes, parsed_config, read_changes
-from actors.svd.tensor_file import open_header
 from actors.uris import WEB, without_query
 
 CONFIG = "adapter_config.json"
@@ -22,6 +21,7 @@ _WEIGHTS = ".safetensors"
 _PLUS = "+"  # before each LoRA, in the revision of a model
 # How PEFT and diffusers call the file in a folder of theirs.
 _USUAL = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+_LORA = re.compile(r"\.lora[._](A|B|up|down)\b|\.lora_(linear_layer|A|B)|_lora\.(up|down)\.|\.(hada|lokr)_w|\.lora_")
 
 
 class Wanted(Protocol):
@@ -43,28 +43,30 @@ class Place(NamedTuple):
     config: str | None
 
 
-def revision_of(loras: Sequence[Wanted], shapes: Callable[[], Shapes | None], storage: Storage) -> str:
-    """What is added to the revision of the model: content and scale of each; "" where none changes anything.
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA on this machine.
 
-    Args:
-        shapes: those of the UNet's tensors by diffusers' names; None where they cannot be read here.
-
-    Raises:
-        CheckpointError: there is no such LoRA, or it does not fit.
-        StorageError: it cannot be read.
+    Attributes:
+        source: what the user calls it.
+        config: PEFT's `adapter_config.json`; None: there is none.
     """
-    storage = for_models(storage)
-    known = shapes() if loras else None
-    made = ""
-    for lora in loras:
-        place = find(lora.source, storage)
-        _read(place, lora.source, known, storage)
-        made += _part_of_revision(lora, place, storage)
-    return made
+
+    source: str
+    weights: Path
+    config: Path | None = None
+    scale: float = 1.0
+
+
+def is_lora(names: Collection[str]) -> bool:
+    """Whether a file holds changes to weights, and no weights."""
+    return any(_LORA.search(name) for name in names)
 
 
 def revision_unread(loras: Sequence[Wanted], storage: Storage) -> str:
-    """The same without a look at what they change: of those that diffusers' own loaders read.
+    """What is added to the revision of the model: content and scale of each; of those that diffusers' own loaders read.
+
+    "" where none changes anything. What they change is not looked at.
 
     Raises CheckpointError and StorageError.
     """
@@ -79,7 +81,7 @@ def revision_unread(loras: Sequence[Wanted], storage: Storage) -> str:
                 f"has a lora_alpha in {CONFIG} that is not its rank, which diffusers' loaders do not read: take the "
                 "file away, and set scale to alpha / r",
             )
-    return "".join(_part_of_revision(lora, place, storage) for lora, place in places)
+    return "".join(part_of_revision(lora, place, storage) for lora, place in places)
 
 
 def _is_scaled(config: bytes) -> bool:
@@ -91,24 +93,14 @@ def _is_scaled(config: bytes) -> bool:
         return False
 
 
-def _part_of_revision(lora: Wanted, place: Place, storage: Storage) -> str:
+def part_of_revision(lora: Wanted, place: Place, storage: Storage) -> str:
+    """What one adds."""
     return f"{_PLUS}{_fingerprint(place, storage)[:CACHE_NAME_DIGITS]}*{lora.scale!r}" if lora.scale else ""
 
 
 def without_loras(revision: str) -> str:
     """The revision of the model alone."""
     return revision.partition(_PLUS)[0]
-
-
-def described(loras: Sequence[Wanted], storage: Storage) -> list[str]:
-    """What each is, a line."""
-    storage = for_models(storage)
-    lines = []
-    for lora in loras:
-        found = _read(find(lora.source, storage), lora.source, None, storage)
-        changed = f"layers changed: {len(found.changes)}, scale {lora.scale:g}"
-        lines.append(f"LoRA {shown(lora.source)}: {found.format} names, {changed}")
-    return lines
 
 
 def local_ones(loras: Sequence[Wanted], cache: Path, storage: Storage) -> list[Lora]:
@@ -156,11 +148,6 @@ def _in_folder(folder: str, source: str, storage: Storage) -> Place:
 def _config_in(folder: str, storage: Storage) -> str | None:
     config = storage.join(folder, CONFIG)
     return config if storage.exists(config) else None
-
-
-def _read(place: Place, source: str, shapes: Shapes | None, storage: Storage) -> Changes:
-    config = None if place.config is None else parsed_config(storage.read_bytes(place.config), source)
-    return read_changes(open_header(place.weights, storage, f"model.loras: {source}"), config, shapes, source)
 
 
 def _fingerprint(place: Place, storage: Storage) -> str:
