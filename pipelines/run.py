@@ -124,7 +124,6 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
     summary.hold(config, placement, console)
     with (
         job.log("warnings.log") as warnings,
-        scouts.sent_out(config, pools),
         Progress(plan.to_do, console, config.run.log_interval_s) as progress,
         Graph(job, pools, stand_ins) as graph,
         summary.gpus.following(graph.ledger.take_spent),
@@ -136,6 +135,7 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         ),
         Growth(config, console),
         cluster.watched(lambda: interruption.end_now("broke off")),
+        scouts.sent_out(config, pools, interruption),
     ):
         try:
             _draw(graph, interruption, job.committer(plan, lease), summary, progress, metrics, config.run)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pipelines.config import Config
+from pipelines.driver.interruption import Interruption
 from pipelines.placement.nodes import nodes_of
 from pipelines.pools import Pools
 
@@ -20,10 +21,11 @@ _PATIENCE_S = 30.0
 
 
 @contextmanager
-def sent_out(config: Config, pools: Pools) -> Iterator[None]:
+def sent_out(config: Config, pools: Pools, interruption: Interruption) -> Iterator[None]:
     """For the length of the block, have the cluster know that loading wants nodes without a GPU; waits for the first.
 
-    Nothing on a cluster that does not grow, nor where GPUs do not limit loading.
+    Nothing on a cluster that does not grow, nor where GPUs do not limit loading. The wait, which may be long, ends with
+    the run.
     """
     where = pools.where.get("load", {}).get("label_selector")
     if not config.ray.autoscaling or not where or pools.load_tasks is None:
@@ -38,7 +40,12 @@ def sent_out(config: Config, pools: Pools) -> Iterator[None]:
     asked = ray.remote(scout).options(num_cpus=config.workers.load.num_cpus, label_selector=where)
     scouts = [asked.remote() for _ in range(pools.load_tasks)]
     try:
-        _wait(scouts)
+        try:
+            with interruption.drawing():
+                _wait(scouts)
+        except KeyboardInterrupt:
+            if not interruption.is_over:
+                raise
         yield
     finally:
         for one in scouts:
