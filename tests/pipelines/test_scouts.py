@@ -2,6 +2,7 @@
 
 import io
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,7 +61,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     for name in ("remote", "wait", "cancel"):
         monkeypatch.setattr(ray, name, getattr(made, name))
     monkeypatch.setattr(ray, "nodes", lambda: made.nodes)
-    monkeypatch.setattr(scouts.time, "monotonic", lambda: made.now)
+    monkeypatch.setattr(time, "monotonic", lambda: made.now)
     return made
 
 
