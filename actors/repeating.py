@@ -24,6 +24,7 @@ class Repeating:
         """`name` of the thread. `at_once`: for the first time when it starts; `once_more`: when it is to stop, too."""
         self._name, self._do, self._every_s, self._at_once, self._once_more = name, do, every_s, at_once, once_more
         self._is_over = threading.Event()
+        self._is_given_up = False
         self._thread: threading.Thread | None = None
         self._has_failed = False  # the last time
 
@@ -46,6 +47,7 @@ class Repeating:
             return True
         self._thread.join(None if patiently else LAST_TIME_S)
         if self._thread.is_alive():
+            self._is_given_up = True
             logger.warning("%s: the last time takes longer than %g s, and is not waited for", self._name, LAST_TIME_S)
             return False
         return True
@@ -75,5 +77,5 @@ class Repeating:
             self.once()
         while not self._is_over.wait(self._every_s):
             self.once()
-        if self._once_more:
+        if self._once_more and not self._is_given_up:
             self.once()

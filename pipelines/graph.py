@@ -55,8 +55,10 @@ class Graph:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bundles.remove()
-        self.ledger.stop()
+        try:
+            self._bundles.remove()
+        finally:
+            self.ledger.stop()
 
     def endings(self, work: Sequence[WorkFile]) -> Iterator[Ending]:
         """Run the stages over the work files; every row ends exactly once, and is given as it ends, in any order.

@@ -116,7 +116,10 @@ def memory_ways(hosted: Hosted, held: Held, clip: Clip) -> list[MemoryWay]:
             at_work.append(part.held_bytes + vae + (step if name.startswith("transformer") else _TEXT_BYTES))
     staying = sum(part.held_bytes for part in parts.values() if part.stays)
     layers = _LAYERS_AT_A_TIME * max(part.largest_bytes for part in parts.values())
-    loading = _PROCESS_BYTES + max(part.held_bytes for part in parts.values())  # one network after the other
+    # One network after the other leaves the CPU; those that become 8 bits wait there until all are loaded.
+    waits = {name for name in parts if not held.tightens and name.startswith("transformer")}
+    passing = max((part.held_bytes for name, part in parts.items() if name not in waits), default=0)
+    loading = _PROCESS_BYTES + sum(parts[name].loaded_bytes for name in waits) + passing
     pinned = sum(part.pinned_bytes for part in parts.values())
     ways = [
         MemoryWay("resident", weights + most, loading),

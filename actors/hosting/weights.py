@@ -26,12 +26,14 @@ class Part:
         held_bytes: of all its weights.
         largest_bytes: of its largest tensor.
         pinned_bytes: of all its weights in page-locked memory, whose pieces PyTorch rounds up to powers of two.
+        loaded_bytes: of all its weights as they are loaded, before linear layers become 8 bits.
         stays: whether it is on the GPU as a whole where layers wait on the CPU.
     """
 
     held_bytes: int
     largest_bytes: int
     pinned_bytes: int
+    loaded_bytes: int
     stays: bool
 
 
@@ -54,7 +56,8 @@ def parts_of(files: Mapping[str, Header], hosted: Hosted, *, precision: str, in_
         sizes = {one: _held(one, entry, usual, full.get(name, ()), is_small=is_small) for one, entry in tensors.items()}
         stays = any(_ATTENTION.search(one) for one in tensors)
         pinned = sum(1 << max(size - 1, 0).bit_length() for size in sizes.values())
-        made[name] = Part(sum(sizes.values()), max(sizes.values(), default=0), pinned, stays)
+        loaded = sum(_held(one, entry, usual, full.get(name, ()), is_small=False) for one, entry in tensors.items())
+        made[name] = Part(sum(sizes.values()), max(sizes.values(), default=0), pinned, loaded, stays)
     return made
 
 

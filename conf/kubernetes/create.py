@@ -56,13 +56,18 @@ def create(api: Api, job: dict[str, Any], now: datetime) -> str:
     own = ",".join(f"{name}={value}" for name, value in labels if name.startswith("app.kubernetes.io/"))
     runs = api.ask("GET", "?" + urllib.parse.urlencode({"labelSelector": own}))["items"]
     ended = [run for run in runs if run.get("status", {}).get("jobDeploymentStatus") in ENDED]
-    for run in ended:
-        if now - _moment(run) > KEPT:
-            api.ask("DELETE", "/" + run["metadata"]["name"])
     at_work = [run["metadata"]["name"] for run in runs if run not in ended]
     if at_work:
-        return f"nothing created: {', '.join(at_work)} is still at work"
-    return f"created {api.ask('POST', body=job)['metadata']['name']}"
+        done = f"nothing created: {', '.join(at_work)} is still at work"
+    else:
+        done = f"created {api.ask('POST', body=job)['metadata']['name']}"
+    for run in ended:  # after that: what cannot be cleared away keeps no run from being created
+        if now - _moment(run) > KEPT:
+            try:
+                api.ask("DELETE", "/" + run["metadata"]["name"])
+            except urllib.error.HTTPError as error:
+                done += f"; {run['metadata']['name']} is not deleted: {error.code} {error.reason}"
+    return done
 
 
 def _moment(run: dict[str, Any]) -> datetime:
@@ -82,8 +87,8 @@ def main() -> None:
         print(create(api, yaml.safe_load(Path(sys.argv[1]).read_text()), datetime.now(UTC)))
     except urllib.error.HTTPError as error:
         sys.exit(f"{error.code} {error.reason}: {error.read().decode(errors='replace')}")
-    except urllib.error.URLError as error:
-        sys.exit(str(error.reason))
+    except OSError as error:  # `URLError` is one
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pipelines.dataset.shard import WHOLE, Shard
 
 _BY_CONCERN = ("running", "stale", "unreadable", "failed")
 # Whose last beat is older by two of these may be at work on a machine whose clock differs: the next beat would tell.
-_LOOK_AGAIN_S = 1.2 * BEAT_S
+_LOOK_AGAIN_S = 2 * BEAT_S
 # No clock is expected to be wrong by more.
 _CLOCKS_DIFFER = timedelta(minutes=15)
 # Beats that are read beside each other.
@@ -139,7 +139,7 @@ def _states_of(division: Sequence[Shard], holders: Mapping[Shard, Holder], layou
         if beat is not None and _may_be_the_clocks(state, beat):
             time.sleep(_LOOK_AGAIN_S)
             again = read_beat(layout.run(holder.run_id).heartbeat, storage) or beat
-            if again.phase in ENDED or holder.is_released:
+            if again.phase in ENDED:
                 return _state_of(holder, again)
             return State("stale" if again.beaten_at == beat.beaten_at else "running", holder, again)
         return state

@@ -2,8 +2,8 @@
 
 Ray spreads actors. On four GPUs that are free it puts one with a quarter of a GPU on each, and a generator that needs a
 whole one waits for ever. It does not at the start, when generators come first, but where nodes were lost and others had
-joined before. So each such group reserves its GPU as a placement group of one bundle, which Ray puts elsewhere as a
-whole when its node is lost.
+joined before, and on a cluster that grows. So each such group is a placement group, with a bundle for each actor, which
+Ray packs: onto one node, where one has the CPUs for all. When that node is lost, it packs them again elsewhere.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,9 @@ class Bundles:
         selector = pools.where.get("finish", {}).get("label_selector")
         for begin in range(0, pools.finish_actors, pools.together):
             actors = min(pools.together, pools.finish_actors - begin)
-            bundle = {"GPU": actors * pools.finish_gpus} | ({"CPU": actors * self._cpus} if self._cpus else {})
-            self._groups.append(placement_group([bundle], bundle_label_selector=[selector] if selector else None))
+            bundles = [{"GPU": pools.finish_gpus} | ({"CPU": self._cpus} if self._cpus else {})] * actors
+            selectors = [selector] * actors if selector else None
+            self._groups.append(placement_group(bundles, "PACK", bundle_label_selector=selectors))
         return {"ray_remote_args_fn": _in_turn(self._groups, pools)}
 
     def remove(self) -> None:

@@ -10,9 +10,9 @@ import time
 
 from pipelines.driver import ray_private
 
-# Ray Data waits two seconds for its own; that of an interruption looks every half a second, and is not waited for where
-# the ledger does not answer.
-_CALL_RAY = (ray_private.EXECUTION_THREAD, "interruption")
+# Ray Data waits two seconds for its own. Of the others their makers wait for ten seconds and no longer, because a
+# ledger that starts again does not answer meanwhile; that of an interruption nobody waits for.
+_CALL_RAY = (ray_private.EXECUTION_THREAD, "interruption", "worker-log", "metrics", "gpu-time", "nodes", "growth")
 _ENDS_WITHIN_S = 15.0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from actors import scratch
 from actors.errors import StorageError
+from actors.logs import logger
 from actors.repeating import Repeating
 from actors.secrets import copy_hidden
 from actors.storage import Storage
@@ -67,4 +68,7 @@ def kept_log(name: str, uri: str, storage: Storage) -> Iterator[Path]:
             yield path
         finally:
             copying.stop(patiently=True)  # a copy that comes late would undo the last one
-            kept.finish()
+            try:
+                kept.finish()
+            except StorageError as error:  # the run has done what it was to do; most of the log is there
+                logger.warning("the end of %s is not in the run's folder: %s", name, error)

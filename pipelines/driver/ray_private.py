@@ -210,7 +210,10 @@ def gpus_not_to_be_had() -> list[tuple[str, ...]]:
         from ray.core.generated import autoscaler_pb2, common_pb2
 
         reply = ray._private.worker.global_worker.gcs_client.get_cluster_status(timeout_s=_STATUS_TIMEOUT_S)
-        asked = autoscaler_pb2.GetClusterStatusReply.FromString(reply).autoscaling_state.infeasible_resource_requests
+        state = autoscaler_pb2.GetClusterStatusReply.FromString(reply).autoscaling_state
+        # Of placement groups, too (`pipelines.driver.bundles`).
+        groups = state.infeasible_gang_resource_requests
+        asked = [*state.infeasible_resource_requests, *(one for group in groups for one in _requests_of(group))]
         is_one_of = common_pb2.LABEL_OPERATOR_IN
         found = {
             tuple(
@@ -229,6 +232,11 @@ def gpus_not_to_be_had() -> list[tuple[str, ...]]:
         _note_once("get_cluster_status", "nobody hears that a cluster cannot grow by what a run waits for")
         return []
     return sorted(found)
+
+
+def _requests_of(group: Any) -> list[Any]:
+    """What each bundle of a placement group asks for."""
+    return list(group.bundle_selectors[0].resource_requests if group.bundle_selectors else group.requests)
 
 
 def give_notice(node: str, goes_at: float) -> str | None:

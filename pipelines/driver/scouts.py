@@ -2,7 +2,8 @@
 
 An autoscaler starts nodes for what has no room. Images have room beside the generators, on nodes with GPUs, so for them
 alone no other node would ever come. Scouts are tasks that do nothing and run on nodes without a GPU only: they have no
-room until there is one, and from then on Ray prefers it for loading.
+room until there is one, and from then on Ray prefers it for loading. Others ask for the generators' GPUs meanwhile, so
+that all machines are asked for at once.
 """
 
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from actors.errors import RunError, first_line
 from pipelines.config import Config
 from pipelines.driver.interruption import Interruption
 from pipelines.placement.nodes import nodes_of
@@ -37,20 +39,37 @@ def sent_out(config: Config, pools: Pools, interruption: Interruption) -> Iterat
     def scout() -> None:
         """By value: a worker needs nothing of this module."""
 
-    asked = ray.remote(scout).options(num_cpus=config.workers.load.num_cpus, label_selector=where)
-    scouts = [asked.remote() for _ in range(pools.load_tasks)]
+    loading = ray.remote(scout).options(num_cpus=config.workers.load.num_cpus, label_selector=where)
+    generating = ray.remote(scout).options(
+        num_cpus=config.workers.generate.num_cpus, num_gpus=pools.generate_gpus, **pools.where.get("generate", {})
+    )
+    scouts: list[Any] = []
+    for_gpus: list[Any] = []
     try:
-        try:
-            with interruption.drawing():
-                _wait(scouts)
-        except KeyboardInterrupt:
-            if not interruption.is_over:
-                raise
+        scouts += [loading.remote() for _ in range(pools.load_tasks)]
+        for_gpus += [generating.remote() for _ in range(pools.generate_actors)]
+        with interruption.drawing():
+            _wait(scouts)
+    except KeyboardInterrupt:
+        if not interruption.is_over:
+            raise
+    except RayError as error:
+        raise RunError(f"the run broke off: {first_line(error)}; the same command continues it") from error
+    finally:
+        _cancel(for_gpus)  # the generators ask for themselves from here on
+    try:
         yield
     finally:
-        for one in scouts:
-            with suppress(RayError):
-                ray.cancel(one)
+        _cancel(scouts)
+
+
+def _cancel(scouts: list[Any]) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    for one in scouts:
+        with suppress(RayError):
+            ray.cancel(one)
 
 
 def _wait(scouts: list[Any]) -> None:

@@ -153,7 +153,7 @@ class Metrics:
         summary, gpus = self._summary, self._summary.gpus
         cost = gpus.cost()
         yield names.ROWS_LEFT, {}, summary.plan.to_do - summary.ended
-        if (left_s := self._rate.left_s()) is not None:
+        if (left_s := self._rate.left_s()) is not None and gpus.waiting is None:
             yield names.TIME_LEFT, {}, left_s
         yield names.GPUS, {}, gpus.held
         for into, share in (gpus.shares() or dict.fromkeys(SHARES, 0.0)).items():

@@ -69,7 +69,9 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
     rooms = [Room(node) for node in nodes]
     generating = _put(rooms, pools.generate_actors, pools.generate_gpus, generate.num_cpus, for_generate)
     apart = fitting.apart_from(for_generate, for_finish, nodes) if pools.finish_gpus else None
-    for_finish, finishing, together = _finishing(rooms, pools, finish.num_cpus, apart, for_finish)
+    for_finish, finishing, together = _finishing(
+        rooms, pools, finish.num_cpus, apart, for_finish, grows=config.ray.autoscaling
+    )
     pools = replace(pools, together=together)
     placed, short = refusals.as_placed(config, pools, nodes, sum(generating), sum(finishing))
     for_load, load_tasks, loads = loading.divide(config, placed, rooms)
@@ -123,11 +125,12 @@ def _put(rooms: Sequence[Room], actors: int, gpus: float, cpus: float, site: Sit
 
 
 def _finishing(
-    rooms: list[Room], pools: Pools, cpus: float, apart: Site | None, site: Site
+    rooms: list[Room], pools: Pools, cpus: float, apart: Site | None, site: Site, *, grows: bool
 ) -> tuple[Site, list[int], int]:
     """Where the actors of `finish` go, how many each node gets, and how many are held together on a GPU.
 
-    The first way in which all have room: apart from the generators, together, anyhow.
+    The first way in which all have room: apart from the generators, together, anyhow. On a cluster that grows they are
+    held together wherever they come to be.
     """
     actors, gpus = pools.finish_actors, pools.finish_gpus
     together = held_together(pools.generate_gpus, gpus)
@@ -139,7 +142,8 @@ def _finishing(
         if sum(counts) == actors:
             rooms[:] = trial
             return where, counts, each
-    return site, _put(rooms, actors, gpus, cpus, site), 1
+    is_together = grows and together > 1 and actors > 1
+    return site, _put(rooms, actors, gpus, cpus, site), together if is_together else 1
 
 
 def _gpu_shares(config: Config, pools: Pools, *, needs_memory: bool) -> GpuShares | None:

@@ -95,9 +95,10 @@ def test_a_longer_or_larger_clip_needs_more_and_8_bits_less(tmp_path: Path) -> N
     usual = gb(needs(folder))["resident"]
     assert gb(needs(folder, {"num_frames": 161}))["resident"] > usual
     assert gb(needs(folder, precision="fp32"))["resident"] == pytest.approx(usual + 2 * 16.4 + 2 * 5.68, rel=0.01)
-    assert gb(needs(folder, tier="fast", fast={"weights": "int8"})) == {
-        "resident": pytest.approx(usual - 16.4, rel=0.01)
-    }
+    in_8_bits = needs(folder, tier="fast", fast={"weights": "int8"})
+    assert gb(in_8_bits) == {"resident": pytest.approx(usual - 16.4, rel=0.01)}
+    # Its transformer waits on the CPU for that, as it was loaded, while the others pass.
+    assert in_8_bits.ways[0].host_bytes / GB == pytest.approx(6 + 2 * 16.4 + 2 * 5.68, rel=0.01)
     assert gb(needs(folder, vae_tiling=True))["resident"] < usual
     assert list(gb(needs(folder, memory="offload"))) == ["offload", "group"]
 

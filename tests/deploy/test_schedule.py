@@ -59,10 +59,10 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         self.server.asked.add("delete")
-        self._answer(self.server.jobs.pop(self.path.rpartition("/")[2]))
+        self._answer(self.server.jobs.pop(self.path.rpartition("/")[2], {}))
 
     def _answer(self, body: dict[str, Any]) -> None:
-        is_known = self.headers["Authorization"] == "Bearer secret"
+        is_known = self.headers["Authorization"] == "Bearer secret" and (body or self.command != "DELETE")
         is_ours = self.path.startswith("/apis/ray.io/v1/namespaces/night/rayjobs")
         self.send_response(200 if is_known and is_ours else 403)
         self.end_headers()
@@ -123,7 +123,15 @@ def test_runs_are_deleted_a_week_after_their_end(cluster: Cluster) -> None:
     put(cluster, "old", {"jobDeploymentStatus": "Complete", "endTime": "2026-01-12T03:00:00Z"}, days=9)
     put(cluster, "never-began", {"jobDeploymentStatus": "ValidationFailed"}, days=9)
     create(cluster)
-    assert set(cluster.jobs) == {"long", "stillreel-1"}
+    assert set(cluster.jobs) == {"long", "stillreel-3"}
+
+
+def test_what_cannot_be_cleared_away_keeps_no_run_from_being_created(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cluster, "old", {"jobDeploymentStatus": "Complete"}, days=30)
+    monkeypatch.setattr(Answers, "do_DELETE", lambda self: self._answer({}))
+    assert create(cluster) == "created stillreel-1; old is not deleted: 403 Forbidden"
 
 
 def test_an_api_that_refuses_is_an_error(cluster: Cluster) -> None:

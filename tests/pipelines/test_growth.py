@@ -62,12 +62,15 @@ def test_the_autoscaler_says_what_it_cannot_bring(monkeypatch: pytest.MonkeyPatc
             request({"GPU": 1, "CPU": 1}, one_of, "A100"),
             request({"GPU": 0.25}, none_of, "P4"),
             request({"CPU": 100}, one_of, "H100"),
-        ]
+        ],
+        infeasible_gang_resource_requests=[
+            autoscaler_pb2.GangResourceRequest(requests=[request({"GPU": 0.25, "CPU": 8}, one_of, "L4")] * 4)
+        ],
     )
     reply = autoscaler_pb2.GetClusterStatusReply(autoscaling_state=state).SerializeToString()
     client = SimpleNamespace(get_cluster_status=lambda timeout_s: reply)
     monkeypatch.setattr(worker, "global_worker", SimpleNamespace(gcs_client=client))
-    assert ray_private.gpus_not_to_be_had() == [(), ("A100",)]
+    assert ray_private.gpus_not_to_be_had() == [(), ("A100",), ("L4",)]
 
 
 def test_a_ray_that_does_not_tell_is_said_once(

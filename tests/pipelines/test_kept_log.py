@@ -133,3 +133,12 @@ def test_a_log_into_which_nothing_was_written_leaves_nothing(copy: Path, puts: P
     with kept_log.kept_log("ray.log", str(copy), Storage({})):
         pass
     assert (puts.count, copy.exists()) == (0, False)
+
+
+def test_a_store_that_fails_at_the_end_costs_a_run_nothing(
+    tmp_path: Path, puts: Puts, caplog: pytest.LogCaptureFixture
+) -> None:
+    with kept_log.kept_log("warnings.log", str(tmp_path / "out.log"), Storage({})) as path:
+        add(path, "a warning\n")
+        puts.is_down = True
+    assert "the end of warnings.log is not in the run's folder: it does not answer" in caplog.text

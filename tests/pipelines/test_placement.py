@@ -155,6 +155,8 @@ def test_where_one_node_carries_all_of_rife_the_others_generate() -> None:
     assert Counter((share.generate, share.finish) for share in placement.shares) == {(1, 0): 6, (0, 4): 1, (0, 2): 1}
     placement = place(config(*RIFE, *asked), nodes(8, 3, 2, "H100"))
     assert placement.pools.together == 1
+    # Where nodes are to come it is not known what they have: together, if one can hold them.
+    assert place(config(*RIFE, *asked, "ray.autoscaling=true"), []).pools.together == 4
     # Apart from the generators nothing is split.
     told = ["workers.generate.accelerator_types=[H100]", "workers.finish.accelerator_types=[L4]"]
     assert place(config(*RIFE, *told), nodes(2, 8, 1, "H100") + nodes(2, 8, 1, "L4")).pools.together == 1
@@ -474,3 +476,12 @@ def test_a_hosted_model_whose_needs_are_not_known_is_taken_to_fit(tmp_path: Path
             "tells no width that is known here"
         )
     ]
+
+
+@pytest.mark.parametrize(("memory", "store", "known"), [(70, 30, 100), (73, 27.5, 100.5), (100, 30, 100), (0, 0, None)])
+def test_a_nodes_memory_is_what_ray_counts_with_its_store_or_what_it_was_told(
+    memory: float, store: float, known: float | None
+) -> None:
+    resources = {"CPU": 8.0, "memory": memory * 1e9, "object_store_memory": store * 1e9}
+    (node,) = nodes_of([{"Alive": True, "Resources": resources}])
+    assert node.memory_bytes == (known and known * 1e9)

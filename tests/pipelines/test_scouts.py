@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError
 from rich.console import Console
 
+from actors.errors import RunError
 from pipelines.config import Config, load_config
 from pipelines.driver import interruption as interruption_module
 from pipelines.driver import scouts
@@ -18,7 +19,9 @@ from pipelines.driver.interruption import Interruption
 from pipelines.pools import Pools
 
 SELECTOR = {"ray.io/accelerator-type": "!in(H100)"}
-POOLS = Pools(2, 1.0, 1, 0.25, where={"load": {"label_selector": SELECTOR}}, load_tasks=3)
+GPUS = {"ray.io/accelerator-type": "in(H100)"}
+WHERE = {"load": {"label_selector": SELECTOR}, "generate": {"label_selector": GPUS}}
+POOLS = Pools(2, 1.0, 1, 0.25, where=WHERE, load_tasks=3)
 
 
 class Cluster:
@@ -88,11 +91,13 @@ def config(*overrides: str) -> Config:
 
 def test_a_run_waits_for_the_first_node_that_loads(cluster: Cluster, end: Interruption) -> None:
     cluster.comes_at = 5
-    with scouts.sent_out(config("ray.autoscaling=true", "workers.load.num_cpus=0.5"), POOLS, end):
+    settings = ("ray.autoscaling=true", "workers.load.num_cpus=0.5", "workers.generate.num_cpus=2")
+    with scouts.sent_out(config(*settings), POOLS, end):
         assert cluster.looks == 5
-        assert not cluster.cancelled
-    assert cluster.asked == [{"num_cpus": 0.5, "label_selector": SELECTOR}] * 3
-    assert len(cluster.cancelled) == 3  # whatever Ray says of it
+        assert len(cluster.cancelled) == 2  # generators ask for GPUs now
+    for_gpus = {"num_cpus": 2.0, "num_gpus": 1.0, "label_selector": GPUS}
+    assert cluster.asked == [{"num_cpus": 0.5, "label_selector": SELECTOR}] * 3 + [for_gpus] * 2
+    assert len(cluster.cancelled) == 5  # whatever Ray says of it
 
 
 def test_it_does_not_wait_for_long_where_a_gpu_is_there_alone(cluster: Cluster, end: Interruption) -> None:
@@ -114,7 +119,18 @@ def test_a_run_that_is_asked_to_end_waits_no_more(cluster: Cluster, end: Interru
         with scouts.sent_out(config("ray.autoscaling=true"), POOLS, end):
             assert end.is_over
     assert end.reason == "interrupted"
-    assert len(cluster.cancelled) == 3
+    assert len(cluster.cancelled) == 5
+
+
+def test_a_cluster_that_is_lost_meanwhile_is_one_sentence(cluster: Cluster, end: Interruption) -> None:
+    def lost(_tasks: list[object], timeout: float) -> None:
+        raise RayError("the head does not answer")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray, "wait", lost)
+        expected = "the run broke off: the head does not answer; the same command continues it"
+        with pytest.raises(RunError, match=expected), scouts.sent_out(config("ray.autoscaling=true"), POOLS, end):
+            pass
 
 
 @pytest.mark.parametrize(
