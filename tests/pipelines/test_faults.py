@@ -191,19 +191,16 @@ def test_a_reader_of_work_files_that_is_killed_reads_them_again(make_job: Callab
     files = in_files(job, 30)
     killed = []
 
-    def reader() -> psutil.Process | None:
+    def kill_reader() -> bool:
+        """At once: it is one for as long as it reads a file."""
         for process in psutil.Process(head.pid).children(recursive=True):
             with suppress(psutil.Error):
                 if "feed" in process.cmdline()[0]:
-                    return process
-        return None
+                    process.kill()
+                    killed.append(process.pid)
+        return bool(killed)
 
-    def kill() -> None:
-        if process := reader():
-            process.kill()
-            killed.append(process.pid)
-
-    with job.graph({"generate": StillImages, "finish": NoVideos}) as graph, after(reader, kill):
+    with job.graph({"generate": StillImages, "finish": NoVideos}) as graph, after(kill_reader, lambda: None):
         endings = list(graph.endings(files))
     assert killed
     assert sorted(ending.row.clip_id for ending in endings) == job.clip_ids
