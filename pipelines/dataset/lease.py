@@ -143,9 +143,12 @@ def held(
         StorageError: the store failed, or cannot create an object only where there is none.
     """
     own = Generations(layout, storage, shard)
-    if tell is not None and not break_lease:
-        _wait_for_overdue(own, tell)
-    lease = _acquire(own, run_id, lease_s, break_lease=break_lease)
+    try:
+        lease = _acquire(own, run_id, lease_s, break_lease=break_lease)
+    except BusyError:
+        if tell is None or break_lease or not _has_waited_for_overdue(own, tell):
+            raise
+        lease = _acquire(own, run_id, lease_s, break_lease=break_lease)
     try:
         yield lease
     finally:
@@ -232,11 +235,11 @@ def _acquire(own: Generations, run_id: str, lease_s: float, *, break_lease: bool
     raise AssertionError  # the last try returns, or raises
 
 
-def _wait_for_overdue(own: Generations, tell: Callable[[str], None]) -> None:
-    """Wait while the lease of another run is overdue and not renewed; it is over, or renewed, after that."""
+def _has_waited_for_overdue(own: Generations, tell: Callable[[str], None]) -> bool:
+    """Wait while the lease of another run is overdue and not renewed; False where it is not overdue, and none waits."""
     first = _in_the_way(own)
     if first is None or not _is_overdue(first):
-        return
+        return False
     tell(
         f"{first.by} holds {own.layout.root} and lets no renewal be seen: waiting until its lease ends at "
         f"{_clock(first.expires_at)}, or is renewed (--break-lease takes it over from a run that is certainly dead)"
@@ -245,6 +248,7 @@ def _wait_for_overdue(own: Generations, tell: Callable[[str], None]) -> None:
     while now == first:
         time.sleep(_OVERDUE_LOOK_S)
         now = _in_the_way(own)
+    return True
 
 
 def _in_the_way(own: Generations) -> Entry | None:
