@@ -131,7 +131,7 @@ def _stream(job: Job, lease: Lease, summary: Summary, cluster: Cluster, console:
         WorkerLog(job.run_id, graph.ledger.take_reports, warnings, summary.degradations, console),
         Interruption(graph.ledger, config.run.grace_s, console) as interruption,
         NodeWatch(
-            graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console, pools.where["generate"]
+            graph.ledger, summary.gpus, lambda: interruption.ask("interrupted"), console, placement.generate.may_take
         ),
         Growth(config, console),
         cluster.watched(lambda: interruption.end_now("broke off")),

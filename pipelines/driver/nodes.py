@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.console import Console
 from actors import logs
 from actors.repeating import Repeating
 from pipelines.driver import ray_private
-from pipelines.placement.nodes import TYPE_LABEL, Node, gpus_of, nodes_of
+from pipelines.placement.nodes import Node, gpus_of, nodes_of
 
 # A notice is of 30 s or more; a look is two calls of Ray's head.
 _LOOK_INTERVAL_S = 2.0
@@ -51,7 +50,7 @@ class NodeWatch(Repeating):
         gpus: Gpus,
         end: Callable[[], None],
         console: Console,
-        generates_on: Mapping[str, Any] = MappingProxyType({}),
+        may_generate: Callable[[Node], bool] = lambda _: True,
     ) -> None:
         """A watch on all nodes.
 
@@ -60,11 +59,11 @@ class NodeWatch(Repeating):
             gpus: the clock of GPUs.
             end: what ends the run in good order; called where the driver's own node is to go away.
             console: where people read.
-            generates_on: what tells Ray where generators may be (`Pools.where`); nothing: anywhere.
+            may_generate: whether generators may be on a node (`Site.may_take`).
         """
         super().__init__("nodes", self._look_at_ray, _LOOK_INTERVAL_S)
         self._tries, self._gpus, self._end_run, self._console = tries, gpus, end, console
-        self._generates_on = generates_on
+        self._may_generate = may_generate
         self._own = ""  # the driver's node
         self._lacks = ""  # what the run waits for
         self._lacks_since = self._lacks_said = 0.0
@@ -108,7 +107,7 @@ class NodeWatch(Repeating):
     def _say_if_no_gpu(self, staying: list[dict[str, Any]]) -> None:
         with_gpus = [node for node in nodes_of(staying) if node.gpus]
         lacks = "" if with_gpus else "no node with a GPU is there"
-        if with_gpus and not any(_may_be_on(node, self._generates_on) for node in with_gpus):
+        if with_gpus and not any(map(self._may_generate, with_gpus)):
             lacks = "no GPU is there that the generator may be on"
         if not self._gpus.reserved:
             return
@@ -145,16 +144,6 @@ class NodeWatch(Repeating):
 
     def _say(self, text: str) -> None:
         self._console.print(text[0].upper() + text[1:], markup=False, highlight=False)
-
-
-def _may_be_on(node: Node, options: Mapping[str, Any]) -> bool:
-    """Whether Ray may put there what has these options: `in(H100,A100)` of types, `!in(T4)`, or anywhere."""
-    rule = options.get("label_selector", {}).get(TYPE_LABEL, "")
-    if not rule or options.get("fallback_strategy"):
-        return True
-    negation, _, types = rule.rstrip(")").partition("in(")
-    is_of_types = node.is_labelled and node.accelerator in types.split(",")
-    return is_of_types != bool(negation)
 
 
 def _name(node: Mapping[str, Any]) -> str:

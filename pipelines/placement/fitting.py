@@ -37,6 +37,10 @@ class Site:
         is_of_types = node.gpus > 0 and node.is_labelled and node.accelerator in self.types
         return is_of_types != self.is_without
 
+    def may_take(self, node: Node) -> bool:
+        """Whether Ray may put there what belongs here."""
+        return self.is_soft or self.holds(node)
+
     def options(self) -> dict[str, Any]:
         """For a stage of Ray Data."""
         if not self.types:

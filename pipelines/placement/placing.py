@@ -27,11 +27,12 @@ _GB = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The decision: `pools` for Ray, the `shares` of the nodes, and `notes` for people."""
+    """The decision: `pools` for Ray, the `shares` of the nodes, `notes` for people, and where generators may be."""
 
     pools: Pools
     shares: list[Share]
     notes: list[str]
+    generate: Site
 
     @property
     def generating_on(self) -> dict[str, float]:
@@ -90,7 +91,7 @@ def place(config: Config, nodes: Sequence[Node]) -> Placement:
     ]
     each = [replace(one, way=fitting.way_name(one.node, ways, gpu_shares)) if one.generate else one for one in each]
     said = [*unknown, *notes, *short, *_tighter(config, each, ways, gpu_shares), *memory.too_little(each, ways)]
-    return Placement(placed, each, [*said, *_idle(each)])
+    return Placement(placed, each, [*said, *_idle(each)], for_generate)
 
 
 def _numbers(config: Config, nodes: Sequence[Node], for_generate: Site, for_finish: Site) -> Pools:

@@ -105,7 +105,7 @@ def test_gpus_are_counted_where_nodes_stay_and_it_is_said_when_none_is_left(
 def test_it_is_said_when_no_gpu_of_the_generators_types_is_left(
     tries: Tries, gpus: Gpus, screen: io.StringIO, site: Site, *, is_said: bool
 ) -> None:
-    watch = NodeWatch(tries, gpus, gpus.end, Console(file=screen, width=200), site.options())
+    watch = NodeWatch(tries, gpus, gpus.end, Console(file=screen, width=200), site.may_take)
 
     def of_type(name: str, accelerator: str, *, alive: bool = True) -> dict[str, Any]:
         return node(name, alive=alive) | {"Labels": {TYPE_LABEL: accelerator}}
