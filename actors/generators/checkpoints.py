@@ -1,6 +1,6 @@
 """What the section `model` has in every generator that loads a checkpoint."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 from pydantic import Field
 
@@ -26,6 +26,14 @@ class LoraSettings(Section):
         min_length=1, description="path or URI of a .safetensors file, or of a folder with PEFT's adapter_config.json"
     )
     scale: float = Field(1.0, allow_inf_nan=False, description="how strong it is; 0 changes nothing")
+
+
+class Which(TypedDict):
+    """Which of a source's checkpoints, and where it is kept, as the functions of `actors.checkpoints` take it."""
+
+    revision: str | None
+    variant: str | None
+    cache_dir: str | None
 
 
 class CheckpointSettings(ModelSection):
@@ -58,6 +66,11 @@ class CheckpointSettings(ModelSection):
         description="torch.compile of the networks; auto: on CUDA, unless `memory` moves their weights",
         json_schema_extra=NO_EFFECT,
     )
+
+    @property
+    def which(self) -> Which:
+        """Beside `source`."""
+        return Which(revision=self.revision, variant=self.variant, cache_dir=self.cache_dir)
 
     @property
     def wants_cuda(self) -> bool:

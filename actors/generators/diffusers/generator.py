@@ -41,9 +41,7 @@ class DiffusersGenerator(Generator[DiffusersModelSettings, DiffusersParameters])
         cache = cache_folder(model.cache_dir)
         folder = locate(
             model.source,
-            revision=model.revision,
-            variant=model.variant,
-            cache_dir=model.cache_dir,
+            **model.which,
             storage=storage,
             wanted=model.hosted(storage).wanted_files,
         )

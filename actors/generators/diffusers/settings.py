@@ -124,9 +124,7 @@ class DiffusersModelSettings(CheckpointSettings):
         hosted = self.hosted(storage)
         revision = revision_of(
             self.source,
-            revision=self.revision,
-            variant=self.variant,
-            cache_dir=self.cache_dir,
+            **self.which,
             storage=storage,
             wanted=hosted.wanted_files,
             whole=True,
@@ -169,9 +167,7 @@ class DiffusersModelSettings(CheckpointSettings):
         hosted = self.hosted(storage)
         files = headers_of(
             self.source,
-            revision=self.revision,
-            variant=self.variant,
-            cache_dir=self.cache_dir,
+            **self.which,
             storage=storage,
             wanted=hosted.wanted_files,
         )

@@ -36,13 +36,7 @@ class SvdGenerator(Generator[SvdModelSettings, SvdParameters]):
         from actors.device import choose_device
         from actors.svd.animator import Animator
 
-        folder = locate(
-            model.source,
-            revision=model.revision,
-            variant=model.variant,
-            cache_dir=model.cache_dir,
-            storage=storage,
-        )
+        folder = locate(model.source, **model.which, storage=storage)
         compiling.keep_in(cache_folder(model.cache_dir) / "compiled")
         self._animator = Animator(
             folder,

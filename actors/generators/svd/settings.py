@@ -111,9 +111,7 @@ class SvdModelSettings(CheckpointSettings):
     def revision_of_content(self, storage: Storage) -> str:
         """As in `ModelSection`."""
         check_is_svd(self.source, storage)
-        revision = revision_of(
-            self.source, revision=self.revision, variant=self.variant, cache_dir=self.cache_dir, storage=storage
-        )
+        revision = revision_of(self.source, **self.which, storage=storage)
         return revision + loras.revision_of(
             self.loras, lambda: unet_shapes(self.source, variant=self.variant, storage=storage), storage
         )
